@@ -1,0 +1,1 @@
+"""The bundle: the signed folder that training ends at and everything else starts from."""

@@ -1,0 +1,116 @@
+"""`manifest.json`: what a bundle holds and where it came from.
+
+Round-trip law: `decode_manifest(encode_manifest(m)) == m`, and encoding is deterministic, so that
+the manifest's own digest identifies the bundle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from steadynet.errors import BundleFormat
+from steadynet.spec.model import Slo
+from steadynet.table.schema import Schema
+
+FORMAT_VERSION = 1
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+PROFILE = "profile.json"
+GOLDEN = "golden.jsonl"
+WEIGHTS = "weights.safetensors"
+TRAINING = "training.json"
+CARD = "README.md"
+SIGNATURE = "model.sig"
+
+FILES: tuple[str, ...] = (MODEL, PROFILE, GOLDEN, WEIGHTS, TRAINING, CARD)
+"""Every file that the manifest lists; `manifest.json` and `model.sig` stand beside them."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric's value with its bootstrap interval (95 %)."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the bundle came about."""
+
+    steadynet: str
+    python: str
+    libraries: dict[str, str]
+    seed: int
+    snapshot_sha256: str
+    """Digest of the table that was trained on."""
+    rows: dict[str, int]
+    """Rows per part: train, validation, test."""
+    fit_seconds: float
+    cpu_seconds: float = 0.0
+    parent: str = ""
+    """Manifest digest of the bundle that this one was trained to follow, if any."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything about a bundle that is not a tensor."""
+
+    format_version: int
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    schema: Schema
+    metrics: dict[str, dict[str, Interval]]
+    """Part ("test", "validation") → metric → value with interval."""
+    references: dict[str, dict[str, float]]
+    """Reference model ("linear", "boosted_trees") → metric → value on the same test part."""
+    provenance: Provenance
+    files: dict[str, FileEntry]
+    slo: Slo = msgspec.field(default_factory=Slo)
+    coverage: float | None = None
+    """Promised coverage of a regression's interval, 0 to 1."""
+    decision_threshold: float | None = None
+    """Binary: the probability of the positive class from which `label` is that class."""
+    notes: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as indented JSON with sorted keys and a final newline."""
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    compact = msgspec.json.encode(plain, order="sorted")
+    return msgspec.json.format(compact, indent=2) + b"\n"
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises `BundleFormat` where the bytes are not a manifest of a known format version.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_VersionOnly).format_version
+    except msgspec.DecodeError as error:
+        raise BundleFormat(f"{MANIFEST} cannot be read", got=str(error)) from error
+    if version != FORMAT_VERSION:
+        raise BundleFormat(
+            f"{MANIFEST} has another format version",
+            expected=str(FORMAT_VERSION),
+            got=str(version),
+            do="Install the steadynet version that wrote it, or train the model again.",
+        )
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleFormat(f"{MANIFEST} cannot be read", got=str(error)) from error
+
+
+class _VersionOnly(msgspec.Struct):
+    format_version: int

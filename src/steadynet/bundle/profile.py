@@ -1,0 +1,77 @@
+"""`profile.json`: the reference distributions that monitoring compares traffic with.
+
+Bins of a number, boolean or datetime feature: `len(edges) + 1` counts, where bin `i` holds values
+`edges[i-1] <= v < edges[i]` (`numpy.searchsorted(edges, v, side="right")`), so the first and last
+bins are open. Bins of a category feature: one per name in `categories`, then one for all others.
+`missing` is counted apart from both.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.errors import BundleFormat
+from steadynet.spec.kinds import Kind
+
+
+class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The training distribution of one feature."""
+
+    name: str
+    kind: Kind
+    counts: tuple[int, ...]
+    missing: int
+    edges: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+    importance: float = 0.0
+    """Loss gained by permuting the feature, as a share of all features' gains; 0 if unknown."""
+
+
+class OutputProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """The distribution of the network's calibrated output on validation rows.
+
+    The *score* is the positive class's probability (binary), the highest probability
+    (multiclass) or the prediction (regression).
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    mean: float
+    deviation: float
+    label_counts: dict[str, int]
+    """Predicted label → rows; empty for regression."""
+
+
+class CalibrationBin(msgspec.Struct, frozen=True, kw_only=True):
+    """One bin of the reliability diagram."""
+
+    low: float
+    high: float
+    rows: int
+    mean_score: float
+    observed: float
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything monitoring needs to know of training."""
+
+    rows: int
+    features: tuple[FeatureProfile, ...]
+    output: OutputProfile
+    loss_mean: float
+    """Mean log-loss (classification) or absolute error (regression) on the test part."""
+    loss_deviation: float
+    calibration: tuple[CalibrationBin, ...] = ()
+
+
+def encode_profile(profile: Profile) -> bytes:
+    """Return the profile as JSON with sorted keys and a final newline."""
+    return msgspec.json.encode(profile, order="sorted") + b"\n"
+
+
+def decode_profile(data: bytes) -> Profile:
+    """Read a profile. Raises `BundleFormat` where the bytes are none."""
+    try:
+        return msgspec.json.decode(data, type=Profile)
+    except msgspec.DecodeError as error:
+        raise BundleFormat("profile.json cannot be read", got=str(error)) from error

@@ -1,0 +1,1 @@
+"""The controller: observe, ask the pure code, act, write down."""

@@ -1,0 +1,173 @@
+"""Every error that steadynet raises on purpose, and how it speaks.
+
+    SteadynetError                      exit code 1
+    ├── UserError                       exit code 2: what was typed or declared is wrong
+    │   ├── SpecError                   steadynet.toml or an option
+    │   ├── TableError                  a table that cannot be trained on or scored
+    │   └── MissingDependency           an optional part is not installed
+    ├── InputError                      one prediction request does not fit the schema
+    ├── BundleError                     exit code 3
+    │   ├── BundleTampered              a digest, a signature or a file name is wrong
+    │   ├── BundleFormat                the bundle cannot be read by this version
+    │   └── GoldenMismatch              this machine does not reproduce the bundle's golden rows
+    ├── TrainingError
+    │   ├── NotFinite                   the loss stayed NaN or infinite after every retry
+    │   └── ParityError                 the exported graph disagrees with the trained network
+    ├── GateFailed                      exit code 4: a version did not pass a gate
+    ├── RegistryError
+    │   └── UnknownModel
+    ├── RolloutError                    a step that the rollout's state does not allow
+    ├── StoreError                      the control database
+    └── ServingError
+        ├── NotReady                    503
+        ├── Overloaded                  429 or 503
+        └── DeadlineExceeded            504
+
+A message says what happened, what was expected, what was got and what to do. It never shows a
+user's row or a secret; it may show a column's name and the kind of a value.
+"""
+
+from __future__ import annotations
+
+
+class SteadynetError(Exception):
+    """The root of all errors raised on purpose."""
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        self.what = what
+        self.expected = expected
+        self.got = got
+        self.do = do
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        parts = [self.what]
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        message = "; ".join(parts)
+        return f"{message}. {self.do}" if self.do else message
+
+
+class UserError(SteadynetError):
+    """What was typed or declared cannot be done."""
+
+    exit_code = 2
+
+
+class SpecError(UserError):
+    """`steadynet.toml` or a command-line option is wrong."""
+
+
+class TableError(UserError):
+    """A table that cannot be read, trained on or scored."""
+
+
+class MissingDependency(UserError):
+    """An optional part of the package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed",
+            do=f"Install it with: pip install 'steadynet[{extra}]'",
+        )
+
+
+class InputError(SteadynetError):
+    """A prediction request does not fit the model's schema."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        column: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        self.column = column
+        super().__init__(what, expected=expected, got=got, do=do)
+
+
+class BundleError(SteadynetError):
+    """A bundle that must not be used."""
+
+    exit_code = 3
+
+
+class BundleTampered(BundleError):
+    """A file is missing, extra or changed, or the signature does not verify."""
+
+
+class BundleFormat(BundleError):
+    """The bundle's format cannot be read by this version."""
+
+
+class GoldenMismatch(BundleError):
+    """The golden rows do not give their recorded outputs on this machine."""
+
+
+class TrainingError(SteadynetError):
+    """Training could not produce a network."""
+
+
+class NotFinite(TrainingError):
+    """The loss was not finite and lowering the step size did not help."""
+
+
+class ParityError(TrainingError):
+    """The exported graph and the trained network disagree."""
+
+
+class GateFailed(SteadynetError):
+    """A version did not pass a gate."""
+
+    exit_code = 4
+
+
+class RegistryError(SteadynetError):
+    """The registry could not do what was asked."""
+
+
+class UnknownModel(RegistryError):
+    """No model, version or alias of that name."""
+
+    exit_code = 2
+
+
+class RolloutError(SteadynetError):
+    """The rollout's state does not allow this step."""
+
+    exit_code = 2
+
+
+class StoreError(SteadynetError):
+    """The control database could not be used."""
+
+
+class ServingError(SteadynetError):
+    """A request cannot be answered now."""
+
+
+class NotReady(ServingError):
+    """The model is not loaded yet."""
+
+
+class Overloaded(ServingError):
+    """The queue is full."""
+
+
+class DeadlineExceeded(ServingError):
+    """The answer was not ready in time."""

@@ -1,0 +1,1 @@
+"""Export: the trained network to ONNX, welded to its feature graph and verified."""

@@ -1,0 +1,1 @@
+"""Watching a served model: pure functions over mergeable windows."""

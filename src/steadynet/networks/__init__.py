@@ -1,0 +1,1 @@
+"""Networks: one PyTorch file per architecture, one contract for all."""

@@ -1,0 +1,1 @@
+"""Versions and aliases, kept in MLflow, with a verified local cache of bundles."""

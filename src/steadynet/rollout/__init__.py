@@ -1,0 +1,1 @@
+"""Rollouts as pure code: plan, state machine, router, judge."""

@@ -1,0 +1,1 @@
+"""What the user declares: `steadynet.toml` as frozen, strict structures."""

@@ -1,0 +1,199 @@
+"""The spec's structures. Every key is optional; units stand in the names (`_s`, `_ms`, `_share`).
+
+Cross-field checks are in `steadynet.spec.load.check`; this file is the literal table of keys.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
+
+
+class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[table]`: what the columns mean."""
+
+    target: str | None = None
+    task: Task | None = None
+    """Set it to override what is inferred from the target."""
+    positive_class: str | None = None
+    """Binary: the class whose probability is the score."""
+    drop: tuple[str, ...] = ()
+    kinds: dict[str, Kind] = msgspec.field(default_factory=dict)
+    """Column → kind, to override what was inferred."""
+    missing: tuple[str, ...] = MISSING_SPELLINGS
+
+
+class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[split]`: which rows train, validate and test."""
+
+    validation_share: float = 0.15
+    test_share: float = 0.15
+    time_column: str | None = None
+    """Rows are cut in the order of this column: oldest train, newest test."""
+    group_column: str | None = None
+    """Rows with one value of this column stay in one part."""
+    seed: int = 0
+
+
+class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[training]`: the network and how it is fitted."""
+
+    network: str = "ensemble"
+    """A name of `steadynet.networks.NETWORKS`."""
+    width: int = 256
+    depth: int = 2
+    members: int = 16
+    dropout: float = 0.1
+    max_epochs: int = 200
+    patience: int = 16
+    """Epochs without a better validation loss before training stops."""
+    batch_rows: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 3e-4
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """How rare classes are weighted; probabilities stay calibrated either way."""
+    threads: int | None = None
+    """Threads for matrix products; all cores unless set."""
+    seed: int = 0
+    time_limit_s: float | None = None
+
+
+class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[calibration]`."""
+
+    coverage: float = 0.9
+    """Regression: promised share of rows inside the interval."""
+
+
+class GatesSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[gates]`: what a new version must show on the test part to be accepted."""
+
+    better_than_trivial: bool = True
+    """Beat the answer that ignores the row (majority class, mean), beyond the interval."""
+    minimum: dict[str, float] = msgspec.field(default_factory=dict)
+    """Metric → smallest value allowed, as `auc = 0.7`."""
+    maximum: dict[str, float] = msgspec.field(default_factory=dict)
+    """Metric → largest value allowed, as `ece = 0.05`."""
+
+
+class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[slo]`: service-level objectives that the owner promises."""
+
+    latency_ms: float = 100.0
+    """Answers slower than this are slow."""
+    latency_share: float = 0.99
+    """Share of requests that must not be slow."""
+    availability_share: float = 0.999
+    """Share of requests that must not fail."""
+
+
+class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[serve]`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    max_batch_rows: int = 256
+    max_queue_rows: int = 8192
+    """Rows that may wait in one worker before requests get 429."""
+    max_body_bytes: int = 16 * 1024 * 1024
+    deadline_ms: float = 2000.0
+    challenger_deadline_ms: float = 50.0
+    """After this long without the challenger's answer the champion answers."""
+    window_s: float = 1.0
+    """How often workers publish their counts."""
+    log_share: float = 1.0
+    """Share of requests whose rows are kept for labels and retraining."""
+    sticky_parameter: str = "sticky_key"
+    """Request parameter (or header `X-Sticky-Key`) that keeps a caller on one version."""
+    drain_s: float = 10.0
+
+
+class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[rollout]`: how a new version takes over."""
+
+    shadow_share: float = 1.0
+    """Share of requests that the challenger answers unseen before it gets any traffic."""
+    steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
+    """Share of traffic per step after the shadow."""
+    min_requests: int = 500
+    """Challenger requests that a step needs before its verdict can be `pass`."""
+    min_step_s: float = 5.0
+    max_step_s: float = 600.0
+    on_timeout: Literal["hold", "abort"] = "abort"
+    """What happens when a step's verdict is `not_yet` after `max_step_s`."""
+    alpha: float = 0.05
+    """Chance that a challenger equal to the champion is rolled back."""
+    error_tolerance: float = 0.005
+    """Extra share of faulty requests that does not matter."""
+    latency_tolerance: float = 0.05
+    """Extra share of slow requests that does not matter; slow is slower than the SLO."""
+    output_tolerance: float = 0.05
+    """Shift of the mean score that does not matter, in deviations of the reference (binary and
+    multiclass: in probability)."""
+    loss_tolerance: float = 0.02
+    """Extra loss on labelled rows that does not matter, as a share of the reference's deviation."""
+    approval: bool = False
+    """Wait for `steadynet rollout promote` after the last step."""
+
+
+class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[monitoring]`."""
+
+    drift_window_rows: int = 2000
+    """Rows that one drift verdict looks at."""
+    drift_psi: float = 0.2
+    """Population stability index from which a feature has drifted."""
+    drift_windows: int = 3
+    """Windows in a row that must show drift before it is sustained."""
+    quality_window_rows: int = 500
+    """Labelled rows that one quality verdict looks at."""
+    quality_loss_share: float = 0.15
+    """Rise of the loss, as a share of the reference's, from which quality is lost."""
+    alpha: float = 0.01
+
+
+class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[heal]`: when and how a new version is trained by itself."""
+
+    enabled: bool = True
+    on: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
+    min_labelled_rows: int = 1000
+    max_rows: int = 100_000
+    """Most recent labelled rows that a retrain uses."""
+    holdout_share: float = 0.3
+    """Share of the newest labelled rows kept to compare challenger and champion."""
+    cooldown_s: float = 3600.0
+    """Shortest time between two retrains."""
+    max_failures: int = 3
+    """Failed retrains in a row after which healing stops and pages."""
+    timeout_s: float = 3600.0
+
+
+class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[alerts]`."""
+
+    webhook: str | None = None
+    """URL that gets each alert as JSON by POST."""
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that `steadynet.toml` can say."""
+
+    name: str | None = None
+    table: TableSpec = msgspec.field(default_factory=TableSpec)
+    split: SplitSpec = msgspec.field(default_factory=SplitSpec)
+    training: TrainingSpec = msgspec.field(default_factory=TrainingSpec)
+    calibration: CalibrationSpec = msgspec.field(default_factory=CalibrationSpec)
+    gates: GatesSpec = msgspec.field(default_factory=GatesSpec)
+    slo: Slo = msgspec.field(default_factory=Slo)
+    serve: ServeSpec = msgspec.field(default_factory=ServeSpec)
+    rollout: RolloutSpec = msgspec.field(default_factory=RolloutSpec)
+    monitoring: MonitoringSpec = msgspec.field(default_factory=MonitoringSpec)
+    heal: HealSpec = msgspec.field(default_factory=HealSpec)
+    alerts: AlertsSpec = msgspec.field(default_factory=AlertsSpec)

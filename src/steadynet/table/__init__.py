@@ -1,0 +1,1 @@
+"""Tables: reading, kinds of columns, splits, snapshots and checks."""

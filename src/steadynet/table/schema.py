@@ -1,0 +1,81 @@
+"""What a table's columns are. Plain data, light to import: serving uses it too.
+
+A *feature* is a column that enters the network: its kind is number, boolean, category or
+datetime. Every other kind is kept in the schema with the reason why it is left out.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
+
+FEATURE_KINDS: tuple[Kind, ...] = ("number", "boolean", "category", "datetime")
+
+MISSING_DATETIME = -(2**63)
+"""A missing date and time, as `numpy.datetime64('NaT').astype('int64')` writes it."""
+
+
+RESERVED_NAMES = frozenset({"label", "probabilities", "prediction", "lower", "upper"})
+"""Names of the graph's outputs."""
+
+
+def input_name(column: str) -> str:
+    """Return the name of a column's input of the graph: its own, but never an output's."""
+    if column in RESERVED_NAMES or column.startswith(("column:", "steadynet/")):
+        return f"column:{column}"
+    return column
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One column as it was found in the training table."""
+
+    name: str
+    kind: Kind
+    reason: str
+    """Why it is of that kind, for people."""
+    dtype: str = ""
+    """The table's own data type."""
+    missing_share: float = 0.0
+    """Share of rows without a value, 0 to 1."""
+    distinct: int = 0
+    minimum: float | None = None
+    """Smallest finite value seen in training; seconds since 1970 for datetime."""
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()
+    """Known categories of a category column, most frequent first."""
+
+    @property
+    def is_feature(self) -> bool:
+        """Whether the network reads this column."""
+        return self.kind in FEATURE_KINDS
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The column to predict."""
+
+    name: str
+    task: Task
+    reason: str
+    classes: tuple[str, ...] = ()
+    """Class names in the order of `probabilities`; for binary the positive class is the last."""
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All columns of the training table and its target."""
+
+    columns: tuple[Column, ...]
+    target: Target
+    missing_spellings: tuple[str, ...] = MISSING_SPELLINGS
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """The columns that the network reads, in the order of the graph's inputs."""
+        return tuple(column for column in self.columns if column.is_feature)
+
+    @property
+    def left_out(self) -> tuple[Column, ...]:
+        """The columns that the network does not read."""
+        return tuple(column for column in self.columns if not column.is_feature)
