@@ -11,6 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from steadynet.statistics.moments import Moments as Moments
+from steadynet.statistics.moments import add as _add_moments
+
 Role = Literal["champion", "challenger", "shadow"]
 """How the version answered: `shadow` answers are computed and thrown away."""
 
@@ -18,14 +21,6 @@ LATENCY_BUCKETS = 160
 LATENCY_FLOOR_S = 50e-6
 LATENCY_GROWTH = 1.08
 """Bucket `i` holds latencies up to `LATENCY_FLOOR_S * LATENCY_GROWTH**i`: 50 µs to 10 s, ±4 %."""
-
-
-class Moments(msgspec.Struct, frozen=True):
-    """Count, sum and sum of squares of a number."""
-
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
 
 
 class FeatureCounts(msgspec.Struct, frozen=True):
@@ -131,10 +126,6 @@ def _add_bins(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     if not a or not b:
         return a or b
     return tuple(x + y for x, y in zip(a, b, strict=True))
-
-
-def _add_moments(a: Moments, b: Moments) -> Moments:
-    return Moments(a.n + b.n, a.total + b.total, a.squares + b.squares)
 
 
 def _add_features(

@@ -1,0 +1,188 @@
+"""What the watching functions answer, and the alerts made of it. Plain data, JSON-ready."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+DriftKind = Literal["missing", "unseen", "range", "frozen", "shape"]
+"""What a drifted feature is: missing rate rose, categories never seen in training, values left
+the range of training (as a change of unit does), one value only, another distribution."""
+
+DriftVerdict = Literal["steady", "drifting", "drifted", "not_yet"]
+"""`drifting`: this window differs; `drifted`: enough windows in a row did (sustained)."""
+
+QualityVerdict = Literal["ok", "lost", "not_yet"]
+AlertKind = Literal["page", "ticket"]
+
+
+class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one feature (or `output`) is from training in one window."""
+
+    name: str
+    rows: int
+    psi: float
+    """Population stability index less what sampling alone makes of it, at least 0."""
+    jensen_shannon: float
+    """Jensen-Shannon distance, base 2, 0 to 1."""
+    missing: float
+    """Share of missing values in the window."""
+    missing_reference: float
+    unseen: float = 0.0
+    """Share of categories that training never saw, or had too rarely to count apart."""
+    unseen_reference: float = 0.0
+    p_value: float
+    """Of the strongest test on this feature, before the false-discovery correction."""
+    kinds: tuple[DriftKind, ...] = ()
+    """Empty where the feature has not drifted."""
+    importance: float = 0.0
+    sentence: str = ""
+
+
+class DriftState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one drift verdict passes to the next."""
+
+    windows: int = 0
+    """Windows judged so far."""
+    in_a_row: dict[str, int] = msgspec.field(default_factory=dict)
+    """Feature → windows in a row in which it had drifted."""
+    since: dict[str, float] = msgspec.field(default_factory=dict)
+    """Feature → start of the first of them, seconds UTC."""
+
+
+class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One drift verdict."""
+
+    verdict: DriftVerdict
+    complete: bool
+    """Whether the window was big enough and is used up; else go on filling it."""
+    rows: int
+    features: tuple[FeatureDrift, ...] = ()
+    """All features, worst first; the outputs are the one named `output`."""
+    sustained: tuple[str, ...] = ()
+    """Names that drifted in enough windows in a row."""
+    unmeasured: tuple[str, ...] = ()
+    """Names whose counts do not fit the profile."""
+    since: float | None = None
+    """When the oldest sustained drift began, seconds UTC."""
+    state: DriftState = DriftState()
+    sentence: str = ""
+
+
+class QualityState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one quality verdict passes to the next."""
+
+    lost_since: float | None = None
+    """When quality was first seen lost without interruption, seconds UTC."""
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One quality verdict on joined labels."""
+
+    verdict: QualityVerdict
+    rows: int
+    loss: float | None = None
+    """Mean log-loss or absolute error of the window."""
+    loss_reference: float
+    rise: float | None = None
+    """`loss / loss_reference - 1`."""
+    rise_low: float | None = None
+    """Lower end of the confidence sequence of the rise."""
+    rise_high: float | None = None
+    tolerance: float
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    """Metrics of `runtime.metrics` on the window."""
+    calibration_error: float | None = None
+    """Mean score minus observed share (binary), or mean prediction minus mean target."""
+    miscalibrated: bool = False
+    """Whether that error is beyond chance and beyond what matters."""
+    since: float | None = None
+    state: QualityState = QualityState()
+    sentence: str = ""
+
+
+class BurnRate(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule of one objective: how fast the error budget burns in a long and a short window."""
+
+    objective: Literal["availability", "latency"]
+    kind: AlertKind
+    long_s: float
+    short_s: float
+    limit: float
+    """Burn rate from which the rule fires."""
+    long_burn: float | None
+    """None: too few requests."""
+    short_burn: float | None
+    bad: int
+    """Bad requests in the long window."""
+    total: int
+    firing: bool
+
+
+class SloReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Both objectives at one moment."""
+
+    at: float
+    burns: tuple[BurnRate, ...]
+    firing: tuple[BurnRate, ...] = ()
+    """The rules that fire, pages first."""
+    sentence: str = ""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that should, or should no longer, be an alert."""
+
+    key: str
+    """The same cause has the same key: `drift`, `quality`, `slo/latency`, `rollout`."""
+    active: bool
+    """False: looked at and not so. What was not looked at has no condition."""
+    kind: AlertKind = "ticket"
+    cause: str = ""
+    summary: str = ""
+    since: float | None = None
+    """When it began, seconds UTC, where that is known."""
+    done: str = ""
+    """What the program did about it."""
+    todo: str = ""
+    """What a person should do."""
+    details: dict[str, str | float | int | None] = msgspec.field(default_factory=dict)
+    momentary: bool = False
+    """It happened and is over (a rollback): told once, closed after a quiet time."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One alert. The same `id` from opening to resolution."""
+
+    id: str
+    """`<model>/<key>/<opened, whole seconds>`."""
+    model: str
+    key: str
+    kind: AlertKind
+    cause: str
+    since: float
+    """When it began, seconds UTC."""
+    opened: float
+    seen: float
+    """When the condition was last true, seconds UTC."""
+    resolved: float | None = None
+    summary: str = ""
+    done: str = ""
+    todo: str = ""
+    details: dict[str, str | float | int | None] = msgspec.field(default_factory=dict)
+
+
+class AlertDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send now, and what to keep for the next decision."""
+
+    opened: tuple[Alert, ...] = ()
+    """New, or raised from ticket to page: send."""
+    still: tuple[Alert, ...] = ()
+    """Open as before: do not send."""
+    resolved: tuple[Alert, ...] = ()
+    """Over: send once."""
+
+    @property
+    def open(self) -> tuple[Alert, ...]:
+        """Return the alerts to pass in as `previous` next time."""
+        return (*self.opened, *self.still)

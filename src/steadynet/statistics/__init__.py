@@ -1,0 +1,1 @@
+"""Pure statistics that rollout and monitoring share: moments, sequences, tests. NumPy or less."""
