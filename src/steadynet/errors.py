@@ -18,6 +18,7 @@
     │   └── UnknownModel
     ├── RolloutError                    a step that the rollout's state does not allow
     ├── StoreError                      the control database
+    │   └── LeaseLost                   another controller acts for the model
     └── ServingError
         ├── NotReady                    503
         ├── Overloaded                  429 or 503
@@ -155,6 +156,10 @@ class RolloutError(SteadynetError):
 
 class StoreError(SteadynetError):
     """The control database could not be used."""
+
+
+class LeaseLost(StoreError):
+    """Another controller acts for the model now."""
 
 
 class ServingError(SteadynetError):

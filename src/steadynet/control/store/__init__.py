@@ -1,0 +1,18 @@
+"""The control store: everything the controller must not forget, in one SQL database."""
+
+from steadynet.control.store.engine import Store
+from steadynet.control.store.lease import Lease
+from steadynet.control.store.observations import LabelledRow
+from steadynet.control.store.outbox import Command, Delivery, JobRecord, StoredAlert
+from steadynet.control.store.transaction import Transaction
+
+__all__ = [
+    "Command",
+    "Delivery",
+    "JobRecord",
+    "LabelledRow",
+    "Lease",
+    "Store",
+    "StoredAlert",
+    "Transaction",
+]

@@ -1,0 +1,168 @@
+"""Opening the control store, and its transactions.
+
+Invariants:
+- A writing transaction on SQLite takes the write lock at its start (BEGIN IMMEDIATE): what it
+  reads stays true until it commits, and two writers never deadlock.
+- A transaction that is given a lease does nothing unless that lease is still held (fencing).
+- A commit survives the death of the process and of the machine (synchronous=FULL).
+- Every database error leaves here as a `StoreError`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from steadynet.control.store import tables
+from steadynet.control.store.lease import Lease, check_lease
+from steadynet.control.store.transaction import Transaction
+from steadynet.errors import StoreError
+
+BUSY_TIMEOUT_S = 10.0
+_WRITES = "steadynet_writes"
+
+MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({})
+"""Layout number → the step that makes the next layout of it."""
+
+
+class Store:
+    """The control store behind a database URL; an SQLite file is made where there is none."""
+
+    def __init__(self, url: str | URL) -> None:
+        """Open the database and bring its tables to this version's layout.
+
+        Raises `StoreError` where it cannot be opened, is damaged or is of a newer version.
+        """
+        self._url = make_url(url)
+        self._engine = _make_engine(self._url)
+        try:
+            with self._transaction(writes=True) as connection:
+                _bring_up_to_date(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def at(cls, path: Path) -> Store:
+        """Open the SQLite file at `path`."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the folder {path.parent} cannot be made", got=error.strerror or str(error)
+            ) from error
+        return cls(URL.create("sqlite", database=str(path)))
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a transaction that sees one state of the database throughout."""
+        with self._transaction(writes=False) as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def write(self, lease: Lease | None = None) -> Iterator[Transaction]:
+        """Open a transaction that commits when the block ends and undoes all on an error.
+
+        Raises `LeaseLost` where `lease` is given and is no longer held, before anything is done.
+        """
+        with self._transaction(writes=True) as connection:
+            if lease is not None:
+                check_lease(connection, lease)
+            yield Transaction(connection)
+
+    @contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        try:
+            with (
+                self._engine.connect().execution_options(**{_WRITES: writes}) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: SQLAlchemyError) -> StoreError:
+        text = str(error.__cause__ or error).splitlines()[0]
+        where = self._url.render_as_string(hide_password=True)
+        damaged = "malformed" in text or "not a database" in text or "disk I/O" in text
+        if damaged:
+            return StoreError(
+                f"the control database {where} is damaged",
+                got=text,
+                do="Stop the server, move the file and its -wal and -shm neighbours away, and "
+                "start again: models, versions and aliases are kept elsewhere and stay; the "
+                "journal, logged rows and a running rollout are lost unless you restore a copy.",
+            )
+        if "locked" in text:
+            return StoreError(
+                f"the control database {where} is busy",
+                expected=f"the write lock within {BUSY_TIMEOUT_S:.0f} s",
+                got=text,
+                do="See which other process holds it (fuser), and try again.",
+            )
+        return StoreError(f"the control database {where} could not be used", got=text)
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    # The driver shall not begin transactions by itself: `_begin_sqlite` says how they begin.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL").close()
+    connection.execute("PRAGMA synchronous=FULL").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    tables.metadata.create_all(connection, tables=[tables.about])
+    key = "schema_version"
+    found = connection.scalar(sa.select(tables.about.c.value).where(tables.about.c.key == key))
+    if found is None:
+        tables.metadata.create_all(connection)
+        connection.execute(
+            sa.insert(tables.about).values(key=key, value=str(tables.SCHEMA_VERSION))
+        )
+        return
+    version = int(found)
+    if version > tables.SCHEMA_VERSION:
+        raise StoreError(
+            "the control database was written by a newer steadynet",
+            expected=f"layout {tables.SCHEMA_VERSION} or older",
+            got=f"layout {version}",
+            do="Install that version or a newer one.",
+        )
+    while version < tables.SCHEMA_VERSION:
+        MIGRATIONS[version](connection)
+        version += 1
+    connection.execute(
+        sa.update(tables.about).where(tables.about.c.key == key).values(value=str(version))
+    )

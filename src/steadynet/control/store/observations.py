@@ -1,0 +1,259 @@
+"""What was observed: windows, logged rows, labels, and how far the spool was read.
+
+Law: reading a spool and storing what was read with the new cursor in one transaction makes
+ingestion exactly-once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from steadynet.control.store import tables
+from steadynet.control.store.upsert import insert_new, upsert
+from steadynet.monitoring.records import Feedback, LoggedRow
+from steadynet.monitoring.windows import Role, Window, merge
+
+T = TypeVar("T")
+
+BUCKET_S = 1
+"""Windows of one version and role that start within the same second are stored as one."""
+COARSE_BUCKET_S = 60
+BATCH = 500
+"""Keys per query."""
+
+
+class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered row and what really happened."""
+
+    number: int
+    """Grows in the order in which row and label came together."""
+    row: LoggedRow
+    label: str | float
+    labelled_at: float
+
+
+class Observations:
+    """Windows, rows, labels and cursors of all models within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def cursor(self, model: str, kind: str) -> dict[str, int]:
+        """Return how far one kind of the model's spool was read."""
+        cursors = tables.cursors
+        text = self._connection.scalar(
+            sa.select(cursors.c.cursor_json).where(
+                (cursors.c.model == model) & (cursors.c.kind == kind)
+            )
+        )
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, int])
+
+    def save_cursor(self, model: str, kind: str, cursor: dict[str, int]) -> None:
+        """Remember how far one kind of the model's spool was read."""
+        values = {
+            "model": model,
+            "kind": kind,
+            "cursor_json": msgspec.json.encode(cursor).decode(),
+        }
+        upsert(self._connection, tables.cursors, [values], keys=("model", "kind"))
+
+    def add_windows(self, windows: Iterable[Window]) -> None:
+        """Add up windows with those of the same model, version, role and second."""
+        ordered = sorted(windows, key=_bucket_key)
+        for key, group in groupby(ordered, key=_bucket_key):
+            self._add_to_bucket(key, merge(group), BUCKET_S)
+
+    def windows(self, model: str, since: float) -> list[Window]:
+        """Return the model's stored windows that start at `since` or later, oldest first."""
+        stored = tables.windows
+        query = (
+            sa.select(stored.c.body)
+            .where((stored.c.model == model) & (stored.c.start >= since))
+            .order_by(stored.c.start)
+        )
+        return [
+            msgspec.msgpack.decode(body, type=Window) for body in self._connection.scalars(query)
+        ]
+
+    def compact_windows(self, model: str, *, fine_before: float, drop_before: float) -> None:
+        """Merge windows older than `fine_before` by the minute; drop those before `drop_before`."""
+        stored = tables.windows
+        mine = stored.c.model == model
+        self._connection.execute(sa.delete(stored).where(mine & (stored.c.start < drop_before)))
+        old = mine & (stored.c.width == BUCKET_S) & (stored.c.start < fine_before)
+        bodies = self._connection.scalars(sa.select(stored.c.body).where(old)).all()
+        self._connection.execute(sa.delete(stored).where(old))
+        items = [msgspec.msgpack.decode(body, type=Window) for body in bodies]
+        for key, group in groupby(sorted(items, key=_coarse_key), key=_coarse_key):
+            self._add_to_bucket(key, merge(group), COARSE_BUCKET_S)
+
+    def _add_to_bucket(self, key: tuple[str, str, str, int], window: Window, width: int) -> None:
+        stored = tables.windows
+        model, version, role, bucket = key
+        identity = {
+            "model": model,
+            "version": version,
+            "role": role,
+            "bucket": bucket,
+            "width": width,
+        }
+        body = self._connection.scalar(
+            sa.select(stored.c.body).where(
+                sa.and_(*(stored.c[name] == value for name, value in identity.items()))
+            )
+        )
+        if body is not None:
+            window = merge([msgspec.msgpack.decode(body, type=Window), window])
+        values = {
+            **identity,
+            "start": window.start,
+            "requests": window.requests,
+            "body": msgspec.msgpack.encode(window),
+        }
+        upsert(self._connection, stored, [values], keys=tuple(identity))
+
+    def add_rows(self, model: str, logged: Sequence[LoggedRow]) -> None:
+        """Store answered rows, and join those whose labels came before them.
+
+        Of several rows with one id and role the first is kept.
+        """
+        for batch in _batches(logged):
+            values = [
+                {
+                    "model": model,
+                    "id": row.id,
+                    "role": row.role,
+                    "version": row.version,
+                    "at": row.at,
+                    "body": msgspec.msgpack.encode(row),
+                }
+                for row in batch
+            ]
+            insert_new(self._connection, tables.rows, values, keys=("model", "id", "role"))
+            self._join(model, [row.id for row in batch])
+
+    def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> None:
+        """Store labels, the newest of each id, and join them with the rows that are there."""
+        for batch in _batches(feedback):
+            newest = {item.id: item for item in batch}
+            values = [
+                {
+                    "model": model,
+                    "id": item.id,
+                    "label_json": msgspec.json.encode(item.label).decode(),
+                    "at": item.at or now,
+                }
+                for item in newest.values()
+            ]
+            upsert(self._connection, tables.labels, values, keys=("model", "id"))
+            self._join(model, list(newest))
+
+    def _join(self, model: str, ids: Sequence[str]) -> None:
+        rows, labels = tables.rows, tables.labels
+        same = (rows.c.model == labels.c.model) & (rows.c.id == labels.c.id)
+        query = (
+            sa.select(rows.c.number.label("row"), labels.c.number.label("label"))
+            .select_from(labels.join(rows, same))
+            .where((labels.c.model == model) & labels.c.id.in_(ids))
+            .order_by(rows.c.at)
+        )
+        values = [
+            {"model": model, "row": item.row, "label": item.label}
+            for item in self._connection.execute(query)
+        ]
+        if values:
+            insert_new(self._connection, tables.joins, values, keys=("row",))
+
+    def labelled(
+        self,
+        model: str,
+        *,
+        limit: int,
+        after: int = 0,
+        version: str | None = None,
+        roles: tuple[Role, ...] = ("champion", "challenger"),
+    ) -> list[LabelledRow]:
+        """Return the newest `limit` labelled rows joined after number `after`, oldest first."""
+        rows, labels, joins = tables.rows, tables.labels, tables.joins
+        where = (joins.c.model == model) & (joins.c.number > after) & rows.c.role.in_(roles)
+        if version is not None:
+            where &= rows.c.version == version
+        query = (
+            sa.select(joins.c.number, rows.c.body, labels.c.label_json, labels.c.at)
+            .select_from(
+                joins.join(rows, rows.c.number == joins.c.row).join(
+                    labels, labels.c.number == joins.c.label
+                )
+            )
+            .where(where)
+            .order_by(joins.c.number.desc())
+            .limit(limit)
+        )
+        found = [
+            LabelledRow(
+                number=item.number,
+                row=msgspec.msgpack.decode(item.body, type=LoggedRow),
+                label=msgspec.json.decode(item.label_json, type=str | float),
+                labelled_at=item.at,
+            )
+            for item in self._connection.execute(query)
+        ]
+        return found[::-1]
+
+    def count_labelled(self, model: str, *, after: int = 0) -> int:
+        """Return how many rows that a user saw answered have labels, joined after `after`."""
+        joins, rows = tables.joins, tables.rows
+        query = (
+            sa.select(sa.func.count())
+            .select_from(joins.join(rows, rows.c.number == joins.c.row))
+            .where((joins.c.model == model) & (joins.c.number > after) & (rows.c.role != "shadow"))
+        )
+        return self._connection.scalar(query) or 0
+
+    def last_join(self, model: str) -> int:
+        """Return the number of the newest labelled row; 0 where there is none."""
+        joins = tables.joins
+        query = sa.select(sa.func.max(joins.c.number)).where(joins.c.model == model)
+        return self._connection.scalar(query) or 0
+
+    def drop_rows(self, model: str, *, keep: int, before: float) -> int:
+        """Forget rows beyond the `keep` newest and those answered before `before`, with their
+        labels. Return how many rows were dropped."""
+        rows, labels, joins = tables.rows, tables.labels, tables.joins
+        mine = rows.c.model == model
+        edge = (
+            self._connection.scalar(
+                sa.select(rows.c.number)
+                .where(mine)
+                .order_by(rows.c.number.desc())
+                .offset(keep)
+                .limit(1)
+            )
+            or 0
+        )
+        old = mine & ((rows.c.number <= edge) | (rows.c.at < before))
+        gone = sa.select(rows.c.number).where(old)
+        self._connection.execute(sa.delete(joins).where(joins.c.row.in_(gone)))
+        dropped = self._connection.execute(sa.delete(rows).where(old)).rowcount
+        joined = sa.select(joins.c.label).where(joins.c.model == model)
+        stale = (labels.c.model == model) & (labels.c.at < before) & labels.c.number.not_in(joined)
+        self._connection.execute(sa.delete(labels).where(stale))
+        return dropped
+
+
+def _bucket_key(window: Window) -> tuple[str, str, str, int]:
+    return window.model, window.version, window.role, int(window.start // BUCKET_S)
+
+
+def _coarse_key(window: Window) -> tuple[str, str, str, int]:
+    return window.model, window.version, window.role, int(window.start // COARSE_BUCKET_S)
+
+
+def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

@@ -1,0 +1,214 @@
+"""What waits to be done or told: commands, alerts, deliveries of alerts, jobs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from steadynet.control.store import tables
+from steadynet.control.store.upsert import upsert
+
+CommandState = Literal["waiting", "done", "refused"]
+DeliveryState = Literal["waiting", "done", "given_up"]
+JobState = Literal["running", "succeeded", "failed"]
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asked the controller to do."""
+
+    number: int
+    model: str
+    at: float
+    kind: str
+    arguments: dict[str, Any]
+    state: CommandState
+    answer: str
+    """What was done, or why it was refused."""
+
+
+class StoredAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert as it is kept."""
+
+    model: str
+    key: str
+    opened: float
+    resolved: float | None
+    body: bytes
+    """The alert itself, in MessagePack."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that a webhook shall get."""
+
+    number: int
+    model: str
+    payload_json: str
+    created: float
+    attempts: int
+    next_at: float
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A subprocess that works for the controller."""
+
+    id: str
+    model: str
+    kind: str
+    created: float
+    state: JobState
+    body: dict[str, Any]
+    """What the job's kind needs to be found again and judged."""
+
+
+class Commands:
+    """Commands of all models within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, model: str, *, at: float, kind: str, arguments: dict[str, Any]) -> int:
+        """Queue a command; return its number."""
+        values = {
+            "model": model,
+            "at": at,
+            "kind": kind,
+            "arguments_json": msgspec.json.encode(arguments).decode(),
+            "state": "waiting",
+            "answer": "",
+        }
+        result = self._connection.execute(sa.insert(tables.commands).values(values))
+        assert result.inserted_primary_key is not None
+        return int(result.inserted_primary_key[0])
+
+    def waiting(self, model: str) -> list[Command]:
+        """Return the model's commands that nobody has answered, oldest first."""
+        commands = tables.commands
+        query = (
+            sa.select(commands)
+            .where((commands.c.model == model) & (commands.c.state == "waiting"))
+            .order_by(commands.c.number)
+        )
+        return [_command(row) for row in self._connection.execute(query)]
+
+    def get(self, number: int) -> Command | None:
+        """Return one command."""
+        commands = tables.commands
+        row = self._connection.execute(
+            sa.select(commands).where(commands.c.number == number)
+        ).one_or_none()
+        return None if row is None else _command(row)
+
+    def answer(self, number: int, state: CommandState, answer: str) -> None:
+        """Say what became of a command."""
+        commands = tables.commands
+        self._connection.execute(
+            sa.update(commands)
+            .where(commands.c.number == number)
+            .values(state=state, answer=answer)
+        )
+
+
+class Alerts:
+    """Alerts of all models within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, alert: StoredAlert) -> None:
+        """Insert or replace an alert by model, key and time of opening."""
+        values = msgspec.structs.asdict(alert)
+        upsert(self._connection, tables.alerts, [values], keys=("model", "key", "opened"))
+
+    def open(self, model: str) -> list[StoredAlert]:
+        """Return the model's alerts that are not resolved, oldest first."""
+        alerts = tables.alerts
+        query = (
+            sa.select(alerts)
+            .where((alerts.c.model == model) & alerts.c.resolved.is_(None))
+            .order_by(alerts.c.opened)
+        )
+        return [StoredAlert(**row._mapping) for row in self._connection.execute(query)]
+
+
+class Deliveries:
+    """Messages to webhooks of all models within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, model: str, payload_json: str, *, at: float) -> None:
+        """Queue a message."""
+        values = {
+            "model": model,
+            "payload_json": payload_json,
+            "created": at,
+            "attempts": 0,
+            "next_at": at,
+            "state": "waiting",
+        }
+        self._connection.execute(sa.insert(tables.deliveries).values(values))
+
+    def due(self, model: str, now: float, *, limit: int) -> list[Delivery]:
+        """Return messages whose next attempt is due, oldest first."""
+        table = tables.deliveries
+        columns = [table.c[name] for name in Delivery.__struct_fields__]
+        query = (
+            sa.select(*columns)
+            .where(
+                (table.c.model == model) & (table.c.state == "waiting") & (table.c.next_at <= now)
+            )
+            .order_by(table.c.number)
+            .limit(limit)
+        )
+        return [Delivery(**row._mapping) for row in self._connection.execute(query)]
+
+    def settle(self, number: int, state: DeliveryState, *, attempts: int, next_at: float) -> None:
+        """Say what became of an attempt."""
+        table = tables.deliveries
+        self._connection.execute(
+            sa.update(table)
+            .where(table.c.number == number)
+            .values(state=state, attempts=attempts, next_at=next_at)
+        )
+
+
+class Jobs:
+    """Subprocesses of all models' controllers within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def save(self, job: JobRecord) -> None:
+        """Insert or replace a job."""
+        values = msgspec.structs.asdict(job) | {"body": msgspec.msgpack.encode(job.body)}
+        upsert(self._connection, tables.jobs, [values], keys=("id",))
+
+    def running(self, model: str) -> list[JobRecord]:
+        """Return the model's jobs that were not seen to end, oldest first."""
+        return [job for job in self.last(model, limit=50) if job.state == "running"]
+
+    def last(self, model: str, *, limit: int) -> list[JobRecord]:
+        """Return the model's newest jobs, oldest first."""
+        jobs = tables.jobs
+        query = (
+            sa.select(jobs)
+            .where(jobs.c.model == model)
+            .order_by(jobs.c.created.desc())
+            .limit(limit)
+        )
+        return [_job(row) for row in self._connection.execute(query)][::-1]
+
+
+def _command(row: sa.Row[tuple[Any, ...]]) -> Command:
+    values = dict(row._mapping)
+    arguments = msgspec.json.decode(values.pop("arguments_json"), type=dict[str, Any])
+    return Command(arguments=arguments, **values)
+
+
+def _job(row: sa.Row[tuple[Any, ...]]) -> JobRecord:
+    values = dict(row._mapping)
+    values["body"] = msgspec.msgpack.decode(values["body"], type=dict[str, Any])
+    return JobRecord(**values)

@@ -1,0 +1,408 @@
+"""The control store's invariants, on real SQLite files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steadynet.control.journal import find_breaks
+from steadynet.control.store import JobRecord, Store, StoredAlert
+from steadynet.errors import LeaseLost, StoreError
+from steadynet.monitoring.records import Feedback, LoggedRow
+from steadynet.monitoring.windows import Role, Window, merge
+from steadynet.rollout.route import Endpoint, Route
+from steadynet.runtime.spool import SpoolWriter, forget, read_spool
+
+
+def window(start: float, requests: int = 1, role: Role = "champion", version: str = "1") -> Window:
+    return Window(
+        model="m", version=version, role=role, start=start, end=start + 1, requests=requests
+    )
+
+
+def row(row_id: str, role: Role = "champion", at: float = 10.0, version: str = "1") -> LoggedRow:
+    return LoggedRow(
+        id=row_id, at=at, version=version, role=role, row={"a": 1.5, "b": None, "c": "x"}
+    )
+
+
+# opening
+
+
+def test_a_store_is_kept_between_openings(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "control.db"
+    with Store.at(path) as first, first.write() as tx:
+        tx.decisions.remember("m", "key", {"a": [1, 2]})
+    with Store.at(path) as second, second.read() as tx:
+        assert tx.decisions.fact("m", "key", dict[str, list[int]]) == {"a": [1, 2]}
+
+
+def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(StoreError, match=r"control\.db is damaged.*move the file"):
+        Store.at(path)
+
+
+def test_a_torn_database_is_named_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with Store.at(path) as store, store.write() as tx:
+        tx.observations.add_rows("m", [row(str(i)) for i in range(3000)])
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    with pytest.raises(StoreError, match="damaged"):
+        count_labelled(path)
+
+
+def count_labelled(path: Path) -> int:
+    with Store.at(path) as store, store.read() as tx:
+        return len(tx.observations.labelled("m", limit=10))
+
+
+def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    Store.at(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE about SET value = '99' WHERE key = 'schema_version'")
+    connection.close()
+    with pytest.raises(StoreError, match="newer steadynet"):
+        Store.at(path)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be made"):
+        Store.at(tmp_path / "file" / "control.db")
+
+
+def test_an_error_in_a_transaction_undoes_all_of_it(store: Store) -> None:
+    def fail_midway() -> None:
+        with store.write() as tx:
+            tx.decisions.remember("m", "key", 1)
+            tx.journal.append("m", at=1.0, kind="k", text="t", data={})
+            raise KeyError("midway")
+
+    with pytest.raises(KeyError):
+        fail_midway()
+    with store.read() as tx:
+        assert tx.decisions.fact("m", "key", int) is None
+        assert tx.journal.head("m") is None
+
+
+# the journal
+
+
+def test_journals_of_two_models_are_chained_apart(store: Store) -> None:
+    with store.write() as tx:
+        for number in range(5):
+            for model in ("a", "b"):
+                tx.journal.append(model, at=number / 3, kind="k", text="t", data={"n": number / 7})
+    with store.read() as tx:
+        for model in ("a", "b"):
+            entries = list(tx.journal.all(model))
+            assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
+            assert find_breaks(entries, tx.journal.head(model)) == []
+        assert [entry.number for entry in tx.journal.last("a", 2)] == [4, 5]
+        assert tx.journal.last("a", 2, kinds="other%") == []
+
+
+def test_a_change_behind_the_stores_back_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with Store.at(path) as store:
+        with store.write() as tx:
+            tx.journal.append("m", at=1.0, kind="k", text="2 % errors", data={})
+            tx.journal.append("m", at=2.0, kind="k", text="rolled back", data={})
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE journal SET text = '0 % errors' WHERE number = 1")
+        connection.close()
+        with store.read() as tx:
+            problems = find_breaks(tx.journal.all("m"), tx.journal.head("m"))
+    assert problems == ["entry 1 was changed"]
+
+
+def test_two_writers_keep_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+
+    def write() -> None:
+        with Store.at(path) as store:
+            for _ in range(25):
+                with store.write() as tx:
+                    tx.journal.append("m", at=1.0, kind="k", text="t", data={})
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Store.at(path) as store, store.read() as tx:
+        entries = list(tx.journal.all("m"))
+        assert len(entries) == 75
+        assert find_breaks(entries, tx.journal.head("m")) == []
+
+
+# the lease
+
+
+def test_one_of_two_holders_gets_the_lease(store: Store) -> None:
+    with store.write() as tx:
+        first = tx.acquire_lease("m", "a", now=100.0, length_s=5.0)
+        assert first is not None
+        assert tx.acquire_lease("m", "b", now=104.9, length_s=5.0) is None
+        assert tx.acquire_lease("other", "b", now=104.9, length_s=5.0) is not None
+        again = tx.acquire_lease("m", "a", now=104.0, length_s=5.0)
+    assert again is not None
+    assert (again.token, again.expires) == (first.token, 109.0)
+
+
+def test_a_holder_that_slept_too_long_can_write_nothing(store: Store) -> None:
+    with store.write() as tx:
+        slept = tx.acquire_lease("m", "a", now=100.0, length_s=5.0)
+        taken = tx.acquire_lease("m", "b", now=105.1, length_s=5.0)
+    assert slept is not None
+    assert taken is not None
+    assert taken.token == slept.token + 1
+    with pytest.raises(LeaseLost, match="another controller"), store.write(slept) as tx:
+        tx.decisions.remember("m", "moved", True)
+    with store.write(taken) as tx:
+        assert tx.decisions.fact("m", "moved", bool) is None
+
+
+def test_a_lease_given_back_is_free_at_once(store: Store) -> None:
+    with store.write() as tx:
+        lease = tx.acquire_lease("m", "a", now=100.0, length_s=5.0)
+        assert lease is not None
+        tx.release_lease(lease)
+        assert tx.acquire_lease("m", "b", now=100.1, length_s=5.0) is not None
+
+
+def test_giving_back_a_lost_lease_takes_nothing_from_its_new_holder(store: Store) -> None:
+    with store.write() as tx:
+        lost = tx.acquire_lease("m", "a", now=100.0, length_s=5.0)
+        assert lost is not None
+        held = tx.acquire_lease("m", "b", now=106.0, length_s=5.0)
+        tx.release_lease(lost)
+        assert tx.lease("m") == held
+
+
+# windows
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 300, allow_nan=False),
+            st.integers(0, 50),
+            st.sampled_from(["champion", "challenger"]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(1, 5),
+)
+def test_stored_windows_add_up_to_what_was_added(
+    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[float, int, Role]], parts: int
+) -> None:
+    windows = [window(start, requests, role) for start, requests, role in items]
+    with Store.at(tmp_path_factory.mktemp("store") / "control.db") as store:
+        for part in range(parts):
+            with store.write() as tx:
+                tx.observations.add_windows(windows[part::parts])
+        with store.write() as tx:
+            fine = tx.observations.windows("m", 0.0)
+            tx.observations.compact_windows("m", fine_before=150.0, drop_before=0.0)
+            coarse = tx.observations.windows("m", 0.0)
+    for kept in (fine, coarse):
+        for role in ("champion", "challenger"):
+            mine = [item for item in windows if item.role == role]
+            if mine:
+                assert merge(item for item in kept if item.role == role) == merge(mine)
+    assert len(coarse) <= len(fine)
+
+
+def test_old_windows_are_dropped_and_new_ones_found_by_time(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_windows([window(float(second)) for second in range(10)])
+        assert [item.start for item in tx.observations.windows("m", 7.0)] == [7.0, 8.0, 9.0]
+        tx.observations.compact_windows("m", fine_before=0.0, drop_before=8.0)
+        assert [item.start for item in tx.observations.windows("m", 0.0)] == [8.0, 9.0]
+
+
+# rows and labels
+
+
+def test_rows_and_labels_join_in_whatever_order_they_come(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("early")])
+        tx.observations.add_labels("m", [Feedback(id="early", label="yes", at=20.0)], now=30.0)
+        tx.observations.add_labels("m", [Feedback(id="late", label=2.5)], now=31.0)
+        tx.observations.add_rows("m", [row("late"), row("never")])
+        found = tx.observations.labelled("m", limit=10)
+    assert [(item.row.id, item.label, item.labelled_at) for item in found] == [
+        ("early", "yes", 20.0),
+        ("late", 2.5, 31.0),
+    ]
+    assert found[0].row == row("early")
+
+
+def test_a_shadow_answer_is_joined_by_the_same_id_and_asked_for_apart(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("a"), row("a", role="shadow", version="2")])
+        tx.observations.add_labels("m", [Feedback(id="a", label="yes")], now=1.0)
+        seen = tx.observations.labelled("m", limit=10)
+        shadow = tx.observations.labelled("m", limit=10, roles=("shadow",))
+        assert tx.observations.count_labelled("m") == 1
+    assert [item.row.version for item in seen] == ["1"]
+    assert [item.row.version for item in shadow] == ["2"]
+
+
+def test_the_newest_label_of_an_id_counts_once(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("a")])
+        tx.observations.add_labels(
+            "m", [Feedback(id="a", label="yes"), Feedback(id="a", label="no")], now=1.0
+        )
+        tx.observations.add_labels("m", [Feedback(id="a", label="perhaps")], now=2.0)
+        found = tx.observations.labelled("m", limit=10)
+    assert [item.label for item in found] == ["perhaps"]
+
+
+def test_labelled_rows_can_be_read_on_from_a_number(store: Store) -> None:
+    ids = [str(number) for number in range(1203)]
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row(item) for item in ids])
+        tx.observations.add_labels("m", [Feedback(id=item, label=1.0) for item in ids], now=1.0)
+        everything = tx.observations.labelled("m", limit=5000)
+        assert len(everything) == tx.observations.count_labelled("m") == 1203
+        middle = everything[600].number
+        rest = tx.observations.labelled("m", limit=5000, after=middle)
+        assert [item.number for item in rest] == [item.number for item in everything[601:]]
+        assert tx.observations.last_join("m") == everything[-1].number
+        newest = tx.observations.labelled("m", limit=3)
+    assert [item.number for item in newest] == [item.number for item in everything[-3:]]
+
+
+def test_old_rows_are_forgotten_with_their_labels(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row(str(i), at=float(i)) for i in range(10)])
+        labels = [Feedback(id=str(i), label="x", at=1.0) for i in range(12)]
+        tx.observations.add_labels("m", labels, now=1.0)
+        assert tx.observations.drop_rows("m", keep=5, before=7.0) == 7
+        assert [item.row.id for item in tx.observations.labelled("m", limit=99)] == ["7", "8", "9"]
+        # A row whose label was dropped with the old ones does not come back as labelled.
+        tx.observations.add_rows("m", [row("11", at=20.0)])
+        assert tx.observations.count_labelled("m") == 3
+
+
+# the rest
+
+
+def test_route_rollout_alerts_and_jobs_come_back_as_they_were(store: Store) -> None:
+    endpoint = Endpoint(version="1", bundle="/b", manifest_sha256="0" * 64)
+    route = Route(model="m", generation=3, champion=endpoint, challenger=endpoint, share=0.25)
+    alert = StoredAlert(model="m", key="drift", opened=1.0, resolved=None, body=b"x")
+    job = JobRecord(
+        id="j", model="m", kind="retrain", created=1.0, state="running", body={"pid": 7}
+    )
+    with store.write() as tx:
+        tx.decisions.save_route(route)
+        tx.decisions.save_rollout(endpoint, rollout_id="r", model="m", started=1.0, ended=None)
+        tx.alerts.save(alert)
+        tx.jobs.save(job)
+    with store.write() as tx:
+        assert tx.decisions.route("m") == route
+        assert tx.decisions.route("other") is None
+        assert tx.decisions.running_rollout("m", Endpoint) == endpoint
+        tx.decisions.save_rollout(endpoint, rollout_id="r", model="m", started=1.0, ended=2.0)
+        assert tx.decisions.running_rollout("m", Endpoint) is None
+        assert tx.decisions.last_rollout("m", Endpoint) == endpoint
+        assert tx.alerts.open("m") == [alert]
+        tx.alerts.save(msgspec.structs.replace(alert, resolved=2.0))
+        assert tx.alerts.open("m") == []
+        assert tx.jobs.running("m") == [job]
+        tx.jobs.save(msgspec.structs.replace(job, state="failed"))
+        assert tx.jobs.running("m") == []
+        assert [item.state for item in tx.jobs.last("m", limit=5)] == ["failed"]
+
+
+def test_a_command_waits_until_it_is_answered(store: Store) -> None:
+    with store.write() as tx:
+        first = tx.commands.send("m", at=1.0, kind="abort", arguments={})
+        second = tx.commands.send("m", at=2.0, kind="start", arguments={"version": "2"})
+    with store.write() as tx:
+        waiting = tx.commands.waiting("m")
+        assert [item.number for item in waiting] == [first, second]
+        assert waiting[1].arguments == {"version": "2"}
+        tx.commands.answer(first, "refused", "no rollout is running")
+        assert [item.number for item in tx.commands.waiting("m")] == [second]
+        answered = tx.commands.get(first)
+    assert answered is not None
+    assert (answered.state, answered.answer) == ("refused", "no rollout is running")
+
+
+def test_a_delivery_is_due_at_its_time_until_it_is_settled(store: Store) -> None:
+    with store.write() as tx:
+        tx.deliveries.send("m", "{}", at=5.0)
+        [delivery] = tx.deliveries.due("m", 5.0, limit=9)
+        tx.deliveries.settle(delivery.number, "waiting", attempts=1, next_at=8.0)
+        assert tx.deliveries.due("m", 7.9, limit=9) == []
+        [again] = tx.deliveries.due("m", 8.0, limit=9)
+        assert again.attempts == 1
+        tx.deliveries.settle(delivery.number, "done", attempts=2, next_at=8.0)
+        assert tx.deliveries.due("m", 100.0, limit=9) == []
+
+
+INGEST = """
+import sys, pathlib
+from steadynet.control.store import Store
+from steadynet.monitoring.windows import Window
+from steadynet.runtime.spool import read_spool
+home = pathlib.Path(sys.argv[1])
+with Store.at(home / "control.db") as store:
+    while True:
+        with store.write() as tx:
+            cursor = tx.observations.cursor("m", "windows")
+            items, after = read_spool(home / "spool", cursor, Window, 7)
+            tx.observations.add_windows(items)
+            tx.observations.save_cursor("m", "windows", after)
+        sys.stdout.write(f"{len(items)}\\n"); sys.stdout.flush()
+        if not items:
+            break
+"""
+
+
+def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path / "spool", "w", segment_bytes=4000)
+    for start in range(400):
+        writer.append([window(start / 10)])
+        writer.flush()
+    writer.close()
+    finished = False
+    for lines in [1, 4, 2, 9, 3, 1000]:
+        command = [sys.executable, "-c", INGEST, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            for _ in range(lines):
+                if child.stdout.readline() in (b"0\n", b""):
+                    finished = True
+                    break
+            child.send_signal(signal.SIGKILL)
+    assert finished
+    with Store.at(tmp_path / "control.db") as store, store.read() as tx:
+        assert merge(tx.observations.windows("m", 0.0)).requests == 400
+        cursor = tx.observations.cursor("m", "windows")
+    assert read_spool(tmp_path / "spool", cursor, Window, 10)[0] == []
+    forget(tmp_path / "spool", cursor)
+    assert list((tmp_path / "spool").iterdir()) == []
