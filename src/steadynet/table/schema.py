@@ -6,11 +6,16 @@ datetime. Every other kind is kept in the schema with the reason why it is left 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
 
 FEATURE_KINDS: tuple[Kind, ...] = ("number", "boolean", "category", "datetime")
+
+DateOrder = Literal["year_first", "day_first", "month_first"]
+"""How dates such as 03/04/2024 are read; texts that start with the year are read in any order."""
 
 MISSING_DATETIME = -(2**63)
 """A missing date and time, as `numpy.datetime64('NaT').astype('int64')` writes it."""
@@ -44,6 +49,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     maximum: float | None = None
     categories: tuple[str, ...] = ()
     """Known categories of a category column, most frequent first."""
+    thousands: bool = False
+    """Whether the texts of a number column group digits by commas, as "1,234,567.8"."""
+    date_order: DateOrder = "year_first"
 
     @property
     def is_feature(self) -> bool:
