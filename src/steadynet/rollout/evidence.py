@@ -67,11 +67,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     stage: str
     """`Rollout.stage`."""
+    share: float = 0.0
+    """`Rollout.share`: the share of traffic that the challenger has in this stage."""
     challenger: Arm = Arm()
     champion: Arm = Arm()
     baseline: Arm = Arm()
-    """The champion's arm of the stage before; used when it answers nothing in this one, as at a
-    share of 1."""
+    """The champion's arm of the stage before. Used in place of `champion` at a share of 1, where
+    the champion answers nothing."""
     pairs: PairedScores = PairedScores()
     labels: LabelledLoss = LabelledLoss()
     classification: bool = True

@@ -136,8 +136,14 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output_tolerance: float = 0.05
     """Shift of the mean score that does not matter, in deviations of the reference (binary and
     multiclass: in probability)."""
+    disagreement_tolerance: float = 0.3
+    """Classification: share of rows with another label than the champion's from which the
+    challenger is rolled back, unless labels show that it is better."""
     loss_tolerance: float = 0.02
     """Extra loss on labelled rows that does not matter, as a share of the reference's deviation."""
+    min_labels: int = 0
+    """Labelled rows that the challenger's loss must be compared on before a step can pass. 0:
+    labels count when they come, and are not waited for."""
     approval: bool = False
     """Wait for `steadynet rollout promote` after the last step."""
 

@@ -1,0 +1,73 @@
+"""The judge: is this challenger, on the evidence so far, no worse than the champion?
+
+`judge` looks at four signals. Each is the difference of challenger and champion, at the same time
+and on the same stream, with a tolerance (the difference that does not matter) from the plan:
+
+- `errors`: share of requests with the version's own fault. Shown worse: fail.
+- `latency`: share of requests slower than the SLO. Shown worse: fail.
+- `outputs`: mean score, and (on pairs) share of rows with another label. A shift in either
+  direction is suspicious, and without labels suspicion is all there is: shown shifted, it fails.
+  It is no fault where labels show that the challenger is better, as a network that was retrained
+  on a drifted world is: then the signal passes, and says why.
+- `labels`: mean loss where the truth is known, paired where both answered the row. Shown worse:
+  fail, however well all the rest looks. Few labels do not hold a rollout up; labels that *lean*
+  against the challenger do, until they decide or the step's time is up. `min_labels` makes them
+  a condition.
+
+A signal fails when a difference beyond tolerance is shown, passes when it is excluded, and is
+`not_yet` otherwise; without data it is `not_yet`. The whole fails when one signal fails, and
+passes when all critical signals pass and the stage has its `min_requests`.
+
+All bounds are anytime-valid (`steadynet.statistics.sequential`), so `judge` may be asked every
+second. Error budgets:
+
+- *False failure* (`alpha` over the whole rollout): a challenger whose true differences are all
+  within tolerance fails with probability at most `alpha`: a quarter for each signal, shared
+  equally over the stages, except for labels, whose evidence runs through the whole rollout.
+- *False pass* (`alpha` at each signal in each stage, not shared out): a challenger that is worse
+  beyond tolerance in a signal must be passed by that signal in every stage to be promoted, so the
+  chance of it is no more than the chance of one.
+"""
+
+from __future__ import annotations
+
+from steadynet.rollout.evidence import Arm, Evidence, Outcome, Signal, Verdict
+from steadynet.rollout.labels import judge_labels
+from steadynet.rollout.signals import SIGNALS, judge_errors, judge_latency, judge_outputs
+from steadynet.rollout.wording import verdict_sentence
+from steadynet.spec.model import RolloutSpec
+
+
+def judge(plan: RolloutSpec, evidence: Evidence) -> Verdict:
+    """Return what the evidence says about the challenger in its present stage.
+
+    Pure and repeatable: the same plan and evidence give the same verdict.
+    """
+    control = evidence.baseline if evidence.share >= 1.0 else evidence.champion
+    stages = len(plan.steps) + 1
+    alpha_fail = plan.alpha / SIGNALS / stages
+    signals = (
+        judge_errors(plan, evidence.challenger, control, alpha_fail),
+        judge_latency(plan, evidence.challenger, control, alpha_fail),
+        judge_outputs(plan, evidence, control, alpha_fail),
+        judge_labels(plan, evidence),
+    )
+    outcome = _overall(plan, evidence.challenger, signals)
+    return Verdict(
+        stage=evidence.stage,
+        outcome=outcome,
+        signals=signals,
+        sentence=verdict_sentence(
+            outcome, signals, evidence.challenger.requests, plan.min_requests
+        ),
+    )
+
+
+def _overall(plan: RolloutSpec, challenger: Arm, signals: tuple[Signal, ...]) -> Outcome:
+    if any(signal.outcome == "fail" for signal in signals):
+        return "fail"
+    if challenger.requests < plan.min_requests:
+        return "not_yet"
+    if all(signal.outcome == "pass" for signal in signals if signal.critical):
+        return "pass"
+    return "not_yet"

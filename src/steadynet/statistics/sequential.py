@@ -1,0 +1,183 @@
+"""Confidence bounds that stay true however often, and whenever, one looks at them.
+
+Every bound here is *one-sided and anytime-valid*: the chance that the truth is ever, at any
+sample size, on the wrong side of a bound made with `alpha` is at most `alpha`. So a decision may
+be taken the moment a bound allows it. An interval of a lower bound at `a` and an upper bound at
+`b` therefore covers with probability at least `1 - a - b`. All inputs are sums, so the bounds can
+be made from windows of any workers.
+
+Rates (faults, slow answers), where small counts near 0 matter: the beta-binomial mixture of
+Robbins (1970), as a sub-Bernoulli bound in Howard, Ramdas, McAuliffe, Sekhon (2021),
+"Time-uniform, nonparametric, nonasymptotic confidence sequences", arXiv:1810.08240. It is exact
+for 0/1 values and conservative for any values in [0, 1] with one mean.
+
+Means (scores, losses): the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha,
+Kennedy, Ramdas (2021), "Time-uniform central limit theory and asymptotic confidence sequences",
+arXiv:2103.06476, in its one-sided form. It holds as samples grow; callers wait for a first few
+dozens, and `mean_bounds` widens the variance by one made-up value so that a run of equal values
+does not look certain.
+"""
+
+from __future__ import annotations
+
+import math
+
+from steadynet.statistics.moments import Moments
+
+_FLAT = (0.5, 0.5)
+_FLAT_WEIGHT = 0.2
+_BISECTIONS = 60
+_CLOSE = 1e-12
+Bounds = tuple[float, float]
+"""Lower and upper bound."""
+FEWEST_VALUES = 100
+"""Values that a mean needs before callers should use its asymptotic bounds."""
+TUNED_N = 1000
+"""Sample size at which the bounds on means are tightest. Fixed before data, as it must be."""
+
+
+def rate_bounds(
+    total: float, n: int, *, alpha_low: float, alpha_high: float, typical: float
+) -> Bounds:
+    """Bound a rate from below and above, each anytime-valid on its own.
+
+    The mixture puts most of its weight on rates around `typical`, where the bounds are then
+    tightest, and a fifth on all rates alike. `typical` must be chosen before the data.
+
+    Args:
+        total: Sum of the values, 0 to `n` (for 0/1 values their count of ones).
+        n: How many values; 0 gives (0, 1).
+        alpha_low: Chance that the lower bound is ever above the rate.
+        alpha_high: Chance that the upper bound is ever below the rate.
+        typical: Rate around which precision matters, in (0, 1).
+
+    Raises:
+        ValueError: `total` is not within 0 and `n`, or a probability is not in (0, 1).
+    """
+    _check_probabilities(alpha_low, alpha_high, typical)
+    if not 0 <= total <= n:
+        raise ValueError(f"a rate needs 0 <= total <= n; got {total} of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    mixture = _log_mixture(total, n - total, typical)
+    low = _edge(total, n, mixture + math.log(alpha_low), upper=False)
+    high = _edge(total, n, mixture + math.log(alpha_high), upper=True)
+    return low, high
+
+
+def _log_mixture(ones: float, zeros: float, typical: float) -> float:
+    """Return the log-likelihood of the data, averaged over the mixture of beta priors."""
+    near = (0.5, 0.5 * (1 - typical) / typical)
+    logs = [
+        math.log(weight) + _log_beta(a + ones, b + zeros) - _log_beta(a, b)
+        for weight, (a, b) in ((1 - _FLAT_WEIGHT, near), (_FLAT_WEIGHT, _FLAT))
+    ]
+    top = max(logs)
+    return top + math.log(sum(math.exp(value - top) for value in logs))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def _edge(ones: float, n: int, level: float, *, upper: bool) -> float:
+    """Find where the log-likelihood of a rate falls to `level`, on one side of its top.
+
+    The log-likelihood is concave, so bisection between the top and the end finds the only edge.
+    """
+    zeros = n - ones
+    if upper and zeros == 0:
+        return 1.0
+    if not upper and ones == 0:
+        return 0.0
+    if upper and ones == 0:
+        return -math.expm1(level / n)
+    if not upper and zeros == 0:
+        return math.exp(level / n)
+    inside, outside = ones / n, 1.0 if upper else 0.0
+    for _ in range(_BISECTIONS):
+        middle = (inside + outside) / 2
+        if ones * math.log(middle) + zeros * math.log1p(-middle) > level:
+            inside = middle
+        else:
+            outside = middle
+        if abs(outside - inside) < _CLOSE + 1e-4 * abs(outside - ones / n):
+            break
+    return outside
+
+
+def rate_difference_bounds(
+    treated: tuple[float, int],
+    control: tuple[float, int],
+    *,
+    alpha_low: float,
+    alpha_high: float,
+    typical: float,
+) -> Bounds:
+    """Bound the difference of two rates, each given as (sum, n); treated minus control.
+
+    The bounds of the two arms are put together, so each side's `alpha` is split between them. The
+    upper side gives most of it to the treated arm: at rates near 0 the control's lower bound is 0
+    whatever it is made with.
+    """
+    low_treated, high_treated = rate_bounds(
+        *treated, alpha_low=alpha_low / 2, alpha_high=0.8 * alpha_high, typical=typical
+    )
+    low_control, high_control = rate_bounds(
+        *control, alpha_low=0.2 * alpha_high, alpha_high=alpha_low / 2, typical=typical
+    )
+    return low_treated - high_control, high_treated - low_control
+
+
+def mean_radius(n: int, variance: float, alpha: float) -> float:
+    """Return how far a mean of `n` values may be from the truth on one side, at any time.
+
+    Infinite for no values.
+    """
+    _check_probabilities(alpha)
+    if n == 0:
+        return math.inf
+    logs = -2 * math.log(alpha)
+    ratio = TUNED_N / (logs + math.log(logs + 1) + 1)
+    spread = (n + ratio) * math.log1p(math.sqrt((n + ratio) / ratio) / (2 * alpha))
+    return math.sqrt(2 * variance * spread) / n
+
+
+def mean_bounds(moments: Moments, *, alpha_low: float, alpha_high: float, unit: float) -> Bounds:
+    """Bound a mean from below and above, each anytime-valid for large samples.
+
+    `unit` is a size that one value may well have; a made-up value that far from the mean is added
+    to the variance.
+    """
+    if moments.n == 0:
+        return -math.inf, math.inf
+    variance = moments.variance + unit**2 / moments.n
+    return (
+        moments.mean - mean_radius(moments.n, variance, alpha_low),
+        moments.mean + mean_radius(moments.n, variance, alpha_high),
+    )
+
+
+def mean_difference_bounds(
+    treated: Moments, control: Moments, *, alpha_low: float, alpha_high: float, unit: float
+) -> Bounds:
+    """Bound the difference of two means of separate streams; treated minus control.
+
+    Rows drawn into two arms by chance are one stream whose influence values average to the
+    difference (section 4 of arXiv:2103.06476 with the arms' means as the outcome model); their
+    variance is `N (v1/n1 + v0/n0)` with `N = n1 + n0`. So no `alpha` is lost to a split.
+    """
+    if treated.n == 0 or control.n == 0:
+        return -math.inf, math.inf
+    n = treated.n + control.n
+    variance = n * sum((arm.variance + unit**2 / arm.n) / arm.n for arm in (treated, control))
+    difference = treated.mean - control.mean
+    return (
+        difference - mean_radius(n, variance, alpha_low),
+        difference + mean_radius(n, variance, alpha_high),
+    )
+
+
+def _check_probabilities(*values: float) -> None:
+    if not all(0 < value < 1 for value in values):
+        raise ValueError(f"probabilities must be between 0 and 1; got {values}")
