@@ -1,0 +1,91 @@
+"""Telling a webhook: one POST of JSON per message, retried from the store until it is taken.
+
+Invariants:
+- A message is settled in the store only after the attempt; a controller that dies in between
+  sends it again (at least once; the message's `id` lets the receiver notice).
+- What stands in the URL behind the host may be a secret: it is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+from steadynet.control.store import Delivery
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 300.0
+MOST_ATTEMPTS = 30
+"""About two hours; then the message is given up."""
+
+
+def mask_url(url: str) -> str:
+    """Return the URL with everything that may be a secret left out."""
+    parts = urlsplit(url)
+    host = parts.hostname or "?"
+    port = f":{parts.port}" if parts.port else ""
+    hidden = "/***" if parts.path not in ("", "/") or parts.query or parts.username else ""
+    return f"{parts.scheme}://{host}{port}{hidden}"
+
+
+def wait_after(attempts: int) -> float:
+    """Return how many seconds to wait after the `attempts`-th failure."""
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempts - 1))
+
+
+def post_json(url: str, payload: bytes, *, timeout_s: float = TIMEOUT_S) -> str | None:
+    """POST the payload; return None where it was taken (2xx), else why it was not.
+
+    Redirects are not followed. The answer never holds more of the URL than `mask_url` shows.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"{mask_url(url)} is no http or https URL"
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", path, body=payload, headers={"Content-Type": "application/json"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"{mask_url(url)} could not be reached ({type(error).__name__})"
+    finally:
+        connection.close()
+    return None if 200 <= status < 300 else f"{mask_url(url)} answered {status}"
+
+
+class Courier:
+    """Posts one message at a time in a thread of its own, so that no tick waits for a network."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook")
+        self._under_way: tuple[Delivery, Future[str | None]] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether a message can be handed over."""
+        return self._under_way is None
+
+    def post(self, delivery: Delivery) -> None:
+        """Start posting a message. Only while idle."""
+        assert self._under_way is None
+        payload = delivery.payload_json.encode()
+        self._under_way = (delivery, self._pool.submit(post_json, self._url, payload))
+
+    def collect(self) -> tuple[Delivery, str | None] | None:
+        """Return the message whose attempt has ended with what went wrong; None while it runs."""
+        if self._under_way is None or not self._under_way[1].done():
+            return None
+        delivery, future = self._under_way
+        self._under_way = None
+        return delivery, future.result()
+
+    def close(self) -> None:
+        """Stop; an attempt under way ends by itself within its timeout."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
