@@ -1,17 +1,37 @@
 """The rollout's state machine: `step` takes a state and what is seen, and returns the next state.
 
-pending ─ workers loaded ─▶ shadow ─ pass ─▶ canary 0 ─ pass ─▶ … canary n-1 ─ pass ─▶ promoted
-                                                                     └▶ awaiting_approval ─▲
-(any of these) ─ fail, load failure, abort, time is up ─▶ aborted
+    pending ─ workers loaded ─▶ shadow ─ pass ─▶ canary 0 ─ pass ─▶ … canary n-1 ─ pass ─▶ promoted
+                                                                         └▶ awaiting_approval ─▲
+    (any of these) ─ fail, load failure, abort, time is up ─▶ aborted
+
+It reads no clock and keeps no memory: time comes with the observation, and all else is in the
+state, so that a controller that was killed goes on with the state it wrote last. Write the state
+before acting on it, and act again after a restart: both are safe, by these invariants.
+
+1. Before promotion the share grows only by one entry of `RolloutSpec.steps` at a time, and it
+   falls only to 0.
+2. A rollout is promoted only by the `pass` of its last stage, or by the command `promote` once
+   the challenger is loaded.
+3. `aborted` has share 0 and mirror 0, and nothing follows it or `promoted`: every later
+   observation returns the same state and the action `none`.
+4. A verdict counts only in the stage that it was made on, so that the same observation, given
+   twice, moves traffic once.
+5. A stage lasts at least `min_step_s` and, unless the plan holds, at most `max_step_s`; the time
+   in which a rollout is paused does not count.
+6. A pause stops promotion only. A failing verdict, a load failure and `abort` end a paused
+   rollout as they end any other.
+7. The action is `none` exactly where the route and the champion need no change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from steadynet.rollout.evidence import Verdict
+from steadynet.spec.model import RolloutSpec
 
 Phase = Literal["pending", "shadow", "canary", "awaiting_approval", "promoted", "aborted"]
 Command = Literal["promote", "abort", "pause", "resume"]
@@ -80,4 +100,167 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     state: Rollout
     action: Action
     reason: str
-    """Why something changed; empty where nothing did."""
+    """Why something changed, or why a command was refused; empty where nothing happened."""
+
+
+def start(*, rollout_id: str, model: str, champion: str, challenger: str, now: float) -> Rollout:
+    """Return the state of a rollout that begins: the route names the challenger, at no share."""
+    return Rollout(
+        id=rollout_id,
+        model=model,
+        champion=champion,
+        challenger=challenger,
+        started=now,
+        stage_started=now,
+        reason=f"version {challenger} is being loaded by the workers",
+    )
+
+
+def step(state: Rollout, plan: RolloutSpec, observation: Observation) -> Transition:
+    """Return what follows from `state` when `observation` is seen.
+
+    The order of the rules is the order of their weight: an end is final; harm ends a rollout
+    before anything else is looked at; a person's word comes before the plan's.
+    """
+    if state.over:
+        return Transition(state=state, action="none", reason="")
+    for rule in (_on_harm, _on_command, _on_pause, _on_progress, _on_timeout):
+        transition = rule(state, plan, observation)
+        if transition is not None:
+            return transition
+    return Transition(state=state, action="none", reason="")
+
+
+Rule = Callable[[Rollout, RolloutSpec, Observation], Transition | None]
+
+
+def _on_harm(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """Abort where the challenger cannot be loaded or is shown to be worse."""
+    if seen.load_failures:
+        worker, why = min(seen.load_failures.items())
+        return _abort(state, seen.now, f"worker {worker} could not load the challenger: {why}")
+    verdict = _verdict_on_this_stage(state, seen)
+    if verdict is not None and verdict.outcome == "fail":
+        return _abort(state, seen.now, verdict.sentence)
+    return None
+
+
+def _on_command(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """Do what a person asked for, where the state allows it."""
+    if seen.command == "abort":
+        return _abort(state, seen.now, "aborted by command")
+    if seen.command == "promote" and state.phase == "pending":
+        refused = f"version {state.challenger} cannot be promoted before workers have loaded it"
+        return Transition(state=state, action="none", reason=refused)
+    if seen.command == "promote":
+        return _promote(state, seen.now, "promoted by command")
+    if seen.command == "pause" and state.paused_at is None:
+        paused = msgspec.structs.replace(state, paused_at=seen.now, reason="paused by command")
+        return Transition(state=paused, action="none", reason=paused.reason)
+    if seen.command == "resume" and state.paused_at is not None:
+        resumed = msgspec.structs.replace(
+            state,
+            paused_at=None,
+            stage_started=state.stage_started + max(0.0, seen.now - state.paused_at),
+            reason="resumed by command",
+        )
+        return Transition(state=resumed, action="none", reason=resumed.reason)
+    return None
+
+
+def _on_pause(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """Stay where a person paused it, or where a person's approval is awaited."""
+    if state.paused_at is not None or state.phase == "awaiting_approval":
+        return Transition(state=state, action="none", reason="")
+    return None
+
+
+def _on_progress(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """Go on to the next stage when this one is done."""
+    if state.phase == "pending":
+        if seen.workers_ready < max(1, seen.workers_expected):
+            return None
+        loaded = f"{seen.workers_ready} workers have loaded version {state.challenger}"
+        if plan.shadow_share > 0:
+            shadowed = f"{loaded}; it answers unseen"
+            return _enter(state, seen.now, "shadow", mirror=plan.shadow_share, reason=shadowed)
+        return _next_canary(state, plan, seen.now, 0, loaded)
+    verdict = _verdict_on_this_stage(state, seen)
+    if verdict is None or verdict.outcome != "pass":
+        return None
+    if seen.now - state.stage_started < plan.min_step_s:
+        return None
+    following = 0 if state.phase == "shadow" else state.canary + 1
+    return _next_canary(state, plan, seen.now, following, verdict.sentence)
+
+
+def _on_timeout(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """End a stage that could not be decided in time, unless the plan holds it."""
+    if plan.on_timeout == "hold" or seen.now - state.stage_started <= plan.max_step_s:
+        return None
+    waiting = (
+        f"{seen.workers_ready} of {seen.workers_expected} workers had loaded the challenger"
+        if state.phase == "pending"
+        else "no verdict"
+        if seen.verdict is None
+        else seen.verdict.sentence
+    )
+    why = f"{state.stage} was not decided within {plan.max_step_s:g} s: {waiting}"
+    return _abort(state, seen.now, why)
+
+
+def _verdict_on_this_stage(state: Rollout, seen: Observation) -> Verdict | None:
+    if seen.verdict is None or state.phase == "pending" or seen.verdict.stage != state.stage:
+        return None
+    return seen.verdict
+
+
+def _next_canary(
+    state: Rollout, plan: RolloutSpec, now: float, following: int, why: str
+) -> Transition:
+    if following < len(plan.steps):
+        share = plan.steps[following]
+        reason = f"{why}; version {state.challenger} gets {100 * share:g} % of requests"
+        return _enter(state, now, "canary", canary=following, share=share, reason=reason)
+    if plan.approval:
+        waiting = msgspec.structs.replace(
+            state, phase="awaiting_approval", reason=f"{why}; waits for approval"
+        )
+        return Transition(state=waiting, action="none", reason=waiting.reason)
+    return _promote(state, now, why)
+
+
+def _enter(
+    state: Rollout,
+    now: float,
+    phase: Phase,
+    *,
+    reason: str,
+    canary: int = 0,
+    share: float = 0.0,
+    mirror: float = 0.0,
+) -> Transition:
+    entered = msgspec.structs.replace(
+        state,
+        phase=phase,
+        canary=canary,
+        share=share,
+        mirror=mirror,
+        stage_started=now,
+        reason=reason,
+    )
+    return Transition(state=entered, action="set_route", reason=reason)
+
+
+def _promote(state: Rollout, now: float, reason: str) -> Transition:
+    promoted = msgspec.structs.replace(
+        state, phase="promoted", share=1.0, mirror=0.0, ended=now, paused_at=None, reason=reason
+    )
+    return Transition(state=promoted, action="promote", reason=reason)
+
+
+def _abort(state: Rollout, now: float, reason: str) -> Transition:
+    aborted = msgspec.structs.replace(
+        state, phase="aborted", share=0.0, mirror=0.0, ended=now, paused_at=None, reason=reason
+    )
+    return Transition(state=aborted, action="rollback", reason=reason)
