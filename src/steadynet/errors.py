@@ -22,6 +22,7 @@
     └── ServingError
         ├── NotReady                    503
         ├── Overloaded                  429 or 503
+        ├── ModelFault                  500: the model itself failed on the request's rows
         └── DeadlineExceeded            504
 
 A message says what happened, what was expected, what was got and what to do. It never shows a
@@ -29,6 +30,8 @@ user's row or a secret; it may show a column's name and the kind of a value.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class SteadynetError(Exception):
@@ -174,5 +177,17 @@ class Overloaded(ServingError):
     """The queue is full."""
 
 
+class ModelFault(ServingError):
+    """The model raised on the request's rows, or its answer is not finite."""
+
+    def __init__(self, kind: Literal["exception", "not_finite"], what: str) -> None:
+        self.kind = kind
+        super().__init__(what, do="Report it with the request id to the model's owner.")
+
+
 class DeadlineExceeded(ServingError):
     """The answer was not ready in time."""
+
+
+class ModelFailed(ServingError):
+    """A version's graph raised on rows that fit its schema: the version's fault."""

@@ -1,0 +1,53 @@
+"""Which version answers a request: a pure function of the route and a key.
+
+The key is the caller's sticky key, else the request id. Laws (tests break each one):
+- The same route and key always give the same answer, in every process.
+- A key that the challenger answers at some share is answered by it at every larger share, so a
+  rollout that takes its steps never sends a caller back and forth.
+- Another salt (another rollout) draws anew; mirroring is drawn apart from routing.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal
+
+from steadynet.rollout.route import Route
+
+RouteTo = Literal["champion", "challenger"]
+
+_BITS = 53
+"""As many as a float holds exactly."""
+
+
+def choose(route: Route, key: str) -> RouteTo:
+    """Return who answers the request with this key."""
+    if route.challenger is None or route.share <= 0.0:
+        return "champion"
+    if route.share >= 1.0 or position(route.salt, key, "route") < route.share:
+        return "challenger"
+    return "champion"
+
+
+def mirrored(route: Route, key: str) -> bool:
+    """Return whether the challenger answers this request of the champion unseen."""
+    if route.challenger is None or route.mirror <= 0.0:
+        return False
+    return route.mirror >= 1.0 or position(route.salt, key, "mirror") < route.mirror
+
+
+def sampled(share: float, key: str) -> bool:
+    """Return whether the rows of the request with this key are kept."""
+    if share >= 1.0:
+        return True
+    return share > 0.0 and position("", key, "log") < share
+
+
+def position(salt: str, key: str, purpose: str) -> float:
+    """Return where a key falls in [0, 1), uniformly over keys, apart for each salt and purpose."""
+    digest = blake2b(
+        f"{salt}\0{key}".encode("utf-8", "surrogatepass"),
+        digest_size=8,
+        person=purpose.encode(),
+    ).digest()
+    return (int.from_bytes(digest, "big") >> (64 - _BITS)) / (1 << _BITS)

@@ -1,0 +1,354 @@
+"""Batching of what is queued: many callers' rows in one run, each caller with exactly its own.
+
+No timer holds a request back. `LoopLane` runs on the event loop what was submitted in one of its
+turns; `ThreadLane` runs in a thread of its own, and what arrives meanwhile is the next batch.
+
+Invariants:
+- Every submitted group is answered once: with its own rows in their order, or with an error.
+- An error of one group (wrong input, a row that the model fails on, a number that is not finite)
+  reaches that group alone: the batch is run again in halves until the guilty groups stand apart.
+- At most `max_queue_rows` rows wait; a group that came when there was room is answered or
+  expires after `deadline_s`; a group whose caller has gone is not run.
+- Lanes are used from the event loop's thread alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+
+from steadynet.errors import DeadlineExceeded, InputError, ModelFault, Overloaded, SteadynetError
+
+Table = Mapping[str, Sequence[Any]]
+"""Column name → the values of a caller's rows, as they were sent."""
+Arrays = dict[str, np.ndarray]
+"""Columns (N, 1) by column name, or outputs (N,) or (N, C) by output name."""
+
+
+class Scorer(Protocol):
+    """What a lane needs of a loaded version."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the feature columns."""
+        ...
+
+    def decode(self, table: Table) -> Arrays:
+        """Return columns; raise `InputError` for what does not fit the schema."""
+        ...
+
+    def run(self, columns: Arrays) -> Arrays:
+        """Return the graph's outputs, one row per row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One successful run: what telemetry counts."""
+
+    rows: int
+    columns: Arrays
+    outputs: Arrays
+    seconds: float
+    """How long decoding and the run took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One group's own rows of the outputs."""
+
+    outputs: Arrays
+    seconds: float
+    """How long the run that held the group took."""
+
+
+Outcome = Answer | SteadynetError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a lane takes in."""
+
+    max_batch_rows: int
+    max_queue_rows: int
+    deadline_s: float
+
+
+class Group:
+    """The rows of one caller in a lane."""
+
+    __slots__ = ("future", "rows", "submitted", "table", "timer")
+
+    def __init__(self, table: Table, rows: int, future: asyncio.Future[Answer]) -> None:
+        self.table = table
+        self.rows = rows
+        self.future = future
+        self.submitted = monotonic()
+        self.timer: asyncio.TimerHandle | None = None
+
+
+def score_groups(
+    scorer: Scorer, tables: Sequence[Table], rows: Sequence[int]
+) -> tuple[list[Outcome], list[Scored]]:
+    """Run groups together. Return each group's outcome in order, and the successful runs."""
+    began = monotonic()
+    try:
+        columns = scorer.decode(_join(scorer.columns, tables))
+        outputs = scorer.run(columns)
+        _check_outputs(outputs, sum(rows))
+        seconds = monotonic() - began
+    # A graph runs in foreign code that may raise anything; whatever it is must stay with the rows
+    # that caused it, so this is where it becomes one of our errors.
+    except Exception as error:
+        if len(tables) == 1:
+            return [_own_error(error)], []
+        middle = len(tables) // 2
+        first, first_runs = score_groups(scorer, tables[:middle], rows[:middle])
+        second, second_runs = score_groups(scorer, tables[middle:], rows[middle:])
+        return [*first, *second], [*first_runs, *second_runs]
+    scored = Scored(sum(rows), columns, outputs, seconds)
+    if len(tables) == 1:
+        return [Answer(outputs, seconds)], [scored]
+    return _split(outputs, rows, seconds), [scored]
+
+
+def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:
+    if len(tables) == 1:
+        return tables[0]
+    # A column that one of the groups lacks raises `KeyError` here; the halves then show whose.
+    return {name: list(chain.from_iterable([table[name] for table in tables])) for name in names}
+
+
+def _split(outputs: Arrays, rows: Sequence[int], seconds: float) -> list[Outcome]:
+    answers: list[Outcome] = []
+    items = list(outputs.items())
+    start = 0
+    for count in rows:
+        stop = start + count
+        answers.append(Answer({name: array[start:stop] for name, array in items}, seconds))
+        start = stop
+    return answers
+
+
+def _check_outputs(outputs: Arrays, rows: int) -> None:
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise ModelFault("exception", f"the model's output {name!r} has another length")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelFault("not_finite", f"the model's output {name!r} is not finite")
+
+
+def _own_error(error: Exception) -> SteadynetError:
+    if isinstance(error, InputError | ModelFault):
+        return error
+    # The message of a foreign error may hold the row's values, so only its type is told.
+    cause = error.__cause__ or error
+    return ModelFault("exception", f"the model failed on these rows ({type(cause).__name__})")
+
+
+class Lane(Protocol):
+    """Where a version's groups queue and run."""
+
+    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
+        """Queue a group. Raises `Overloaded` where there is no room."""
+        ...
+
+    def close(self) -> None:
+        """Take no more groups, answer those queued, and end."""
+        ...
+
+
+class LoopLane:
+    """Runs batches on the event loop: for models whose batch takes less than a millisecond."""
+
+    def __init__(
+        self, scorer: Scorer, limits: Limits, observe: Callable[[list[Scored]], None]
+    ) -> None:
+        self._scorer = scorer
+        self._limits = limits
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Group] = deque()
+        self._queued_rows = 0
+
+    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
+        """Queue a group. Raises `Overloaded` where there is no room."""
+        if self._queued_rows + rows > self._limits.max_queue_rows:
+            raise _overloaded(self._limits)
+        group = Group(table, rows, self._loop.create_future())
+        if not self._queue:
+            self._loop.call_soon(self._flush)
+        self._queue.append(group)
+        self._queued_rows += rows
+        return group.future
+
+    def close(self) -> None:
+        """Nothing to end: what is queued is already scheduled."""
+
+    def _flush(self) -> None:
+        groups = _take(self._queue, self._limits.max_batch_rows)
+        for group in groups:
+            self._queued_rows -= group.rows
+        if self._queue:
+            # Other connections get their turn between two batches.
+            self._loop.call_soon(self._flush)
+        expired_before = monotonic() - self._limits.deadline_s
+        live = [group for group in groups if _is_live(group, expired_before, self._limits)]
+        if not live:
+            return
+        outcomes, scored = score_groups(
+            self._scorer, [group.table for group in live], [group.rows for group in live]
+        )
+        for group, outcome in zip(live, outcomes, strict=True):
+            _deliver(group, outcome)
+        if scored:
+            self._observe(scored)
+
+
+class ThreadLane:
+    """Runs batches in a thread of its own, so that the event loop stays free.
+
+    The thread is started by the first group and is a daemon: a model that never returns holds
+    neither the loop nor the end of the process.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        limits: Limits,
+        observe: Callable[[list[Scored]], None],
+        *,
+        name: str,
+    ) -> None:
+        self._scorer = scorer
+        self._limits = limits
+        self._observe = observe
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Group] = deque()
+        self._queued_rows = 0
+        self._running: list[Group] | None = None
+        self._running_since = 0.0
+        self._batches: SimpleQueue[list[Group] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the batch that runs has run for longer than the deadline."""
+        if self._running is None:
+            return False
+        return monotonic() - self._running_since > self._limits.deadline_s
+
+    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
+        """Queue a group. Raises `Overloaded` where there is no room or the lane is closed."""
+        if self._closed or self._queued_rows + rows > self._limits.max_queue_rows:
+            raise _overloaded(self._limits)
+        group = Group(table, rows, self._loop.create_future())
+        group.timer = self._loop.call_later(self._limits.deadline_s, _expire, group, self._limits)
+        self._queue.append(group)
+        self._queued_rows += rows
+        if self._running is None:
+            self._loop.call_soon(self._start)
+        return group.future
+
+    def close(self) -> None:
+        """Take no more groups, answer those queued, and end the thread."""
+        self._closed = True
+        if self._running is None and not self._queue:
+            self._batches.put(None)
+
+    def _start(self) -> None:
+        while self._running is None and self._queue:
+            groups = _take(self._queue, self._limits.max_batch_rows)
+            for group in groups:
+                self._queued_rows -= group.rows
+            live = [group for group in groups if not group.future.done()]
+            if live:
+                self._running = live
+                self._running_since = monotonic()
+                self._batches.put(live)
+        if self._running is None and self._closed:
+            self._batches.put(None)
+        if self._running is not None and self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            outcomes, scored = score_groups(
+                self._scorer, [group.table for group in batch], [group.rows for group in batch]
+            )
+            try:
+                self._loop.call_soon_threadsafe(self._finish, batch, outcomes, scored)
+            except RuntimeError:
+                # The loop has closed meanwhile: nobody waits any more.
+                return
+
+    def _finish(self, batch: list[Group], outcomes: list[Outcome], scored: list[Scored]) -> None:
+        self._running = None
+        self._start()
+        for group, outcome in zip(batch, outcomes, strict=True):
+            _deliver(group, outcome)
+        if scored:
+            self._observe(scored)
+
+
+def _take(queue: deque[Group], max_rows: int) -> list[Group]:
+    """Take groups from the front: at least one, together at most `max_rows` rows."""
+    first = queue.popleft()
+    groups = [first]
+    total = first.rows
+    while queue and total + queue[0].rows <= max_rows:
+        group = queue.popleft()
+        groups.append(group)
+        total += group.rows
+    return groups
+
+
+def _is_live(group: Group, expired_before: float, limits: Limits) -> bool:
+    if group.future.done():
+        return False
+    if group.submitted < expired_before:
+        group.future.set_exception(_late(limits))
+        return False
+    return True
+
+
+def _expire(group: Group, limits: Limits) -> None:
+    if not group.future.done():
+        group.future.set_exception(_late(limits))
+
+
+def _deliver(group: Group, outcome: Outcome) -> None:
+    if group.timer is not None:
+        group.timer.cancel()
+    if group.future.done():
+        return
+    if isinstance(outcome, Answer):
+        group.future.set_result(outcome)
+    else:
+        group.future.set_exception(outcome)
+
+
+def _late(limits: Limits) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "the answer was not ready in time", expected=f"within {limits.deadline_s * 1000:g} ms"
+    )
+
+
+def _overloaded(limits: Limits) -> Overloaded:
+    return Overloaded(
+        "too many rows are waiting",
+        expected=f"at most {limits.max_queue_rows}",
+        do="Send the request again later.",
+    )
