@@ -187,7 +187,3 @@ class ModelFault(ServingError):
 
 class DeadlineExceeded(ServingError):
     """The answer was not ready in time."""
-
-
-class ModelFailed(ServingError):
-    """A version's graph raised on rows that fit its schema: the version's fault."""

@@ -25,7 +25,7 @@ from steadynet.errors import (
     BundleTampered,
     GoldenMismatch,
     InputError,
-    ModelFailed,
+    ModelFault,
     SteadynetError,
 )
 from steadynet.home import Home
@@ -88,7 +88,7 @@ def test_bad_variants_are_bad_on_the_rows_they_are_bad_on(
 ) -> None:
     [row] = make_rows(1, 3)
     raising = Predictor(make_bundle(variant="raises"))
-    with pytest.raises(ModelFailed, match="could not compute"):
+    with pytest.raises(ModelFault, match="could not compute"):
         raising.run(raising.decoder.rows([row | {"country": "XX"}]))
     raising.run(raising.decoder.rows([row]))
     broken = Predictor(make_bundle(variant="nan"))
@@ -101,7 +101,7 @@ def test_an_error_of_the_model_shows_no_value(
 ) -> None:
     [row] = make_rows(1, 3)
     predictor = Predictor(make_bundle(variant="raises"))
-    with pytest.raises(ModelFailed) as caught:
+    with pytest.raises(ModelFault) as caught:
         predictor.run(predictor.decoder.rows([row | {"country": "XX", "amount": 4711.0}]))
     assert "4711" not in str(caught.value)
     assert "XX" not in str(caught.value)

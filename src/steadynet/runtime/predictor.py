@@ -9,7 +9,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from steadynet.bundle.golden import golden_differences
 from steadynet.bundle.manifest import MODEL
 from steadynet.bundle.read import Bundle
-from steadynet.errors import BundleFormat, GoldenMismatch, InputError, ModelFailed
+from steadynet.errors import BundleFormat, GoldenMismatch, InputError, ModelFault
 from steadynet.runtime.columns import ColumnDecoder, Columns
 from steadynet.runtime.graph_check import check_graph
 from steadynet.spec.kinds import Kind, Task
@@ -75,7 +75,7 @@ class Predictor:
 
         `label` is an object array of str [N], `probabilities` float32 [N, C]; `prediction`,
         `lower` and `upper` are float32 [N]. Raises `InputError` where the columns do not fit the
-        schema, and `ModelFailed` where the graph itself raises.
+        schema, and `ModelFault` where the graph itself raises.
         """
         try:
             feed = {name: columns[column] for column, name in self._names}
@@ -83,9 +83,9 @@ class Predictor:
         except (KeyError, *_ORT_ERRORS) as error:
             # Either the columns are wrong or the model is; looking only now costs nothing before.
             self._check_columns(columns)
-            raise ModelFailed(
-                f"{self.bundle.manifest.name} could not compute an answer",
-                got=type(error).__name__,
+            raise ModelFault(
+                "exception",
+                f"{self.bundle.manifest.name} could not compute an answer ({type(error).__name__})",
             ) from error
         return dict(zip(self.outputs, answers, strict=True))
 
@@ -96,7 +96,7 @@ class Predictor:
             raise GoldenMismatch("the bundle has no golden rows", do="Train the model again.")
         try:
             outputs = self.run(self.decoder.rows([row.inputs for row in rows]))
-        except (InputError, ModelFailed) as error:
+        except (InputError, ModelFault) as error:
             raise GoldenMismatch(f"the golden rows cannot be run: {error}") from error
         problems = golden_differences(
             rows,
