@@ -30,6 +30,9 @@ THOUSANDS_PATTERN = r"^[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
 INFINITE_PATTERN = r"^[+-]?(?:inf|infinity)$"
 """After lower-casing."""
 
+WHOLE_PATTERN = r"^([+-]?[0-9]{1,15})\.0$"
+"""A whole number written with a decimal point."""
+
 TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
 FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
 """After lower-casing."""
@@ -65,6 +68,7 @@ EXPECTED: dict[Kind, str] = {
 _NUMBER = re.compile(NUMBER_PATTERN)
 _THOUSANDS = re.compile(THOUSANDS_PATTERN)
 _INFINITE = re.compile(INFINITE_PATTERN)
+_WHOLE = re.compile(WHOLE_PATTERN)
 _YEAR_FIRST = re.compile(YEAR_FIRST_PATTERN)
 _YEAR_LAST = re.compile(YEAR_LAST_PATTERN)
 _MONTH_WORD = re.compile(MONTH_WORD_PATTERN)
@@ -145,12 +149,15 @@ def category(value: object, missing: Collection[str] = MISSING) -> str:
     """Return a category's name, `""` where it is missing.
 
     Blanks at the ends of a text do not count. Whole numbers are written without a decimal point
-    ("5" for 5 and 5.0), true and false as "true" and "false". Raises `ValueError` for dates, lists
-    and objects.
+    ("5" for 5, 5.0 and "5.0": programs disagree on how they write codes once a cell is missing),
+    true and false as "true" and "false". Raises `ValueError` for dates, lists and objects.
     """
     if isinstance(value, str):
         text = value.strip(BLANKS)
-        return "" if text in missing else text
+        if text in missing:
+            return ""
+        whole = _WHOLE.match(text)
+        return whole.group(1) if whole else text
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -232,11 +239,9 @@ def _number_of_text(text: str, thousands: bool) -> float:
 
 
 def _is_finite_number(value: object) -> TypeGuard[float]:
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(float(value))
-    )
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, numbers.Real) and math.isfinite(float(value))
 
 
 def _category_of_float(value: float) -> str:

@@ -1,0 +1,104 @@
+"""A frame to the graph's inputs, and the target to what a network is fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from steadynet.errors import InputError, TableError
+from steadynet.spec.names import did_you_mean
+from steadynet.table import parse
+from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+from steadynet.table.values import EXPECTED
+
+
+def to_columns(frame: pl.DataFrame, schema: Schema) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the graph's inputs: column name → array (N, 1) of float32, int64 or object (str).
+
+    Columns that the schema does not use are ignored. Raises `InputError` for a feature column
+    that is absent or holds values of another kind.
+    """
+    return {column.name: _to_input(frame, column, schema) for column in schema.features}
+
+
+def parse_column(series: pl.Series, column: Column, missing: tuple[str, ...]) -> parse.Parsed:
+    """Parse a feature column's values by its kind."""
+    if column.kind == "number":
+        return parse.parse_numbers(series, missing, thousands=column.thousands)
+    if column.kind == "boolean":
+        return parse.parse_booleans(series, missing)
+    if column.kind == "datetime":
+        return parse.parse_datetimes(series, missing, order=column.date_order)
+    return parse.parse_categories(series, missing)
+
+
+def encode_target(frame: pl.DataFrame, schema: Schema) -> np.ndarray[Any, Any]:
+    """Return class indices int64 (N,) or, for regression, numbers float64 (N,).
+
+    Raises `TableError` where the target is absent or missing in some rows, is no finite number
+    (regression) or holds a class that the schema does not know.
+    """
+    target = schema.target
+    if target.name not in frame.columns:
+        raise TableError(
+            f"the table has no column {target.name!r}, the target",
+            do=did_you_mean(target.name, frame.columns),
+        )
+    series = frame[target.name]
+    if target.task == "regression":
+        numbers, wrong = parse.parse_numbers(series, schema.missing_spellings, thousands=True)
+        wrong += int(numbers.is_infinite().sum())
+        _refuse(target.name, wrong, "finite numbers", "values that are none")
+        _refuse(target.name, numbers.null_count(), "a value in every row", "rows without one")
+        return numbers.to_numpy()
+    names, wrong = parse.parse_categories(series, schema.missing_spellings)
+    _refuse(target.name, wrong, "class names", "values that are none")
+    _refuse(target.name, names.null_count(), "a value in every row", "rows without one")
+    indices = names.replace_strict(
+        list(target.classes), range(len(target.classes)), default=None, return_dtype=pl.Int64
+    )
+    _refuse(
+        target.name,
+        indices.null_count(),
+        f"one of {len(target.classes)} known classes",
+        "rows with another class",
+    )
+    return indices.to_numpy()
+
+
+def _refuse(target: str, count: int, expected: str, what: str) -> None:
+    if count:
+        raise TableError(
+            f"the target {target!r} does not fit", expected=expected, got=f"{count} {what}"
+        )
+
+
+def _to_input(frame: pl.DataFrame, column: Column, schema: Schema) -> np.ndarray[Any, Any]:
+    if column.name not in frame.columns:
+        raise InputError(
+            f"the column {column.name!r} is absent",
+            column=column.name,
+            expected=EXPECTED[column.kind],
+            got="no such column",
+            do=did_you_mean(column.name, frame.columns) or "Add it; its values may be missing.",
+        )
+    series = frame[column.name]
+    parsed, wrong = parse_column(series, column, schema.missing_spellings)
+    if wrong:
+        raise InputError(
+            f"the column {column.name!r} is of another kind than in training",
+            column=column.name,
+            expected=EXPECTED[column.kind],
+            got=f"{wrong} of {len(series)} values that are none (data type {series.dtype})",
+        )
+    return _as_input(parsed, column).reshape(-1, 1)
+
+
+def _as_input(parsed: pl.Series, column: Column) -> np.ndarray[Any, Any]:
+    if column.kind == "category":
+        return np.array(parsed.fill_null("").to_list(), dtype=object)
+    if column.kind == "datetime":
+        return parsed.fill_null(MISSING_DATETIME).to_numpy()
+    return parsed.cast(pl.Float32).fill_null(float("nan")).to_numpy()
