@@ -18,7 +18,7 @@ AlertKind = Literal["page", "ticket"]
 
 
 class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one feature (or `output`) is from training in one window."""
+    """How far one feature (or the outputs, `(output)`) is from training in one window."""
 
     name: str
     rows: int
@@ -59,7 +59,7 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the window was big enough and is used up; else go on filling it."""
     rows: int
     features: tuple[FeatureDrift, ...] = ()
-    """All features, worst first; the outputs are the one named `output`."""
+    """All features, worst first; the outputs are the one named `(output)`."""
     sustained: tuple[str, ...] = ()
     """Names that drifted in enough windows in a row."""
     unmeasured: tuple[str, ...] = ()
