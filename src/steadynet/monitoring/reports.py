@@ -166,6 +166,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     seen: float
     """When the condition was last true, seconds UTC."""
     resolved: float | None = None
+    momentary: bool = False
     summary: str = ""
     done: str = ""
     todo: str = ""

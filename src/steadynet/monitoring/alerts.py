@@ -1,0 +1,187 @@
+"""Alerts: what people are told, once for each cause.
+
+Reports are turned into *conditions* (`drift_condition`, `quality_condition`, `slo_conditions`,
+`rollback_condition`), and `decide_alerts` compares these with the alerts that are open:
+
+- a condition that is active and has no open alert opens one,
+- one that has an alert keeps it open, silently; a ticket that has become a page is sent again,
+- an alert whose condition has been looked at and was inactive for `QUIET_S` is resolved,
+- an alert whose condition was *not looked at* (no data) stays: no data is not good news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from steadynet.monitoring.reports import (
+    Alert,
+    AlertDecision,
+    Condition,
+    DriftReport,
+    QualityReport,
+    SloReport,
+)
+
+QUIET_S = 300.0
+"""How long a condition must be away before its alert is resolved."""
+_MOST_NAMED = 5
+
+
+def decide_alerts(
+    model: str, previous: Iterable[Alert], conditions: Iterable[Condition], now: float
+) -> AlertDecision:
+    """Return which alerts open, stay and end. Pass `decision.open` as `previous` next time."""
+    opened: list[Alert] = []
+    still: list[Alert] = []
+    resolved: list[Alert] = []
+    held = {alert.key: alert for alert in previous if alert.resolved is None}
+    looked_at = {condition.key: condition for condition in conditions}
+    for key, condition in looked_at.items():
+        if condition.active and key not in held:
+            opened.append(_open(model, condition, now))
+    for key, alert in held.items():
+        current = looked_at.get(key)
+        if current is not None and current.active:
+            raised = alert.kind == "ticket" and current.kind == "page"
+            (opened if raised else still).append(_renew(alert, current, now))
+        elif _is_over(alert, current, now):
+            resolved.append(msgspec.structs.replace(alert, resolved=now))
+        else:
+            still.append(alert)
+    return AlertDecision(opened=tuple(opened), still=tuple(still), resolved=tuple(resolved))
+
+
+def _open(model: str, condition: Condition, now: float) -> Alert:
+    return Alert(
+        id=f"{model}/{condition.key}/{int(now)}",
+        model=model,
+        key=condition.key,
+        kind=condition.kind,
+        cause=condition.cause,
+        since=now if condition.since is None else condition.since,
+        opened=now,
+        seen=now,
+        momentary=condition.momentary,
+        summary=condition.summary,
+        done=condition.done,
+        todo=condition.todo,
+        details=condition.details,
+    )
+
+
+def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
+    """Bring an open alert up to date; it never falls from page to ticket."""
+    return msgspec.structs.replace(
+        alert,
+        kind="page" if "page" in (alert.kind, condition.kind) else "ticket",
+        cause=condition.cause,
+        seen=now,
+        summary=condition.summary,
+        done=condition.done,
+        todo=condition.todo,
+        details=condition.details,
+    )
+
+
+def _is_over(alert: Alert, current: Condition | None, now: float) -> bool:
+    if current is None and not alert.momentary:
+        return False
+    return now - alert.seen >= QUIET_S
+
+
+def drift_condition(report: DriftReport, *, done: str = "") -> Condition | None:
+    """Turn a drift report into a condition; None where it says neither yes nor no."""
+    if report.verdict in ("not_yet", "drifting"):
+        return None
+    if report.verdict == "steady":
+        return Condition(key="drift", active=False)
+    named = [drift for drift in report.features if drift.name in report.sustained]
+    first = ", ".join(drift.name for drift in named[:_MOST_NAMED])
+    more = len(named) - _MOST_NAMED
+    names = f"{first} and {more} more" if more > 0 else first
+    return Condition(
+        key="drift",
+        active=True,
+        kind="ticket",
+        cause="drift",
+        summary=f"traffic has drifted away from training: {names}. {report.sentence}",
+        since=report.since,
+        done=done,
+        todo=(
+            "A rise of missing or unknown values, or a change of range, is most often a fault "
+            "upstream: look there first. Retrain where the world itself has changed."
+        ),
+        details={drift.name: drift.psi for drift in named},
+    )
+
+
+def quality_condition(report: QualityReport, *, done: str = "") -> Condition | None:
+    """Turn a quality report into a condition; None where it says neither yes nor no."""
+    if report.verdict == "not_yet":
+        return None
+    if report.verdict == "ok":
+        return Condition(key="quality", active=False)
+    return Condition(
+        key="quality",
+        active=True,
+        kind="page",
+        cause="lost quality",
+        summary=report.sentence,
+        since=report.since,
+        done=done,
+        todo="Check that the labels are right; then retrain, or go back to an earlier version.",
+        details={
+            "loss": report.loss,
+            "reference": report.loss_reference,
+            "rows": report.rows,
+        },
+    )
+
+
+def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...]:
+    """Turn an SLO report into one condition per objective."""
+    conditions = []
+    for objective in sorted({burn.objective for burn in report.burns}):
+        firing = [burn for burn in report.firing if burn.objective == objective]
+        measured = any(b.total for b in report.burns if b.objective == objective)
+        key = f"slo/{objective}"
+        if not firing:
+            if measured:
+                conditions.append(Condition(key=key, active=False))
+            continue
+        worst = firing[0]
+        conditions.append(
+            Condition(
+                key=key,
+                active=True,
+                kind=worst.kind,
+                cause=f"{objective} objective",
+                summary=report.sentence,
+                done=done,
+                todo="Look at `steadynet status` and `steadynet why` for what changed last.",
+                details={
+                    "burn": worst.long_burn,
+                    "limit": worst.limit,
+                    "bad": worst.bad,
+                    "requests": worst.total,
+                },
+            )
+        )
+    return tuple(conditions)
+
+
+def rollback_condition(*, rollout: str, version: str, champion: str, reason: str) -> Condition:
+    """Return the condition that a rollout was rolled back: told once, then closed."""
+    return Condition(
+        key=f"rollout/{rollout}",
+        active=True,
+        kind="ticket",
+        cause="rollback",
+        summary=f"version {version} was rolled back: {reason}",
+        done=f"version {champion} answers all requests",
+        todo=f"Find out why version {version} fails before it is released again.",
+        details={"rollout": rollout, "version": version},
+        momentary=True,
+    )
