@@ -35,13 +35,19 @@ METRIC_TITLES: dict[str, str] = {
 }
 
 _LIMITS = (
-    "The metrics hold for rows like those of the test part. Where the world drifts they do not; "
-    "`steadynet status` shows drift and quality of live traffic.",
-    "Values outside the ranges above, and categories that are not listed, are answered without "
-    "having been seen.",
+    (
+        "The metrics hold for rows like those of the test part. Where the world drifts they do "
+        "not; `steadynet status` shows drift and quality of live traffic."
+    ),
+    (
+        "Values outside the ranges above, and categories that are not listed, are answered "
+        "without having been seen."
+    ),
     "A probability is right on average over many rows, not for one person or thing.",
-    "What the network found in the data may reflect how the data was collected. Look at the "
-    "slices before a decision about people depends on it.",
+    (
+        "What the network found in the data may reflect how the data was collected. Look at the "
+        "slices before a decision about people depends on it."
+    ),
 )
 
 
@@ -125,9 +131,11 @@ def _intended_use(manifest: Manifest, description: str) -> str:
     lines += [
         "## Intended use",
         "",
-        f"A neural network that predicts {what}, from the {len(manifest.schema.features)} columns "
-        "below. It takes raw rows of the table; imputation, scaling and encoding are part of the "
-        "graph.",
+        (
+            f"A neural network that predicts {what}, from the {len(manifest.schema.features)} "
+            "columns below. It takes raw rows of the table; imputation, scaling and encoding are "
+            "part of the graph."
+        ),
     ]
     if target.classes:
         lines += ["", f"Classes: {', '.join(map(_code, target.classes))}."]
@@ -145,8 +153,9 @@ def _data(manifest: Manifest) -> str:
         (
             "## Data",
             "",
-            f"{sum(rows.values())} rows ({parts}). Digest of the table: "
-            f"`{manifest.provenance.snapshot_sha256}`.",
+            f"{sum(rows.values())} rows ({parts}).",
+            "",
+            f"Digest of the table: `{manifest.provenance.snapshot_sha256}`",
         )
     )
 
@@ -237,7 +246,8 @@ def _origin(manifest: Manifest) -> str:
         "",
         f"- made {manifest.created} by steadynet {origin.steadynet}, Python {origin.python}",
         f"- with {libraries}",
-        f"- seed {origin.seed}; {origin.fit_seconds:.1f} s, {origin.cpu_seconds:.1f} s of processor",
+        f"- seed {origin.seed}",
+        f"- fitted in {origin.fit_seconds:.1f} s, with {origin.cpu_seconds:.1f} s of processor time",
     ]
     if origin.parent:
         lines.append(f"- follows the bundle `{origin.parent}`")
