@@ -81,6 +81,8 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     """One quality verdict on joined labels."""
 
     verdict: QualityVerdict
+    complete: bool
+    """Whether the window is full and used up; else go on filling it."""
     rows: int
     loss: float | None = None
     """Mean log-loss or absolute error of the window."""
