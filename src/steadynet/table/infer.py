@@ -1,0 +1,183 @@
+"""What each column of a table is, and why. The reasons are written for people."""
+
+from __future__ import annotations
+
+import msgspec
+import polars as pl
+
+from steadynet.errors import TableError
+from steadynet.spec.model import SplitSpec, TableSpec
+from steadynet.spec.names import did_you_mean
+from steadynet.table import guess
+from steadynet.table.convert import parse_column
+from steadynet.table.dates import find_date_order
+from steadynet.table.guess import Guess
+from steadynet.table.parse import parse_categories
+from steadynet.table.schema import FEATURE_KINDS, Column, DateOrder, Schema
+from steadynet.table.target import infer_target
+from steadynet.table.values import EXPECTED
+
+RARE_ROWS = 3
+"""A category seen in fewer rows is not known, in columns with many categories."""
+
+MANY_CATEGORIES = 20
+MAX_CATEGORIES = 1000
+
+READABLE_NESTED = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Binary)
+
+
+def infer_schema(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> Schema:
+    """Return the kind of every column but the target, with its reason, and the target.
+
+    Raises `TableError` for a name in the spec that is no column, a kind that the values refuse,
+    a target that is absent, all missing or has one value only, and a table without any feature.
+    """
+    target = infer_target(frame, table)
+    _check_names(frame, table, split)
+    columns = tuple(
+        infer_column(frame[name], table, split) for name in frame.columns if name != target.name
+    )
+    schema = Schema(columns=columns, target=target, missing_spellings=table.missing)
+    if not schema.features:
+        raise TableError(
+            "no column is left to predict from",
+            expected="at least one number, boolean, category or date column",
+            got=_list_kinds(columns) or "no column beside the target",
+            do='Set the kind of a column in [table.kinds], as `age = "number"`.',
+        )
+    return schema
+
+
+def _list_kinds(columns: tuple[Column, ...]) -> str:
+    kinds = [column.kind for column in columns]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+
+
+def infer_column(series: pl.Series, table: TableSpec, split: SplitSpec) -> Column:
+    """Return one column with its kind, its reason and what its values look like."""
+    found = _declared(series.name, table, split) or _guess(series, table)
+    if found.kind not in FEATURE_KINDS:
+        return _describe_left_out(series, found, table)
+    return _describe_feature(series, found, table, declared=series.name in table.kinds)
+
+
+def _check_names(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> None:
+    named = [(name, "table.drop") for name in table.drop]
+    named += [(name, "table.kinds") for name in table.kinds]
+    named += [(split.time_column, "split.time_column")] if split.time_column else []
+    named += [(split.group_column, "split.group_column")] if split.group_column else []
+    for name, place in named:
+        if name not in frame.columns:
+            raise TableError(
+                f"{place} names a column that the table does not have",
+                got=repr(name),
+                do=did_you_mean(name, frame.columns),
+            )
+        if name == table.target and place != "split.time_column":
+            raise TableError(f"{place} names {name!r}, which is the target")
+
+
+def _declared(name: str, table: TableSpec, split: SplitSpec) -> Guess | None:
+    if name in table.drop:
+        return Guess("ignored", "dropped, as asked")
+    if name in table.kinds:
+        return Guess(table.kinds[name], "as declared in [table.kinds]")
+    if name == split.group_column:
+        return Guess("ignored", "names the group that keeps rows together in the split")
+    return None
+
+
+def _guess(series: pl.Series, table: TableSpec) -> Guess:
+    if isinstance(series.dtype, READABLE_NESTED):
+        return Guess("ignored", f"values of data type {series.dtype} are not read")
+    if isinstance(series.dtype, pl.Date | pl.Datetime):
+        return guess.guess_moments(series)
+    if series.dtype == pl.Boolean:
+        return guess.guess_booleans(series)
+    if series.dtype.is_numeric():
+        return guess.guess_numbers(series, series.name)
+    if series.dtype in (pl.String, pl.Null):
+        return guess.guess_texts(series, table.missing)
+    return Guess("ignored", f"values of data type {series.dtype} are not read")
+
+
+def _describe_left_out(series: pl.Series, found: Guess, table: TableSpec) -> Column:
+    if isinstance(series.dtype, READABLE_NESTED):
+        missing, distinct = series.null_count(), 0
+    elif isinstance(series.dtype, pl.Date | pl.Datetime):
+        missing, distinct = series.null_count(), series.drop_nulls().n_unique()
+    else:
+        names = parse_categories(series, table.missing).values
+        missing, distinct = names.null_count(), names.drop_nulls().n_unique()
+    return Column(
+        name=series.name,
+        kind=found.kind,
+        reason=found.reason,
+        dtype=str(series.dtype),
+        missing_share=missing / max(1, len(series)),
+        distinct=distinct,
+    )
+
+
+def _describe_feature(
+    series: pl.Series, found: Guess, table: TableSpec, *, declared: bool
+) -> Column:
+    order: DateOrder = found.date_order
+    if declared and found.kind == "datetime":
+        order = find_date_order(series, table.missing) or "year_first"
+    column = Column(
+        name=series.name,
+        kind=found.kind,
+        reason=found.reason,
+        dtype=str(series.dtype),
+        thousands=found.thousands,
+        date_order=order,
+    )
+    parsed, wrong = parse_column(series, column, table.missing)
+    if wrong:
+        raise TableError(
+            f"the column {series.name!r} is declared as {found.kind} and does not fit",
+            expected=EXPECTED[found.kind],
+            got=f"{wrong} of {len(series)} values that are none",
+            do="Declare another kind, or name the spelling of a missing value in table.missing.",
+        )
+    return _with_statistics(column, parsed)
+
+
+def _with_statistics(column: Column, parsed: pl.Series) -> Column:
+    present = parsed.drop_nulls()
+    fields = {
+        "missing_share": (len(parsed) - len(present)) / max(1, len(parsed)),
+        "distinct": present.n_unique(),
+    }
+    if column.kind == "category":
+        categories, reason = known_categories(present, column.reason)
+        return _replace(column, **fields, categories=categories, reason=reason)
+    finite = present.filter(present.cast(pl.Float64).is_finite()) if len(present) else present
+    if len(finite) == 0:
+        return _replace(column, **fields)
+    low, high = finite.min(), finite.max()
+    return _replace(column, **fields, minimum=float(low), maximum=float(high))  # type: ignore[arg-type]
+
+
+def known_categories(names: pl.Series, reason: str) -> tuple[tuple[str, ...], str]:
+    """Return the known categories, most frequent first, and the reason with what was cut."""
+    counts = (
+        names.to_frame("name")
+        .group_by("name")
+        .len("rows")
+        .sort(["rows", "name"], descending=[True, False])
+    )
+    known = counts
+    if counts.height > MANY_CATEGORIES:
+        known = counts.filter(pl.col("rows") >= RARE_ROWS).head(MAX_CATEGORIES)
+    if known.height < counts.height:
+        reason += (
+            f"; {known.height} of {counts.height} are known, those in fewer than {RARE_ROWS} rows"
+            f" or beyond the {MAX_CATEGORIES} most frequent count as unknown"
+        )
+    return tuple(known["name"].to_list()), reason
+
+
+def _replace(column: Column, **changes: object) -> Column:
+    return msgspec.structs.replace(column, **changes)

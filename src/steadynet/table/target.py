@@ -1,0 +1,223 @@
+"""What is to be predicted: the task, the classes and which class is the positive one."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import polars as pl
+
+from steadynet.errors import TableError
+from steadynet.spec.kinds import Task
+from steadynet.spec.model import TableSpec
+from steadynet.spec.names import did_you_mean
+from steadynet.table.parse import parse_categories, parse_numbers
+from steadynet.table.schema import Target
+
+POSITIVE_WORDS = ("yes", "y", "true", "t", "positive", "pos", "1")
+NEGATIVE_WORDS = ("no", "n", "false", "f", "negative", "neg", "0", "-1")
+
+CLASS_NAME = re.compile(
+    r"(?:^|[_\W])(?:class|label|category|species|type|segment|kind|group|outcome|status)$",
+    re.IGNORECASE,
+)
+MAX_NUMBERED_CLASSES = 10
+"""Whole numbers from 0 or 1 on, without a gap, are classes up to as many."""
+MAX_NAMED_CLASSES = 50
+"""Whole numbers are classes up to as many where the name says that they are."""
+MAX_CLASSES = 1000
+MAX_CLASS_SHARE = 0.5
+"""Texts of which more than this share are different are no classes."""
+
+
+class _Found(NamedTuple):
+    task: Task
+    reason: str
+
+
+def drop_rows_without_target(frame: pl.DataFrame, table: TableSpec) -> tuple[pl.DataFrame, int]:
+    """Return the rows that have a target, and how many had none.
+
+    Raises `TableError` where the target is not named or absent, or missing in every row.
+    """
+    names = _target_names(frame, table)
+    kept = frame.filter(names.is_not_null())
+    if kept.height == 0:
+        raise TableError(
+            f"the target {table.target!r} has no value in any row",
+            got=f"{frame.height} rows",
+            do="Check that the right column is named, and table.missing.",
+        )
+    return kept, frame.height - kept.height
+
+
+def infer_target(frame: pl.DataFrame, table: TableSpec) -> Target:
+    """Return the target with its task and classes; rows without a target do not count.
+
+    Raises `TableError` where it is not named, absent, all missing, has one value only, or does
+    not fit the task that the spec sets.
+    """
+    frame, _ = drop_rows_without_target(frame, table)
+    series = frame[str(table.target)]
+    names = parse_categories(series, table.missing).values
+    distinct = names.n_unique()
+    if distinct < 2:
+        raise TableError(
+            f"the target {table.target!r} has the same value in every row",
+            expected="at least two classes or different numbers",
+            got="one",
+            do="Check that the right column is named and that the table holds all kinds of rows.",
+        )
+    numbers = _finite_numbers(series, table)
+    found = _task(series, names, numbers, table)
+    if found.task == "regression":
+        return _regression(numbers, found, table)
+    return _classification(names, numbers, found, table)
+
+
+def _target_names(frame: pl.DataFrame, table: TableSpec) -> pl.Series:
+    if table.target is None:
+        raise TableError(
+            "no target is named",
+            expected="the column to predict",
+            do="Name it with --target or as `target` in [table] of steadynet.toml.",
+        )
+    if table.target not in frame.columns:
+        raise TableError(
+            f"the table has no column {table.target!r}, the target",
+            expected=f"one of its {frame.width} columns",
+            do=did_you_mean(table.target, frame.columns),
+        )
+    names, wrong = parse_categories(frame[table.target], table.missing)
+    if wrong:
+        raise TableError(
+            f"the target {table.target!r} cannot be predicted",
+            expected="texts, numbers or true and false",
+            got=f"data type {frame[table.target].dtype}",
+        )
+    return names
+
+
+def _finite_numbers(series: pl.Series, table: TableSpec) -> pl.Series | None:
+    """Return the target as numbers, or None where it is not made of finite numbers."""
+    numbers, wrong = parse_numbers(series, table.missing, thousands=True)
+    return None if wrong or numbers.is_infinite().any() else numbers
+
+
+def _task(
+    series: pl.Series, names: pl.Series, numbers: pl.Series | None, table: TableSpec
+) -> _Found:
+    if table.task is not None:
+        return _Found(table.task, "as declared")
+    distinct = names.n_unique()
+    if distinct == 2:
+        return _Found("binary", "two different values")
+    if numbers is None:
+        return _Found("multiclass", f"{distinct} different texts")
+    if series.dtype.is_float() and not bool((numbers == numbers.round(0)).all()):
+        return _Found("regression", f"{distinct} different numbers")
+    if _are_class_numbers(numbers, str(table.target)):
+        return _Found(
+            "multiclass",
+            f"{distinct} whole numbers that look like class numbers (for their amount, set"
+            ' task = "regression")',
+        )
+    return _Found("regression", f"{distinct} different numbers")
+
+
+def _are_class_numbers(numbers: pl.Series, name: str) -> bool:
+    if not bool((numbers == numbers.round(0)).all()):
+        return False
+    distinct = numbers.unique().sort().to_list()
+    if CLASS_NAME.search(name) and len(distinct) <= MAX_NAMED_CLASSES:
+        return True
+    first = distinct[0]
+    without_gap = distinct[-1] - first + 1 == len(distinct)
+    return first in (0, 1) and without_gap and len(distinct) <= MAX_NUMBERED_CLASSES
+
+
+def _regression(numbers: pl.Series | None, found: _Found, table: TableSpec) -> Target:
+    if numbers is None:
+        raise TableError(
+            f"the target {table.target!r} does not fit a regression",
+            expected="finite numbers",
+            got="texts or infinite numbers",
+            do="Leave `task` out, or name the spelling of a missing value in table.missing.",
+        )
+    low, high = numbers.min(), numbers.max()
+    return Target(
+        name=str(table.target),
+        task="regression",
+        reason=found.reason,
+        minimum=float(low),  # type: ignore[arg-type]
+        maximum=float(high),  # type: ignore[arg-type]
+    )
+
+
+def _classification(
+    names: pl.Series, numbers: pl.Series | None, found: _Found, table: TableSpec
+) -> Target:
+    counts = _class_counts(names, numeric=numbers is not None)
+    if len(counts) > MAX_CLASSES or len(counts) > max(2, MAX_CLASS_SHARE * len(names)):
+        raise TableError(
+            f"the target {table.target!r} has too many classes",
+            expected=f"at most {MAX_CLASSES}, each in several rows",
+            got=f"{len(counts)} different values in {len(names)} rows",
+            do="Check that the right column is named"
+            + (', or set task = "regression".' if numbers is not None else "."),
+        )
+    if found.task == "binary" and len(counts) != 2:
+        raise TableError(
+            f"the target {table.target!r} does not fit a binary task",
+            expected="two classes",
+            got=str(len(counts)),
+            do="Leave `task` out, or set it to multiclass.",
+        )
+    if found.task != "binary" and table.positive_class is not None:
+        raise TableError(
+            "table.positive_class is set, but the target is not binary",
+            expected="two classes",
+            got=str(len(counts)),
+        )
+    classes = tuple(counts)
+    reason = found.reason
+    if found.task == "binary":
+        classes, why = _with_positive_last(counts, table)
+        reason += why
+    return Target(name=str(table.target), task=found.task, reason=reason, classes=classes)
+
+
+def _class_counts(names: pl.Series, *, numeric: bool) -> dict[str, int]:
+    """Return class → rows, in the order of numbers where classes are numbers, else of texts."""
+    counted = names.to_frame("name").group_by("name").len("rows").sort("name")
+    counts: dict[str, int] = dict(counted.iter_rows())
+    if numeric:
+        return dict(sorted(counts.items(), key=lambda item: float(item[0].replace(",", ""))))
+    return counts
+
+
+def _with_positive_last(counts: dict[str, int], table: TableSpec) -> tuple[tuple[str, ...], str]:
+    """Return the classes with the positive one last, and why it is the positive one."""
+    if table.positive_class is not None:
+        positive = str(table.positive_class)
+        if positive not in counts:
+            raise TableError(
+                f"the target {table.target!r} has no class {positive!r}",
+                expected="a class that occurs",
+                got=f"{len(counts)} other classes",
+                do=did_you_mean(positive, counts),
+            )
+        why = f"; the positive class is {positive!r}, as declared"
+    elif (worded := _positive_by_word(list(counts))) is not None:
+        positive, why = worded, f"; the positive class is {worded!r}, by its name"
+    else:
+        # Ties go to the later name.
+        positive = min(reversed(list(counts)), key=lambda name: counts[name])
+        why = f"; the positive class is {positive!r}, the rarer one"
+    return (*(name for name in counts if name != positive), positive), why
+
+
+def _positive_by_word(names: list[str]) -> str | None:
+    positive = [name for name in names if name.lower() in POSITIVE_WORDS]
+    negative = [name for name in names if name.lower() in NEGATIVE_WORDS]
+    return positive[0] if len(positive) == 1 and len(negative) == 1 else None
