@@ -24,7 +24,7 @@ import msgspec
 
 from steadynet.bundle.manifest import MANIFEST, decode_manifest
 from steadynet.bundle.read import MAX_BYTES, Bundle, open_bundle
-from steadynet.errors import BundleFormat, BundleTampered, RegistryError, UnknownModel, UserError
+from steadynet.errors import BundleTampered, RegistryError, UnknownModel, UserError
 from steadynet.files import new_folder, sha256_bytes, write_atomic
 from steadynet.home import NAME_PATTERN, Home, check_name
 
