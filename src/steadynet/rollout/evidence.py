@@ -100,6 +100,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     champion_n: int = 0
     critical: bool = True
     """Whether a rollout cannot pass without this signal's `pass`."""
+    patient: bool = False
+    """Whether it is critical only until the stage's time is up."""
     sentence: str
 
 
@@ -108,6 +110,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     stage: str
     outcome: Outcome
+    when_time_is_up: Outcome = "not_yet"
+    """What the outcome is once the stage's time is up: patient signals are waited for no more."""
     signals: tuple[Signal, ...]
     sentence: str
     """Why, for people."""

@@ -10,9 +10,10 @@ and on the same stream, with a tolerance (the difference that does not matter) f
   It is no fault where labels show that the challenger is better, as a network that was retrained
   on a drifted world is: then the signal passes, and says why.
 - `labels`: mean loss where the truth is known, paired where both answered the row. Shown worse:
-  fail, however well all the rest looks. Few labels do not hold a rollout up; labels that *lean*
-  against the challenger do, until they decide or the step's time is up. `min_labels` makes them
-  a condition.
+  fail, however well all the rest looks. In the shadow, where waiting harms nobody, labels that
+  come are waited for until they decide or the stage's time is up. In canary stages they are not,
+  unless they *lean* against the challenger; labels that lean against it when the time is up have
+  not let it pass. `min_labels` makes them a condition in every stage.
 
 A signal fails when a difference beyond tolerance is shown, passes when it is excluded, and is
 `not_yet` otherwise; without data it is `not_yet`. The whole fails when one signal fails, and
@@ -53,9 +54,11 @@ def judge(plan: RolloutSpec, evidence: Evidence) -> Verdict:
         judge_labels(plan, evidence),
     )
     outcome = _overall(plan, evidence.challenger, signals)
+    impatient = tuple(signal for signal in signals if not signal.patient)
     return Verdict(
         stage=evidence.stage,
         outcome=outcome,
+        when_time_is_up=_overall(plan, evidence.challenger, impatient),
         signals=signals,
         sentence=verdict_sentence(
             outcome, signals, evidence.challenger.requests, plan.min_requests

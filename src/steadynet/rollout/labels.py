@@ -19,11 +19,15 @@ from steadynet.statistics.sequential import (
 LABELS_ALPHA_SHARE = 0.25
 """Share of the plan's alpha that belongs to labels: one signal of four."""
 FEWEST_TO_LEAN = 30
-"""Labelled rows before they can hold a rollout up by leaning against the challenger."""
+"""Labelled rows before they can hold a rollout up."""
 
 
 def judge_labels(plan: RolloutSpec, evidence: Evidence) -> Signal:
-    """Compare losses on labelled rows; critical when required, or when they lean against."""
+    """Compare losses on labelled rows.
+
+    Critical where the plan requires labels, where they lean against the challenger, and (until
+    the stage's time is up) where they come in the shadow.
+    """
     losses = evidence.labels
     n = losses.paired.n + losses.challenger.n
     enough = n >= plan.min_labels
@@ -48,14 +52,17 @@ def judge_labels(plan: RolloutSpec, evidence: Evidence) -> Signal:
         outcome = "fail"
     elif high < signal.tolerance and enough:
         outcome = "pass"
-    leans = outcome == "not_yet" and n >= FEWEST_TO_LEAN and difference > signal.tolerance + error
+    undecided = outcome == "not_yet" and n >= FEWEST_TO_LEAN
+    leans = undecided and difference > signal.tolerance + error
+    waits = undecided and enough and not leans and evidence.stage == "shadow"
     return msgspec.structs.replace(
         signal,
         outcome=outcome,
         estimate=difference,
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
-        critical=not enough or leans,
+        critical=not enough or leans or waits,
+        patient=waits,
         sentence=_sentence(difference, (low, high), signal.tolerance, leans=leans),
     )
 

@@ -17,7 +17,8 @@ before acting on it, and act again after a restart: both are safe, by these inva
 4. A verdict counts only in the stage that it was made on, so that the same observation, given
    twice, moves traffic once.
 5. A stage lasts at least `min_step_s` and, unless the plan holds, at most `max_step_s`; the time
-   in which a rollout is paused does not count.
+   in which a rollout is paused does not count. When its time is up, a verdict that only waited
+   for labels lets it go on.
 6. A pause stops promotion only. A failing verdict, a load failure and `abort` end a paused
    rollout as they end any other.
 7. The action is `none` exactly where the route and the champion need no change.
@@ -186,9 +187,11 @@ def _on_progress(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transi
             return _enter(state, seen.now, "shadow", mirror=plan.shadow_share, reason=shadowed)
         return _next_canary(state, plan, seen.now, 0, loaded)
     verdict = _verdict_on_this_stage(state, seen)
-    if verdict is None or verdict.outcome != "pass":
+    age_s = seen.now - state.stage_started
+    if verdict is None or age_s < plan.min_step_s:
         return None
-    if seen.now - state.stage_started < plan.min_step_s:
+    passed = verdict.when_time_is_up if age_s > plan.max_step_s else verdict.outcome
+    if passed != "pass":
         return None
     following = 0 if state.phase == "shadow" else state.canary + 1
     return _next_canary(state, plan, seen.now, following, verdict.sentence)
