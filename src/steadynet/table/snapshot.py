@@ -1,0 +1,44 @@
+"""A digest of a table's content."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import polars as pl
+
+
+def snapshot_sha256(frame: pl.DataFrame) -> str:
+    """Return a SHA-256 in hex over names, types and cells, in the order of columns and rows.
+
+    Equal tables have equal digests however they lie in memory; NaN counts as NaN whatever its
+    bits, and -0.0 as 0.0.
+    """
+    digest = hashlib.sha256()
+    digest.update(f"{frame.height} rows".encode())
+    for series in frame.iter_columns():
+        digest.update(f"|{len(series.name)}:{series.name}|{series.dtype}|".encode())
+        digest.update(np.packbits(series.is_null().to_numpy()).tobytes())
+        for data in _cells(series.rechunk()):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _cells(series: pl.Series) -> list[bytes]:
+    """Return a column's cells as bytes that differ whenever a cell does."""
+    dtype = series.dtype
+    if dtype.is_integer() or dtype.is_temporal():
+        physical = series.to_physical()
+        zero = pl.Series([0], dtype=physical.dtype)[0]
+        return [physical.fill_null(zero).to_numpy().tobytes()]
+    if dtype.is_float():
+        floats = series.fill_null(0.0).fill_nan(float("nan")) + 0.0
+        return [floats.to_numpy().tobytes()]
+    if dtype == pl.Boolean:
+        return [np.packbits(series.fill_null(False).to_numpy()).tobytes()]
+    if dtype == pl.String:
+        texts = series.fill_null("")
+        lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
+        return [lengths.tobytes(), "".join(texts.to_list()).encode()]
+    # Nested and rarer types: Python's own notation, one cell a line.
+    return [repr(cell).encode() + b"\n" for cell in series.to_list()]
