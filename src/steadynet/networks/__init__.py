@@ -1,1 +1,61 @@
-"""Networks: one PyTorch file per architecture, one contract for all."""
+"""The networks, as a literal table. To add one: a file, a line in `NETWORKS`, and its exporter
+in `steadynet.export.network.EXPORTERS`; the conformance tests then run over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from steadynet.errors import SpecError
+from steadynet.networks.base import NetworkSize, TabularNetwork
+from steadynet.networks.ensemble import Ensemble
+from steadynet.networks.mlp import Perceptron
+from steadynet.table.layout import FeatureLayout
+
+__all__ = ["NETWORKS", "NetworkSize", "TabularNetwork", "build_network"]
+
+
+class NetworkClass(Protocol):
+    """What stands in `NETWORKS`: anything that makes a network from these arguments."""
+
+    def __call__(
+        self,
+        layout: FeatureLayout,
+        outputs: int,
+        size: NetworkSize,
+        numbers: npt.NDArray[np.float32],
+        seed: int,
+    ) -> TabularNetwork:
+        """Make a network with weights drawn from `seed`."""
+        ...
+
+
+NETWORKS: Mapping[str, NetworkClass] = MappingProxyType({"ensemble": Ensemble, "mlp": Perceptron})
+
+
+def build_network(
+    name: str,
+    layout: FeatureLayout,
+    outputs: int,
+    size: NetworkSize,
+    *,
+    numbers: npt.NDArray[np.float32],
+    seed: int,
+) -> TabularNetwork:
+    """Make a network of `NETWORKS` with new weights.
+
+    `numbers` (N, D) are training rows from which bins are taken; `outputs` is 1 for a binary or
+    regression target, else the number of classes. Raises `SpecError` for an unknown name.
+    """
+    make = NETWORKS.get(name)
+    if make is None:
+        raise SpecError(
+            "training.network names no network",
+            expected=" or ".join(sorted(NETWORKS)),
+            got=repr(name),
+        )
+    return make(layout, outputs, size, numbers, seed)

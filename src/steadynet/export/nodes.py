@@ -1,0 +1,84 @@
+"""A small writer of ONNX nodes: unique names under one prefix, constants once, shapes as they come.
+
+The graph is written from the weights by hand rather than traced; see
+`docs/adr/0003-graphs-from-weights.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 21
+IR_VERSION = 10
+"""What onnxruntime from 1.20 on reads."""
+
+PREFIX = "steadynet/"
+
+
+class GraphWriter:
+    """Collects nodes and constants; every method returns the name of what it made."""
+
+    def __init__(self, part: str) -> None:
+        """Start a graph whose inner names stand under `steadynet/<part>/`."""
+        self._prefix = f"{PREFIX}{part}/"
+        self._count = 0
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, values: npt.NDArray[np.generic], what: str) -> str:
+        """Add a constant; `what` stands in its name."""
+        name = self._name(what)
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def integers(self, values: Sequence[int], what: str) -> str:
+        """Add a vector of int64."""
+        return self.constant(np.array(values, np.int64), what)
+
+    def texts(self, values: Sequence[str], what: str) -> str:
+        """Add a vector of strings."""
+        name = self._name(what)
+        encoded = [value.encode() for value in values]
+        self.constants.append(
+            helper.make_tensor(name, onnx.TensorProto.STRING, [len(encoded)], encoded)
+        )
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: object) -> str:
+        """Add a node with one output, named by `output` or made up."""
+        name = output or self._name(operator.lower())
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [name], name=f"{name}/node", **attributes)
+        )
+        return name
+
+    def _name(self, what: str) -> str:
+        self._count += 1
+        return f"{self._prefix}{what}_{self._count}"
+
+    def model(
+        self,
+        name: str,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+    ) -> onnx.ModelProto:
+        """Return the checked model."""
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
+        return finished(graph)
+
+
+def finished(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """Wrap a graph into a model of our opset and check it."""
+    model = helper.make_model(
+        graph,
+        producer_name="steadynet",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,55 @@
+"""Weld the feature graph, the network and the head into one model with the table's inputs.
+
+All inner names stand under `steadynet/` (features), `steadynet/network/` and `steadynet/head/`, so
+that welding is joining lists: the tensors in the seams carry the same name on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import helper
+
+from steadynet.errors import TrainingError
+from steadynet.export.nodes import OPSET, finished
+
+
+def weld(
+    features: onnx.ModelProto, network: onnx.ModelProto, head: onnx.ModelProto
+) -> onnx.ModelProto:
+    """Return one checked model: the inputs of `features`, the outputs of `head`.
+
+    Raises `TrainingError` where the three do not fit together.
+    """
+    parts = (features, network, head)
+    for part in parts:
+        versions = {entry.domain: entry.version for entry in part.opset_import}
+        if versions != {"": OPSET}:
+            raise TrainingError(
+                f"the graph {part.graph.name!r} is of another operator set",
+                expected=str(OPSET),
+                got=str(versions),
+            )
+    names = [name for part in parts for name in _made(part.graph)]
+    twice = sorted({name for name in names if names.count(name) > 1}) if _clash(names) else []
+    if twice:
+        raise TrainingError("parts of the graph use the same name", got=", ".join(twice[:5]))
+    graph = helper.make_graph(
+        [node for part in parts for node in part.graph.node],
+        "steadynet",
+        list(features.graph.input),
+        list(head.graph.output),
+        [constant for part in parts for constant in part.graph.initializer],
+    )
+    return finished(graph)
+
+
+def _made(graph: onnx.GraphProto) -> list[str]:
+    """Return the names that a graph makes: outputs of nodes and constants."""
+    made = [name for node in graph.node for name in node.output if name]
+    return made + [constant.name for constant in graph.initializer]
+
+
+def _clash(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)

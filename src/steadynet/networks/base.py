@@ -1,0 +1,71 @@
+"""What every network is to the rest of steadynet.
+
+A network holds *groups* that share nothing, each of *members* that share most weights. Training
+feeds every group its own rows; an answer averages over all members of all groups. With one group
+the held-out rows are the validation part; with several (small tables) each group leaves out its
+own fold, so that every row is held out once (cross-fitting).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steadynet.table.layout import FeatureLayout
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """The sizes of a network; every one is at least 1, dropout is in [0, 1)."""
+
+    width: int
+    depth: int
+    members: int
+    groups: int
+    dropout: float
+
+
+class TabularNetwork(nn.Module, ABC):
+    """A network from the feature graph's tensors to member outputs.
+
+    Outputs are logits (one for a binary target, one per class for a multiclass target) or the
+    standardised prediction.
+    """
+
+    def __init__(self, layout: FeatureLayout, outputs: int, groups: int, members: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.outputs = outputs
+        self.groups = groups
+        self.members = members
+
+    @abstractmethod
+    def grouped(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Map (G, B, D) and (G, B, K), each group with its own rows, to (G, B, M, C)."""
+
+    @abstractmethod
+    def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
+        """Let a group start as the linear model of `weight` (D + entries, C) and `bias` (C,).
+
+        Rows of `weight` are the D numbers, then the entries of every category column in order. A
+        network without a linear path ignores it.
+        """
+
+    @abstractmethod
+    def decayed(self) -> list[nn.Parameter]:
+        """Return the parameters that weight decay shrinks: matrices, not biases or scales."""
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Map (N, D) and (N, K), the same rows for all groups, to (N, G * M, C)."""
+        grouped = self.grouped(
+            numbers.expand(self.groups, -1, -1), categories.expand(self.groups, -1, -1)
+        )
+        return grouped.permute(1, 0, 2, 3).flatten(1, 2)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator for initial weights, apart from torch's global one."""
+    return torch.Generator().manual_seed(seed)

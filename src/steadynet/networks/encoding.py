@@ -1,0 +1,119 @@
+"""How numbers and categories enter a network: piecewise-linear bins and embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+QUANTILES = 32
+SAMPLE_ROWS = 100_000
+"""Rows that quantiles are taken from; more would not move them."""
+
+
+class PiecewiseLinear(nn.Module):
+    """Piecewise-linear encoding of numbers (Gorishniy et al. 2022, arXiv:2203.05556).
+
+    Every number becomes one value per bin between neighbouring quantiles: 0 below the bin, 1
+    above it, linear inside: `clamp(x[source] * scale + shift, 0, 1)`. Columns with at most two
+    distinct values get no bins, since the number itself says as much.
+    """
+
+    source: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, numbers: npt.NDArray[np.float32]) -> None:
+        """Take the bins from training rows `numbers` (N, D)."""
+        super().__init__()
+        step = max(1, len(numbers) // SAMPLE_ROWS)
+        source: list[int] = []
+        lows: list[float] = []
+        highs: list[float] = []
+        for column in range(numbers.shape[1]):
+            edges = _edges(numbers[::step, column])
+            source += [column] * (len(edges) - 1)
+            lows += edges[:-1]
+            highs += edges[1:]
+        low = torch.tensor(lows, dtype=torch.float64)
+        width = torch.tensor(highs, dtype=torch.float64) - low
+        self.register_buffer("source", torch.tensor(source, dtype=torch.int64))
+        self.register_buffer("scale", (1 / width).float())
+        self.register_buffer("shift", (-low / width).float())
+
+    @property
+    def size(self) -> int:
+        """Bins of all numbers together."""
+        return int(self.source.numel())
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Map (..., D) to (..., bins)."""
+        return torch.clamp(numbers.index_select(-1, self.source) * self.scale + self.shift, 0, 1)
+
+
+def _edges(values: npt.NDArray[np.float32]) -> list[float]:
+    """Return the ascending distinct quantiles of a column, none where two values are all."""
+    if len(values) == 0:
+        return []
+    distinct = np.unique(values)
+    if len(distinct) <= 2:
+        return []
+    if len(distinct) > QUANTILES:
+        shares = np.linspace(0, 1, QUANTILES + 1)
+        distinct = np.unique(np.quantile(values.astype(np.float64), shares))
+    # Bins much narrower than the column's spread would blow rounding up into the output.
+    kept = [float(distinct[0])]
+    smallest = 1e-5 * max(1.0, float(distinct[-1] - distinct[0]))
+    for edge in distinct[1:]:
+        if edge - kept[-1] > smallest:
+            kept.append(float(edge))
+    return kept
+
+
+class GroupedTable(nn.Module):
+    """A table of vectors per group: all category columns stacked, with their offsets."""
+
+    offsets: Tensor
+
+    def __init__(self, cardinalities: Sequence[int], start: Tensor) -> None:
+        """Take initial vectors `start` (G, entries, E)."""
+        super().__init__()
+        offsets = np.concatenate([[0], np.cumsum(cardinalities)])[: len(cardinalities)]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int64))
+        self.vectors = nn.Parameter(start)
+
+    def forward(self, categories: Tensor) -> Tensor:
+        """Map indices (G, B, K) to vectors (G, B, K, E)."""
+        groups, entries, _ = self.vectors.shape
+        index = categories + self.offsets
+        if groups > 1:
+            index = index + (torch.arange(groups, device=index.device) * entries)[:, None, None]
+        return functional.embedding(index, self.vectors.flatten(0, 1))
+
+
+class LinearPath(nn.Module):
+    """A linear model of the numbers and of the categories' one-hot, one per group."""
+
+    def __init__(self, numbers: int, cardinalities: Sequence[int], outputs: int, groups: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(groups, numbers, outputs))
+        self.bias = nn.Parameter(torch.zeros(groups, outputs))
+        self.table = GroupedTable(cardinalities, torch.zeros(groups, sum(cardinalities), outputs))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Map (G, B, D) and (G, B, K) to (G, B, C)."""
+        return torch.baddbmm(self.bias[:, None], numbers, self.weight) + self.table(categories).sum(
+            2
+        )
+
+    def start(self, group: int, weight: Tensor, bias: Tensor) -> None:
+        """Set a group's weights; see `TabularNetwork.set_linear`."""
+        with torch.no_grad():
+            split = self.weight.shape[1]
+            self.weight[group] = weight[:split]
+            self.table.vectors[group] = weight[split:]
+            self.bias[group] = bias
