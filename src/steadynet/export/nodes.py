@@ -13,11 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-OPSET = 21
-IR_VERSION = 10
-"""What onnxruntime from 1.20 on reads."""
-
-PREFIX = "steadynet/"
+from steadynet.features.draft import IR_VERSION, ML_OPSET, OPSET, PREFIX
 
 
 class GraphWriter:
@@ -78,7 +74,7 @@ def finished(graph: onnx.GraphProto) -> onnx.ModelProto:
         graph,
         producer_name="steadynet",
         ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
     )
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -12,7 +12,8 @@ import onnx
 from onnx import helper
 
 from steadynet.errors import TrainingError
-from steadynet.export.nodes import OPSET, finished
+from steadynet.export.nodes import finished
+from steadynet.features.draft import ML_OPSET, OPSET
 
 
 def weld(
@@ -25,10 +26,10 @@ def weld(
     parts = (features, network, head)
     for part in parts:
         versions = {entry.domain: entry.version for entry in part.opset_import}
-        if versions != {"": OPSET}:
+        if versions != {"": OPSET, "ai.onnx.ml": ML_OPSET}:
             raise TrainingError(
-                f"the graph {part.graph.name!r} is of another operator set",
-                expected=str(OPSET),
+                f"the graph {part.graph.name!r} is of other operator sets",
+                expected=f"{OPSET} and ai.onnx.ml {ML_OPSET}",
                 got=str(versions),
             )
     names = [name for part in parts for name in _made(part.graph)]

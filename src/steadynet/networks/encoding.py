@@ -106,9 +106,8 @@ class LinearPath(nn.Module):
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Map (G, B, D) and (G, B, K) to (G, B, C)."""
-        return torch.baddbmm(self.bias[:, None], numbers, self.weight) + self.table(categories).sum(
-            2
-        )
+        entries: Tensor = self.table(categories).sum(2)
+        return torch.baddbmm(self.bias[:, None], numbers, self.weight) + entries
 
     def start(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Set a group's weights; see `TabularNetwork.set_linear`."""

@@ -77,12 +77,13 @@ class Ensemble(TabularNetwork):
         for layer, matrix in enumerate(self.matrices):
             if layer > 0:
                 product = torch.bmm(hidden.flatten(1, 2), matrix)  # (G, B * M, H)
-                hidden = product.unflatten(1, (rows, self.members))
+                hidden = product.view(self.groups, rows, self.members, -1)
             scale, bias = self.scales[layer], self.biases[layer]
             hidden = torch.relu(torch.addcmul(bias[:, None], hidden, scale[:, None]))
             hidden = functional.dropout(hidden, self.dropout, self.training)  # (G, B, M, H)
         deep = torch.matmul(hidden.transpose(1, 2), self.heads).transpose(1, 2)  # (G, B, M, C)
-        return deep + self.head_biases[:, None] + self.linear(numbers, categories)[:, :, None]
+        linear: Tensor = self.linear(numbers, categories)
+        return deep + self.head_biases[:, None] + linear[:, :, None]
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """See `TabularNetwork.set_linear`."""
