@@ -1,0 +1,150 @@
+"""Checks of a table before it is trained on. They find; whoever trains decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steadynet.table.convert import encode_target
+from steadynet.table.findings import Finding
+from steadynet.table.leak import find_leaks
+from steadynet.table.schema import Schema
+from steadynet.table.split import MIN_ROWS, Split
+
+FEW_ROWS = 200
+RARE_CLASS_ROWS = 20
+MOSTLY_MISSING = 0.5
+NEARLY_ALL_MISSING = 0.99
+DUPLICATES_THAT_MATTER = 0.01
+"""Share of a part's rows from which duplicates are worth a warning."""
+
+__all__ = ["Finding", "check_quality", "errors_of"]
+
+
+def check_quality(frame: pl.DataFrame, schema: Schema, split: Split) -> tuple[Finding, ...]:
+    """Return what is wrong or odd about a table, the worst first.
+
+    Errors must stop training: too few rows, a class that the training part lacks. Warnings:
+    rows that occur in two parts, columns that give the target away, rare classes, few rows,
+    columns mostly missing, texts left out. Notes: other columns left out.
+    """
+    target = encode_target(frame, schema)
+    findings = [
+        *_check_rows(frame),
+        *_check_classes(target, schema, split),
+        *_check_duplicates(frame, schema, split),
+        *find_leaks(frame, schema, target),
+        *_check_columns(schema),
+    ]
+    order = ("error", "warning", "note")
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.level)))
+
+
+def errors_of(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return the findings that must stop training."""
+    return tuple(finding for finding in findings if finding.level == "error")
+
+
+def _check_rows(frame: pl.DataFrame) -> list[Finding]:
+    rows = frame.height
+    if rows < MIN_ROWS:
+        message = f"the table has {rows} rows; at least {MIN_ROWS} are needed"
+        return [Finding(level="error", code="too_few_rows", message=message)]
+    if rows < FEW_ROWS:
+        message = (
+            f"the table has only {rows} rows: metrics will be uncertain; {FEW_ROWS} or more"
+            " make a network worth its while"
+        )
+        return [Finding(level="warning", code="few_rows", message=message)]
+    return []
+
+
+def _check_classes(target: npt.NDArray[np.generic], schema: Schema, split: Split) -> list[Finding]:
+    if schema.target.task == "regression":
+        return []
+    classes = schema.target.classes
+    indices = target.astype(np.int64)
+    in_table = np.bincount(indices, minlength=len(classes))
+    in_parts = {
+        part: np.bincount(indices[rows], minlength=len(classes))
+        for part, rows in split._asdict().items()
+    }
+    findings = []
+    for place, name in enumerate(classes):
+        lacking = [part for part, counts in in_parts.items() if counts[place] == 0]
+        if "train" in lacking:
+            message = f"no training row has the class {name!r} ({in_table[place]} in the table)"
+            findings.append(Finding(level="error", code="class_not_in_training", message=message))
+        elif in_table[place] < RARE_CLASS_ROWS or lacking:
+            where = f", none of them in {' and '.join(lacking)}" if lacking else ""
+            message = (
+                f"the class {name!r} has only {in_table[place]} rows{where}:"
+                " its answers and their measures are uncertain"
+            )
+            findings.append(Finding(level="warning", code="rare_class", message=message))
+    return findings
+
+
+def _check_duplicates(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Finding]:
+    """Count the rows of a part whose features and target occur in an earlier part as well."""
+    names = [column.name for column in schema.features] + [schema.target.name]
+    hashes = frame.select(names).hash_rows(seed=0).to_numpy()
+    seen = hashes[split.train]
+    findings = []
+    for part, rows in (("validation", split.validation), ("test", split.test)):
+        count = int(np.isin(hashes[rows], seen).sum())
+        if count:
+            share = count / len(rows)
+            many = share >= DUPLICATES_THAT_MATTER
+            message = (
+                f"{count} rows of the {part} part ({share:.1%}) occur in the training part too"
+            )
+            if many:
+                message += (
+                    ": its metrics may look better than they are. Remove duplicates, or keep them"
+                    " together with split.group_column"
+                )
+            findings.append(
+                Finding(
+                    level="warning" if many else "note",
+                    code=f"duplicates_in_{part}",
+                    message=message,
+                )
+            )
+    return findings
+
+
+def _check_columns(schema: Schema) -> list[Finding]:
+    findings = []
+    for column in schema.columns:
+        if column.kind == "text":
+            findings.append(
+                Finding(
+                    level="warning",
+                    code="text_left_out",
+                    column=column.name,
+                    message=f"{column.name!r} is left out: {column.reason}",
+                )
+            )
+        elif not column.is_feature:
+            findings.append(
+                Finding(
+                    level="note",
+                    code=f"{column.kind}_left_out",
+                    column=column.name,
+                    message=f"{column.name!r} is left out: {column.reason}",
+                )
+            )
+        elif column.missing_share > MOSTLY_MISSING:
+            nearly = column.missing_share >= NEARLY_ALL_MISSING
+            findings.append(
+                Finding(
+                    level="warning",
+                    code="mostly_missing",
+                    column=column.name,
+                    message=f"{column.name!r} has no value in {column.missing_share:.1%} of rows"
+                    + (": consider to drop it" if nearly else ""),
+                )
+            )
+    return findings
