@@ -304,7 +304,7 @@ class Traffic:
             seconds=time.monotonic() - self._began,
             reconnects=sum(c.reconnects for c in (*self._connections, self._label_connection)),
         )
-        write_atomic(self._report_path, msgspec.json.encode(report))
+        write_atomic(self._report_path, msgspec.json.encode(report), durable=False)
         return report
 
 
@@ -315,7 +315,7 @@ def read_control(path: Path) -> Control:
 
 def write_control(path: Path, control: Control) -> None:
     """Replace the control file."""
-    write_atomic(path, msgspec.json.encode(control))
+    write_atomic(path, msgspec.json.encode(control), durable=False)
 
 
 def read_report(path: Path) -> Report:
@@ -334,7 +334,7 @@ def encode_request(request_id: str, row: dict[str, Cell]) -> bytes:
 
 def encode_feedback(labels: list[dict[str, str]]) -> bytes:
     """Return labels that became known as a body for `/feedback`."""
-    return msgspec.json.encode({"feedback": labels})
+    return msgspec.json.encode(labels)
 
 
 def _datatype(value: Cell) -> str:

@@ -73,7 +73,7 @@ def test_every_request_is_answered_and_its_label_sent(
         entry["id"]
         for path, body in server.requests
         if path == "/feedback"
-        for entry in json.loads(body)["feedback"]
+        for entry in json.loads(body)
     ]
     assert report.sent == report.answered == len(infer) > 0
     assert report.failed == report.labels_failed == 0
