@@ -86,8 +86,13 @@ class LocalRegistry:
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return a model's versions, oldest first; none for an unknown model."""
-        folders = (folder for folder in _folders(self.home.model(name)) if _is_version(folder))
-        return tuple(sorted(folders, key=int))
+        model = self.home.model(name)
+        whole = (
+            folder
+            for folder in _folders(model)
+            if _is_version(folder) and (model / folder / MANIFEST).is_file()
+        )
+        return tuple(sorted(whole, key=int))
 
     def version(self, name: str, version: str) -> ModelVersion:
         """Return one version of a model. Raises `UnknownModel`."""
@@ -136,9 +141,12 @@ class LocalRegistry:
                 rest = tuple(other for other in aliases.unpublished if other != alias)
                 self._write_aliases(name, msgspec.structs.replace(aliases, unpublished=rest))
 
-    def add(self, bundle: Bundle, name: str, version: str) -> ModelVersion:
-        """Copy a verified bundle in as a version of a model. The first one becomes champion.
+    def add(
+        self, bundle: Bundle, name: str, version: str, *, first_is_champion: bool = True
+    ) -> ModelVersion:
+        """Copy a verified bundle in as a version of a model.
 
+        Where no version is champion, it becomes it, unless `first_is_champion` is False.
         The copy's digests are checked before it gets its name. A version that is here already
         must be the same bundle; `RegistryError` otherwise.
         """
@@ -157,7 +165,7 @@ class LocalRegistry:
                     do=f"Move {folder} away.",
                 )
             aliases = self.read_aliases(name)
-            if CHAMPION not in aliases.now:
+            if first_is_champion and CHAMPION not in aliases.now:
                 self._write_aliases(name, _moved(aliases, CHAMPION, version, published=False))
         return added
 

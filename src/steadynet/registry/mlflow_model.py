@@ -68,14 +68,14 @@ def _signature(manifest: Manifest) -> ModelSignature:
     spellings, ISO dates) apply to what comes, as everywhere else; MLflow's casts would refuse it.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
     inputs = Schema([ColSpec(AnyType(), column.name) for column in manifest.schema.features])
-    if manifest.schema.target.task == "regression":
-        outputs = [ColSpec(DataType.double, name) for name in ("prediction", "lower", "upper")]
-    else:
-        outputs = [
-            ColSpec(DataType.string, "label"),
-            ColSpec(Array(DataType.double), "probabilities"),
-        ]
+    target = manifest.schema.target
+    numbers = [f"probability_{name}" for name in target.classes]
+    if target.task == "regression":
+        numbers = ["prediction", "lower", "upper"]
+    outputs = [ColSpec(DataType.double, name) for name in numbers]
+    if target.classes:
+        outputs.insert(0, ColSpec(DataType.string, "label"))
     return ModelSignature(inputs=inputs, outputs=Schema(outputs))

@@ -27,7 +27,7 @@ from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.errors import BundleError, MissingDependency, RegistryError, UserError
 from steadynet.home import Home, check_name
-from steadynet.registry.local import LocalRegistry, ModelVersion
+from steadynet.registry.local import CHAMPION, LocalRegistry, ModelVersion
 from steadynet.registry.mlflow_model import DIGEST_TAG, find_bundle, save_mlflow_model
 from steadynet.registry.record import RunRecord
 
@@ -118,6 +118,10 @@ class Registry:
                 return Synced(aliases=self.local.aliases(name))
             added, refused = self._pull_versions(client, name)
             self._pull_aliases(name, remote)
+            if added == self.local.versions(name) == added[:1] and not remote:
+                # The first version's registration was cut off before it became champion.
+                self.local.set_alias(name, CHAMPION, added[0])
+                self._publish(client, name)
         return Synced(added=added, refused=refused, aliases=self.local.aliases(name))
 
     def _pull_versions(
@@ -131,31 +135,30 @@ class Registry:
             if version in here or found.status != "READY":
                 continue
             try:
-                self._pull(name, version)
+                self._pull(client, name, version)
                 added.append(version)
             except (BundleError, RegistryError, UserError) as error:
                 logger.warning("%s/%s is refused: %s", name, version, error)
                 refused[version] = str(error)
         return tuple(sorted(added, key=int)), refused
 
-    def _pull(self, name: str, version: str) -> None:
+    def _pull(self, client: MlflowClient, name: str, version: str) -> None:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
         with tempfile.TemporaryDirectory() as folder:
             try:
                 model = download_artifacts(
-                    f"models:/{name}/{version}",
+                    client.get_model_version_download_uri(name, version),
                     dst_path=folder,
                     tracking_uri=self.tracking_uri,
-                    registry_uri=self.tracking_uri,
                 )
                 bundle = verify_bundle(find_bundle(Path(model)), self._public)
             except (MlflowException, OSError) as error:
                 raise RegistryError(
                     f"{name}/{version} cannot be fetched from MLflow", got=type(error).__name__
                 ) from error
-            self.local.add(bundle, name, version)
+            self.local.add(bundle, name, version, first_is_champion=False)
 
     def _pull_aliases(self, name: str, remote: Mapping[str, str]) -> None:
         here = self.local.aliases(name)
@@ -207,8 +210,11 @@ class Registry:
             except MlflowException as error:
                 raise RegistryError(
                     f"MLflow at {_without_password(self.tracking_uri)} refused",
-                    got=f"{error.error_code}: {error.message[:300]}",
+                    got=f"{error.error_code}: {self._redacted(error.message)[:300]}",
                 ) from error
+
+    def _redacted(self, message: str) -> str:
+        return message.replace(self.tracking_uri, _without_password(self.tracking_uri))
 
     def _connect(self, client: type[MlflowClient]) -> MlflowClient:
         if self.tracking_uri == embedded_uri(self.home):

@@ -32,8 +32,8 @@ class BundleModel:
     def predict(
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one row per row: `label` and `probabilities` (a list in the order of the
-        target's classes), or `prediction`, `lower` and `upper`.
+        """Return one row per row: `label` and `probability_<class>` for each class, or
+        `prediction`, `lower` and `upper`.
 
         Raises `InputError` where a column is missing or holds what does not fit.
         """
@@ -45,8 +45,16 @@ class BundleModel:
             for name, column in model_input.items()
         }
         answers = self._predictor.run(self._predictor.decoder.table(table))
+        probabilities = answers.pop("probabilities", None)
+        if probabilities is not None:
+            for position, name in enumerate(self._predictor.schema.target.classes):
+                answers[f"probability_{name}"] = probabilities[:, position]
         return pd.DataFrame(
-            {name: answer.tolist() for name, answer in answers.items()}, index=model_input.index
+            {
+                name: answer if name == "label" else answer.astype("float64")
+                for name, answer in answers.items()
+            },
+            index=model_input.index,
         )
 
 
