@@ -225,9 +225,11 @@ def _next_canary(
         share = plan.steps[following]
         reason = f"{why}; version {state.challenger} gets {100 * share:g} % of requests"
         return _enter(state, now, "canary", canary=following, share=share, reason=reason)
-    if plan.approval:
+    unjudged = state.phase == "pending"
+    if plan.approval or unjudged:
+        note = "the plan has no stage to judge it in, so it waits" if unjudged else "it waits"
         waiting = msgspec.structs.replace(
-            state, phase="awaiting_approval", reason=f"{why}; waits for approval"
+            state, phase="awaiting_approval", reason=f"{why}; {note} for approval"
         )
         return Transition(state=waiting, action="none", reason=waiting.reason)
     return _promote(state, now, why)
