@@ -179,7 +179,8 @@ def _calibration(profile: Profile, labelled: LabelledRows, alpha: float) -> tupl
 def _metrics(labelled: LabelledRows) -> dict[str, float]:
     """Return the metrics of the window that are defined on it."""
     if labelled.classes:
-        found = classification_metrics(labelled.target, labelled.answers, labelled.classes)
+        classes = np.asarray(labelled.target, np.int64)
+        found = classification_metrics(classes, labelled.answers, labelled.classes)
     else:
         found = regression_metrics(labelled.target, labelled.answers)
     return {name: value for name, value in found.items() if math.isfinite(value)}
