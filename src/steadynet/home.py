@@ -11,6 +11,7 @@ $STEADYNET_HOME (default ./.steadynet)
     ├── route.json                         what the workers shall do, written by the controller
     ├── server.json                        host, port and process ids of the running server
     ├── workers/<worker>.json              what each worker is doing
+    ├── metrics/<worker>.json              what each worker has counted
     └── spool/{windows,rows,feedback}/     what workers and the CLI hand to the controller
 """
 
@@ -87,6 +88,10 @@ class Home:
     def workers(self, name: str) -> Path:
         """Folder of the workers' status files."""
         return self.serving(name) / "workers"
+
+    def metrics(self, name: str) -> Path:
+        """Folder of the workers' counts for Prometheus."""
+        return self.serving(name) / "metrics"
 
     def spool(self, name: str, kind: str) -> Path:
         """Folder of one kind of spooled records: windows, rows or feedback."""

@@ -1,0 +1,79 @@
+"""What goes back over HTTP: bodies, headers, and the one mapping from errors to status codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from steadynet.errors import (
+    DeadlineExceeded,
+    InputError,
+    NotReady,
+    Overloaded,
+    SteadynetError,
+    UnknownModel,
+)
+
+JSON = b"application/json"
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+Headers = list[tuple[bytes, bytes]]
+
+encode_json = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class HttpAnswer:
+    """One response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Headers | None = None
+    close: bool = False
+    """Whether the connection ends with this response."""
+
+
+class HttpError(Exception):
+    """A request that HTTP itself refuses; never leaves `serving.http`."""
+
+    def __init__(
+        self, status: int, message: str, *, headers: Headers | None = None, close: bool = False
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.close = close
+        super().__init__(message)
+
+
+def json_answer(content: object, status: int = 200) -> HttpAnswer:
+    """Return a response with a JSON body."""
+    return HttpAnswer(status, encode_json(content))
+
+
+def error_answer(error: HttpError | SteadynetError) -> HttpAnswer:
+    """Return the response for an error: `{"error": message}`."""
+    body = encode_json({"error": str(error)})
+    if isinstance(error, HttpError):
+        return HttpAnswer(error.status, body, headers=error.headers, close=error.close)
+    status = status_of(error)
+    headers = [(b"retry-after", b"1")] if status in (429, 503) else None
+    return HttpAnswer(status, body, headers=headers)
+
+
+def status_of(error: SteadynetError) -> int:
+    """Return the HTTP status for one of our errors; everything not named is a 500."""
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+_STATUS: tuple[tuple[type[SteadynetError], int], ...] = (
+    (InputError, 400),
+    (UnknownModel, 404),
+    (Overloaded, 429),
+    (NotReady, 503),
+    (DeadlineExceeded, 504),
+)

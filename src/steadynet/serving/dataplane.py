@@ -1,0 +1,250 @@
+"""The one way that a prediction takes, whatever protocol it came by.
+
+decode and validate → route → batch → session → encode: transports do the first and the last
+translation, this module the rest. Counters stand beside it.
+
+Invariants:
+- A fault of the challenger (it raises, answers something that is not finite, or is late) is
+  answered by the champion and counted against the challenger; a request fails only where the
+  champion fails on it too.
+- A mirrored request is run after the caller has its answer; nothing waits for it.
+- A deployment is exchanged in one assignment; a request that began with the old one ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+
+from steadynet.errors import (
+    DeadlineExceeded,
+    InputError,
+    ModelFault,
+    NotReady,
+    Overloaded,
+    SteadynetError,
+    UnknownModel,
+)
+from steadynet.monitoring.windows import Role
+from steadynet.rollout.route import Route
+from steadynet.rollout.router import choose, mirrored
+from steadynet.runtime.batching import Answer, Arrays, Table
+from steadynet.serving.counting import Tally
+from steadynet.serving.deployment import Challenger, Champion, Deployment, deploy
+from steadynet.serving.telemetry import Telemetry
+from steadynet.serving.versions import LoadedVersion
+from steadynet.spec.model import ServeSpec
+
+
+@dataclass(slots=True)
+class Ask:
+    """One prediction request."""
+
+    id: str
+    table: Table
+    rows: int
+    arrived: float
+    """`time.monotonic()` when the request came."""
+    sticky_key: str = ""
+    version: str = ""
+    """Set where the caller asks for one version by name."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """One prediction."""
+
+    loaded: LoadedVersion
+    role: Role
+    outputs: Arrays
+
+
+class DataPlane:
+    """Answers requests for one model in one worker. Used on the event loop alone."""
+
+    def __init__(self, model: str, serve: ServeSpec, telemetry: Telemetry) -> None:
+        self.model = model
+        self.telemetry = telemetry
+        self._serve = serve
+        self._deployment: Deployment | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a champion whose golden rows passed is in place."""
+        return self._deployment is not None
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is being answered with. Raises `NotReady` before the first version is loaded."""
+        if self._deployment is None:
+            raise NotReady(
+                f"the model {self.model!r} is not loaded yet", do="Send the request again later."
+            )
+        return self._deployment
+
+    def find(self, version: str) -> LoadedVersion:
+        """Return a loaded version by its name. Raises `UnknownModel`, `NotReady`."""
+        versions = self.deployment.versions()
+        for loaded in versions:
+            if loaded.version == version:
+                return loaded
+        raise UnknownModel(
+            f"version {version[:40]!r} of the model {self.model!r} is not being served",
+            expected=" or ".join(loaded.version for loaded in versions),
+        )
+
+    def deploy(
+        self, route: Route, champion: LoadedVersion, challenger: LoadedVersion | None
+    ) -> None:
+        """Answer by a new route from now on."""
+        self._deployment = deploy(
+            route,
+            champion,
+            challenger,
+            before=self._deployment,
+            serve=self._serve,
+            telemetry=self.telemetry,
+        )
+
+    async def infer(self, ask: Ask) -> Reply:
+        """Answer a request.
+
+        Raises `InputError`, `UnknownModel`, `NotReady`, `Overloaded`, `DeadlineExceeded` or
+        `ModelFault`.
+        """
+        deployment = self.deployment
+        if ask.version:
+            return await self._by_version(ask, deployment)
+        challenger = deployment.challenger
+        if challenger is None:
+            champion = deployment.champion
+            return await self._by_champion(ask, champion, champion.tally)
+        key = ask.sticky_key or ask.id
+        if choose(deployment.route, key) == "challenger":
+            return await self._by_challenger(ask, challenger)
+        reply = await self._by_champion(ask, deployment.champion, deployment.champion.tally)
+        if mirrored(deployment.route, key):
+            asyncio.get_running_loop().call_soon(self._mirror, ask, challenger, reply.outputs)
+        return reply
+
+    async def _by_champion(self, ask: Ask, champion: Champion, routed: Tally) -> Reply:
+        """Let the champion answer; count the request with the version that it was routed to."""
+        try:
+            answer = await champion.answer(ask.table, ask.rows)
+        except InputError:
+            routed.now.invalid += 1
+            raise
+        except (ModelFault, DeadlineExceeded) as error:
+            champion.tally.fault(_kind(error))
+            routed.now.requests += 1
+            routed.now.failed += 1
+            raise
+        self._count(ask, routed)
+        self.telemetry.log(champion.loaded, "champion", ask.id, ask.table, ask.rows, answer.outputs)
+        return Reply(champion.loaded, "champion", answer.outputs)
+
+    async def _by_challenger(self, ask: Ask, challenger: Challenger) -> Reply:
+        """Let the challenger answer, or else the champion in its place."""
+        tally = challenger.tally
+        refused = False
+        try:
+            return await self._ask_challenger(ask, challenger)
+        except InputError:
+            refused = True
+        except (ModelFault, DeadlineExceeded, Overloaded) as error:
+            tally.fault(_kind(error))
+        # The champion of this moment: the one of the start may have been replaced meanwhile.
+        reply = await self._by_champion(ask, self.deployment.champion, tally)
+        if refused:
+            # The champion takes this input and the challenger does not.
+            tally.fault("exception")
+        tally.now.fallbacks += 1
+        return reply
+
+    async def _by_version(self, ask: Ask, deployment: Deployment) -> Reply:
+        """Let the version that the caller named answer, and no other."""
+        loaded = self.find(ask.version)
+        challenger = deployment.challenger
+        if challenger is None or loaded is not challenger.loaded:
+            champion = deployment.champion
+            return await self._by_champion(ask, champion, champion.tally)
+        try:
+            return await self._ask_challenger(ask, challenger)
+        except InputError:
+            challenger.tally.now.invalid += 1
+            raise
+        except (ModelFault, DeadlineExceeded) as error:
+            challenger.tally.fault(_kind(error))
+            challenger.tally.now.requests += 1
+            challenger.tally.now.failed += 1
+            raise
+
+    async def _ask_challenger(self, ask: Ask, challenger: Challenger) -> Reply:
+        lane = challenger.canary
+        if lane.stuck:
+            raise DeadlineExceeded("the version is still busy with an earlier request")
+        answer = await lane.submit(ask.table, ask.rows)
+        self._count(ask, challenger.tally)
+        loaded = challenger.loaded
+        self.telemetry.log(loaded, "challenger", ask.id, ask.table, ask.rows, answer.outputs)
+        return Reply(loaded, "challenger", answer.outputs)
+
+    def _mirror(self, ask: Ask, challenger: Challenger, champion_outputs: Arrays) -> None:
+        """Let the challenger answer unseen what the champion has answered."""
+        lane = challenger.shadow
+        if lane.stuck:
+            _count_shadow_fault(challenger, "deadline")
+            return
+        try:
+            future = lane.submit(ask.table, ask.rows)
+        except Overloaded:
+            # It keeps up, only not with all traffic: that is no fault, so nothing is counted.
+            self.telemetry.events["shadow_dropped"] += 1
+            return
+        future.add_done_callback(partial(self._shadowed, ask, challenger, champion_outputs))
+
+    def _shadowed(
+        self,
+        ask: Ask,
+        challenger: Challenger,
+        champion_outputs: Arrays,
+        future: asyncio.Future[Answer],
+    ) -> None:
+        error = future.exception()
+        if isinstance(error, DeadlineExceeded) and not challenger.shadow.stuck:
+            self.telemetry.events["shadow_dropped"] += 1
+            return
+        if isinstance(error, SteadynetError):
+            _count_shadow_fault(challenger, _kind(error))
+            return
+        answer = future.result()
+        now = challenger.shadow_tally.now
+        now.requests += 1
+        # What it computed is timed, not how long it waited: shadow requests give way to others.
+        now.latencies.append(answer.seconds)
+        now.paired.append((answer.outputs, champion_outputs))
+        if answer.seconds > challenger.deadline_s:
+            challenger.shadow_tally.fault("deadline")
+        self.telemetry.log(challenger.loaded, "shadow", ask.id, ask.table, ask.rows, answer.outputs)
+
+    def _count(self, ask: Ask, tally: Tally) -> None:
+        now = tally.now
+        now.requests += 1
+        now.latencies.append(monotonic() - ask.arrived)
+
+
+def _count_shadow_fault(challenger: Challenger, kind: str) -> None:
+    challenger.shadow_tally.now.requests += 1
+    challenger.shadow_tally.fault(kind)
+
+
+def _kind(error: SteadynetError) -> str:
+    """Return how a version's fault is counted in its window."""
+    if isinstance(error, ModelFault):
+        return error.kind
+    if isinstance(error, DeadlineExceeded | Overloaded):
+        return "deadline"
+    # An `InputError` for what the champion has answered.
+    return "exception"

@@ -1,0 +1,117 @@
+"""What a worker answers with at one moment: the champion, maybe a challenger, and their lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steadynet.rollout.route import Route
+from steadynet.runtime.batching import Answer, Lane, Limits, LoopLane, Table, ThreadLane
+from steadynet.serving.counting import Tally
+from steadynet.serving.telemetry import Telemetry
+from steadynet.serving.versions import LoadedVersion
+from steadynet.spec.model import ServeSpec
+
+LOOP_BATCH_S = 1e-3
+"""A model whose batch takes longer than this leaves the event loop to others."""
+
+SHADOW_QUEUE_ROWS = 2048
+
+
+class Champion:
+    """The version whose answers callers can rely on."""
+
+    def __init__(self, loaded: LoadedVersion, serve: ServeSpec, telemetry: Telemetry) -> None:
+        self.loaded = loaded
+        self.tally: Tally = telemetry.tally(loaded, "champion")
+        self._max_batch_rows = serve.max_batch_rows
+        limits = Limits(serve.max_batch_rows, serve.max_queue_rows, serve.deadline_ms / 1000)
+        name = f"champion-{loaded.version}"
+        self._large = ThreadLane(loaded, limits, self.tally.observe, name=name)
+        self._lane: Lane = (
+            LoopLane(loaded, limits, self.tally.observe)
+            if loaded.batch_s <= LOOP_BATCH_S
+            else self._large
+        )
+
+    async def answer(self, table: Table, rows: int) -> Answer:
+        """Answer rows. Raises `InputError`, `ModelFault`, `DeadlineExceeded`, `Overloaded`."""
+        lane = self._lane if rows <= self._max_batch_rows else self._large
+        return await lane.submit(table, rows)
+
+    def close(self) -> None:
+        """End once everything queued is answered."""
+        self._large.close()
+
+
+class Challenger:
+    """The version on trial: it runs in threads of its own and is never waited for in vain."""
+
+    def __init__(self, loaded: LoadedVersion, serve: ServeSpec, telemetry: Telemetry) -> None:
+        self.loaded = loaded
+        self.tally: Tally = telemetry.tally(loaded, "challenger")
+        self.shadow_tally: Tally = telemetry.tally(loaded, "shadow")
+        self.deadline_s = serve.challenger_deadline_ms / 1000
+        self.canary = ThreadLane(
+            loaded,
+            Limits(serve.max_batch_rows, serve.max_queue_rows, self.deadline_s),
+            self.tally.observe,
+            name=f"challenger-{loaded.version}",
+        )
+        self.shadow = ThreadLane(
+            loaded,
+            Limits(serve.max_batch_rows, SHADOW_QUEUE_ROWS, serve.deadline_ms / 1000),
+            self.shadow_tally.observe,
+            name=f"shadow-{loaded.version}",
+        )
+
+    def close(self) -> None:
+        """End once everything queued is answered."""
+        self.canary.close()
+        self.shadow.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One route with the versions that it names, ready."""
+
+    route: Route
+    champion: Champion
+    challenger: Challenger | None
+
+    def versions(self) -> tuple[LoadedVersion, ...]:
+        """Return the versions that can be asked, champion first."""
+        if self.challenger is None:
+            return (self.champion.loaded,)
+        return (self.champion.loaded, self.challenger.loaded)
+
+
+def deploy(
+    route: Route,
+    champion: LoadedVersion,
+    challenger: LoadedVersion | None,
+    *,
+    before: Deployment | None,
+    serve: ServeSpec,
+    telemetry: Telemetry,
+) -> Deployment:
+    """Return the deployment of a route, with the lanes of `before` where the version stays.
+
+    Lanes that are no longer needed are closed; what is queued in them is still answered.
+    """
+    old_champion = before.champion if before else None
+    old_challenger = before.challenger if before else None
+    if old_champion is not None and old_champion.loaded is champion:
+        new_champion = old_champion
+    else:
+        new_champion = Champion(champion, serve, telemetry)
+    new_challenger: Challenger | None = None
+    if challenger is not None:
+        if old_challenger is not None and old_challenger.loaded is challenger:
+            new_challenger = old_challenger
+        else:
+            new_challenger = Challenger(challenger, serve, telemetry)
+    if old_champion is not None and old_champion is not new_champion:
+        old_champion.close()
+    if old_challenger is not None and old_challenger is not new_challenger:
+        old_challenger.close()
+    return Deployment(route, new_champion, new_challenger)

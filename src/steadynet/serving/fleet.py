@@ -1,0 +1,194 @@
+"""Keeps a worker's versions as `route.json` wants them: load, check, swap, let go, report.
+
+Invariants:
+- The champion in place answers until the one that the route names is loaded and its golden rows
+  passed; a version that cannot be loaded is reported and never answers.
+- What the route takes away (a challenger, its share) is gone at once, also while another version
+  is still loading.
+- `generation` of the status is the newest route that is applied wholly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+
+import msgspec
+
+from steadynet.clock import Clock
+from steadynet.errors import SteadynetError
+from steadynet.files import write_atomic
+from steadynet.home import Home
+from steadynet.rollout.route import Endpoint, Route, WorkerStatus
+from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.versions import LoadedVersion, load_version
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+STATUS_S = 1.0
+RETRY_S = 5.0
+"""After this long a version that could not be loaded is tried again, while the route names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What can be answered with of a route at this moment."""
+
+    champion: LoadedVersion | None
+    challenger: LoadedVersion | None
+    wholly: bool
+
+
+def applicable(
+    route: Route, loaded: dict[Endpoint, LoadedVersion], champion: LoadedVersion | None
+) -> Applied:
+    """Decide what of a route can be applied, with `champion` the one in place. Pure."""
+    wanted = loaded.get(route.champion)
+    challenger = loaded.get(route.challenger) if route.challenger is not None else None
+    wholly = wanted is not None and (route.challenger is None or challenger is not None)
+    return Applied(wanted or champion, challenger, wholly)
+
+
+class Fleet:
+    """Watches the route of one model and keeps the data plane equal to it."""
+
+    def __init__(
+        self, home: Home, model: str, worker: str, plane: DataPlane, *, clock: Clock
+    ) -> None:
+        self._model = model
+        self._worker = worker
+        self._plane = plane
+        self._clock = clock
+        self._route_path = home.route(model)
+        self._status_path = home.workers(model) / f"{worker}.json"
+        self._seen: tuple[int, int, int] | None = None
+        self._route: Route | None = None
+        self._generation = 0
+        self._loaded: dict[Endpoint, LoadedVersion] = {}
+        self._loading: dict[Endpoint, asyncio.Task[None]] = {}
+        self._failures: dict[Endpoint, str] = {}
+        self._changed = asyncio.Event()
+        self._written: WorkerStatus | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow the route until `stopping` is set."""
+        while not stopping.is_set():
+            self._look()
+            self._report()
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), POLL_S)
+            except TimeoutError:
+                continue
+        for task in self._loading.values():
+            task.cancel()
+        self._status_path.unlink(missing_ok=True)
+
+    def wake(self) -> None:
+        """Look at once instead of at the next poll."""
+        self._changed.set()
+
+    def _look(self) -> None:
+        """Read the route where its file is new, and apply what can be applied."""
+        route = self._read_changed()
+        if route is not None:
+            self._route = route
+            self._load_missing(route)
+            self._apply()
+
+    def _read_changed(self) -> Route | None:
+        try:
+            stat = self._route_path.stat()
+            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if seen == self._seen:
+                return None
+            self._seen = seen
+            return msgspec.json.decode(self._route_path.read_bytes(), type=Route)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            logger.error("%s cannot be read and is ignored: %s", self._route_path, error)
+            return None
+
+    def _load_missing(self, route: Route) -> None:
+        for endpoint in _endpoints(route):
+            if endpoint not in self._loaded and endpoint not in self._loading:
+                self._loading[endpoint] = asyncio.create_task(self._load(endpoint))
+
+    async def _load(self, endpoint: Endpoint) -> None:
+        """Load a version in a thread; apply the route when it is there."""
+        try:
+            loaded = await asyncio.to_thread(load_version, self._model, endpoint)
+        except (SteadynetError, OSError) as error:
+            if self._failures.get(endpoint) != str(error):
+                logger.error("version %s cannot be loaded: %s", endpoint.version, error)
+            self._failures[endpoint] = str(error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._retry, endpoint)
+        else:
+            logger.info(
+                "version %s is loaded; a batch takes %.3g ms",
+                endpoint.version,
+                loaded.batch_s * 1000,
+            )
+            self._failures.pop(endpoint, None)
+            self._loaded[endpoint] = loaded
+        finally:
+            del self._loading[endpoint]
+        self._apply()
+        self._changed.set()
+
+    def _retry(self, endpoint: Endpoint) -> None:
+        if self._route is not None and endpoint in _endpoints(self._route):
+            self._load_missing(self._route)
+
+    def _apply(self) -> None:
+        """Answer by what of the newest route is loaded; let go of what it does not name."""
+        route = self._route
+        if route is None:
+            return
+        in_place = self._plane.deployment.champion.loaded if self._plane.ready else None
+        applied = applicable(route, self._loaded, in_place)
+        if applied.champion is not None:
+            self._plane.deploy(route, applied.champion, applied.challenger)
+        if applied.wholly and route.generation != self._generation:
+            self._generation = route.generation
+            logger.info("route %d is applied", route.generation)
+        named = set(_endpoints(route))
+        kept = {applied.champion, applied.challenger}
+        self._loaded = {
+            endpoint: loaded
+            for endpoint, loaded in self._loaded.items()
+            if endpoint in named or loaded in kept
+        }
+        self._failures = {
+            endpoint: why for endpoint, why in self._failures.items() if endpoint in named
+        }
+
+    def _report(self) -> None:
+        """Write the status where it changed, and at least each second."""
+        now = self._clock.now()
+        status = WorkerStatus(
+            worker=self._worker,
+            pid=os.getpid(),
+            at=now,
+            generation=self._generation,
+            ready=self._plane.ready,
+            versions=tuple(sorted({loaded.version for loaded in self._loaded.values()})),
+            failures={endpoint.version: why for endpoint, why in self._failures.items()},
+        )
+        before = self._written
+        fresh = before is not None and now - before.at < STATUS_S
+        if before is not None and fresh and msgspec.structs.replace(status, at=before.at) == before:
+            return
+        try:
+            write_atomic(self._status_path, msgspec.json.encode(status), durable=False)
+        except OSError as error:
+            logger.warning("the worker's status cannot be written: %s", error.strerror)
+        self._written = status
+
+
+def _endpoints(route: Route) -> list[Endpoint]:
+    return [endpoint for endpoint in (route.champion, route.challenger) if endpoint is not None]

@@ -1,0 +1,222 @@
+"""Metrics over all workers of a server: snapshots, their sum, and the Prometheus text.
+
+Each worker writes its counts since its start to `metrics/<worker>.json`; whichever worker is
+asked adds up all files. Law: what one scrape has shown, no later scrape falls below, as long as
+the server runs:
+
+- A worker writes its own snapshot before it answers a scrape.
+- A finished worker's file stays until the supervisor has folded it into `retired.json`, which
+  names the workers it holds; a reader ignores the file of a worker that is named there. Readers
+  list the workers' files before they read `retired.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from steadynet.files import write_atomic
+from steadynet.monitoring.latency import bucket_bounds_s
+from steadynet.monitoring.windows import Window, merge
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+RETIRED = "retired.json"
+HISTOGRAM_BUCKETS = tuple(range(0, 160, 6))
+"""Latency buckets that are shown: every sixth bound, so each is 1.59 times the one before."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker, or several finished ones, counted since their start."""
+
+    workers: tuple[str, ...]
+    windows: tuple[Window, ...] = ()
+    """One per version and role, without features."""
+    responses: dict[str, int] = msgspec.field(default_factory=dict)
+    """HTTP status → responses."""
+    events: dict[str, int] = msgspec.field(default_factory=dict)
+    """Name of `EVENTS` → how often."""
+
+
+EVENTS: dict[str, str] = {
+    "shadow_dropped": "Mirrored requests that were not run because the challenger was busy.",
+    "rows_not_logged": "Answered rows that were not kept for want of room.",
+    "records_dropped": "Records that the spool could not hold.",
+    "feedback": "Labels received.",
+}
+"""Every event that is counted, and what it means."""
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    """Write a worker's snapshot. Raises `OSError` where there is no room."""
+    (worker,) = snapshot.workers
+    write_atomic(folder / f"{worker}.json", msgspec.json.encode(snapshot), durable=False)
+
+
+def read_total(folder: Path) -> Snapshot:
+    """Add up the snapshots of all workers, finished ones included."""
+    live = [snapshot for _, snapshot in _read_workers(folder)]
+    retired = _read(folder / RETIRED)
+    gone = set(retired.workers) if retired else set()
+    parts = [part for part in live if part.workers[0] not in gone]
+    return add_up([*parts, retired] if retired else parts)
+
+
+def retire(folder: Path, worker: str) -> None:
+    """Fold a finished worker's snapshot into `retired.json`."""
+    path = folder / f"{worker}.json"
+    snapshot = _read(path)
+    if snapshot is None:
+        return
+    retired = _read(folder / RETIRED) or Snapshot(workers=())
+    if worker not in retired.workers:
+        total = add_up([retired, snapshot])
+        write_atomic(folder / RETIRED, msgspec.json.encode(total), durable=False)
+    path.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Begin anew, as a server does when it starts."""
+    for path in folder.glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Return the sum of snapshots."""
+    workers: list[str] = []
+    windows: dict[tuple[str, str, str], Window] = {}
+    responses: dict[str, int] = {}
+    events: dict[str, int] = {}
+    for snapshot in snapshots:
+        workers += snapshot.workers
+        for window in snapshot.windows:
+            key = (window.model, window.version, window.role)
+            windows[key] = merge([windows[key], window]) if key in windows else window
+        _add(responses, snapshot.responses)
+        _add(events, snapshot.events)
+    return Snapshot(
+        workers=tuple(workers),
+        windows=tuple(windows[key] for key in sorted(windows)),
+        responses=responses,
+        events=events,
+    )
+
+
+def render(total: Snapshot) -> bytes:
+    """Return the Prometheus text format of a sum of snapshots."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    class Collector:
+        def collect(self) -> Iterator[Metric]:
+            return _families(total)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    text: bytes = generate_latest(registry)
+    return text
+
+
+def _families(total: Snapshot) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield from _window_counters(total)
+    yield _latency_family(total)
+    responses = CounterMetricFamily(
+        "steadynet_http_responses", "HTTP responses by status.", labels=["status"]
+    )
+    for status, number in sorted(total.responses.items()):
+        responses.add_metric([status], number)
+    yield responses
+    for name, meaning in EVENTS.items():
+        yield CounterMetricFamily(f"steadynet_{name}", meaning, value=total.events.get(name, 0))
+
+
+def _window_counters(total: Snapshot) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    labels = ["model", "version", "role"]
+    plain = {
+        "requests": CounterMetricFamily(
+            "steadynet_requests", "Requests routed to the version.", labels=labels
+        ),
+        "rows": CounterMetricFamily("steadynet_rows", "Rows computed.", labels=labels),
+        "invalid": CounterMetricFamily(
+            "steadynet_invalid_requests", "Requests refused for their input.", labels=labels
+        ),
+        "failed": CounterMetricFamily(
+            "steadynet_failed_requests", "Requests answered with a 5xx.", labels=labels
+        ),
+        "fallbacks": CounterMetricFamily(
+            "steadynet_fallbacks",
+            "Requests that the champion answered in the version's place.",
+            labels=labels,
+        ),
+    }
+    faults = CounterMetricFamily(
+        "steadynet_faults", "Faults of the version.", labels=[*labels, "kind"]
+    )
+    for window in total.windows:
+        values = [window.model, window.version, window.role]
+        plain["requests"].add_metric(values, window.requests)
+        plain["rows"].add_metric(values, window.rows)
+        plain["invalid"].add_metric(values, window.invalid)
+        plain["failed"].add_metric(values, window.failed)
+        plain["fallbacks"].add_metric(values, window.fallbacks)
+        for kind, number in sorted(window.errors.items()):
+            faults.add_metric([*values, kind], number)
+    yield from plain.values()
+    yield faults
+
+
+def _latency_family(total: Snapshot) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(
+        "steadynet_request_seconds",
+        "Seconds from a request's arrival to its answer, as counted in buckets of 8 %.",
+        labels=["model", "version", "role"],
+    )
+    for window in total.windows:
+        if not window.latency:
+            continue
+        below = [sum(window.latency[: bucket + 1]) for bucket in HISTOGRAM_BUCKETS]
+        bounds = [f"{bucket_bounds_s(bucket)[1]:.6g}" for bucket in HISTOGRAM_BUCKETS]
+        counts = [*zip(bounds, below, strict=True), ("+Inf", sum(window.latency))]
+        family.add_metric(
+            [window.model, window.version, window.role], counts, _latency_sum(window.latency)
+        )
+    return family
+
+
+def _latency_sum(latency: tuple[int, ...]) -> float:
+    """Return the sum of latencies from their buckets' middles, right to ±4 %."""
+    total = 0.0
+    for bucket, number in enumerate(latency):
+        low, high = bucket_bounds_s(bucket)
+        total += number * (low if high == float("inf") else (low + high) / 2)
+    return total
+
+
+def _read_workers(folder: Path) -> list[tuple[Path, Snapshot]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        snapshot = None if path.name == RETIRED else _read(path)
+        if snapshot is not None:
+            found.append((path, snapshot))
+    return found
+
+
+def _read(path: Path) -> Snapshot | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+    except FileNotFoundError:
+        return None
+
+
+def _add(total: dict[str, int], part: dict[str, int]) -> None:
+    for name, number in part.items():
+        total[name] = total.get(name, 0) + number

@@ -1,0 +1,123 @@
+"""The telemetry thread's side: counts, encodes and writes. Its methods run in one thread alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from steadynet.home import Home
+from steadynet.monitoring.records import Feedback, LoggedRow
+from steadynet.monitoring.windows import Role, Window, merge
+from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.spool import SpoolWriter
+from steadynet.serving.counting import Counted, Reference, count
+from steadynet.serving.metrics import Snapshot, read_total, render, write_snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """What windows are apart by."""
+
+    version: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request as it was answered; its rows are written out later."""
+
+    id: str
+    at: float
+    key: Key
+    columns: tuple[str, ...]
+    table: Table
+    rows: int
+    outputs: Arrays
+
+
+class Publisher:
+    """Holds the windows that are not published yet, and the sum of all that were."""
+
+    def __init__(self, home: Home, model: str, worker: str) -> None:
+        self._worker = worker
+        self._metrics = home.metrics(model)
+        self._windows = SpoolWriter(home.spool(model, "windows"), worker)
+        self._rows = SpoolWriter(home.spool(model, "rows"), worker)
+        self._feedback = SpoolWriter(home.spool(model, "feedback"), worker)
+        self._open: dict[Key, Window] = {}
+        self._since_start: dict[Key, Window] = {}
+
+    @property
+    def dropped(self) -> int:
+        """Records that the spool could not hold."""
+        return self._windows.dropped + self._rows.dropped + self._feedback.dropped
+
+    def count(
+        self, counted: Counted, reference: Reference, role: Role, start: float, end: float
+    ) -> None:
+        """Turn what was counted into a part of the open window."""
+        window = count(counted, reference, role, start, end, self._worker)
+        key = Key(reference.version, role)
+        before = self._open.get(key)
+        self._open[key] = window if before is None else merge([before, window])
+        total = self._since_start.get(key)
+        slim = msgspec.structs.replace(window, features={}, output=())
+        self._since_start[key] = slim if total is None else merge([total, slim])
+
+    def publish(self, answered: Sequence[Answered], counters: Snapshot) -> None:
+        """Write the open windows, the kept rows and the snapshot."""
+        self._windows.append(self._open.values())
+        self._windows.flush()
+        self._open.clear()
+        for request in answered:
+            self._rows.append(logged_rows(request))
+        self._rows.flush()
+        self._write_snapshot(counters)
+
+    def feedback(self, records: Sequence[Feedback]) -> int:
+        """Write labels; return how many there was room for."""
+        before = self._feedback.dropped
+        self._feedback.append(records)
+        self._feedback.flush()
+        return len(records) - (self._feedback.dropped - before)
+
+    def scrape(self, counters: Snapshot) -> bytes:
+        """Return the Prometheus text over all workers, this one's counts written first."""
+        self._write_snapshot(counters)
+        return render(read_total(self._metrics))
+
+    def close(self) -> None:
+        """Close the spools."""
+        for spool in (self._windows, self._rows, self._feedback):
+            spool.close()
+
+    def _write_snapshot(self, counters: Snapshot) -> None:
+        snapshot = msgspec.structs.replace(counters, windows=tuple(self._since_start.values()))
+        try:
+            write_snapshot(self._metrics, snapshot)
+        except OSError as error:
+            logger.warning("the metrics cannot be written: %s", error.strerror)
+
+
+def logged_rows(request: Answered) -> Iterator[LoggedRow]:
+    """Yield the records of an answered request's rows."""
+    outputs = {name: array.tolist() for name, array in request.outputs.items()}
+    labels = outputs.get("label")
+    probabilities = outputs.get("probabilities")
+    predictions = outputs.get("prediction")
+    for position in range(request.rows):
+        yield LoggedRow(
+            id=request.id if request.rows == 1 else f"{request.id}#{position}",
+            at=request.at,
+            version=request.key.version,
+            role=request.key.role,
+            row={name: request.table[name][position] for name in request.columns},
+            probabilities=tuple(probabilities[position]) if probabilities else (),
+            prediction=predictions[position] if predictions else None,
+            label=labels[position] if labels else None,
+        )

@@ -1,0 +1,137 @@
+"""What comes in over HTTP: headers, request ids, and bodies within their limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from steadynet.serving.answers import HttpError
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+LINGER_S = 2.0
+"""How long a refused body is read and thrown away, so that the caller can read the refusal."""
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Disconnected(Exception):
+    """The caller has gone before its request was complete."""
+
+
+@dataclass(slots=True)
+class Request:
+    """The parts of a request that handlers look at."""
+
+    method: str
+    path: str
+    arrived: float
+    """`time.monotonic()`."""
+    request_id: str = ""
+    sticky_key: str = ""
+    content_type: bytes = b""
+    content_length: int = -1
+    encoding: bytes = b""
+    binary: bool = False
+    """Whether the body has the binary tensor extension."""
+
+
+class RequestIds:
+    """Makes ids that no other worker makes."""
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(6).hex()
+        self._numbers = count()
+
+    def new(self) -> str:
+        """Return the next id."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+def read_head(scope: Scope, ids: RequestIds) -> Request:
+    """Return a request's head. Raises `HttpError` for a header that is wrong."""
+    request = Request(scope["method"], scope["path"], monotonic())
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            request.content_type = value
+        elif name == b"content-length":
+            request.content_length = int(value)
+        elif name == b"x-request-id":
+            request.request_id = value.decode("latin-1")
+        elif name == b"x-sticky-key":
+            request.sticky_key = value.decode("latin-1")
+        elif name == b"content-encoding":
+            request.encoding = value
+        elif name == b"inference-header-content-length":
+            request.binary = True
+    if not request.request_id:
+        request.request_id = ids.new()
+    elif not _REQUEST_ID.fullmatch(request.request_id):
+        request.request_id = ids.new()
+        raise HttpError(400, f"the header X-Request-Id is wrong; expected {REQUEST_ID_RULE}")
+    return request
+
+
+REQUEST_ID_RULE = "1 to 128 visible ASCII characters without blanks"
+
+
+def check_request_id(given: str) -> str:
+    """Return a request id from a body. Raises `HttpError`."""
+    if not _REQUEST_ID.fullmatch(given):
+        raise HttpError(400, f"the request's id is wrong; expected {REQUEST_ID_RULE}")
+    return given
+
+
+async def read_body(request: Request, receive: Receive, max_bytes: int) -> bytes:
+    """Return the body. Raises `HttpError` 413 as soon as it is too long, `Disconnected`."""
+    if request.content_length > max_bytes:
+        raise _too_large(max_bytes)
+    message = await receive()
+    if message["type"] != "http.request":
+        raise Disconnected
+    body: bytes = message["body"]
+    if not message["more_body"]:
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    parts = [body]
+    size = len(body)
+    while message["more_body"]:
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        parts.append(message["body"])
+        size += len(message["body"])
+    if size > max_bytes:
+        raise _too_large(max_bytes)
+    return b"".join(parts)
+
+
+async def throw_away(receive: Receive) -> None:
+    """Read what is left of a body for a while, keeping none of it.
+
+    A connection that is closed while the caller still sends is reset, and the reset may overtake
+    the answer that says why.
+    """
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while (message := await receive())["type"] == "http.request":
+                if not message["more_body"]:
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(max_bytes: int) -> HttpError:
+    return HttpError(413, f"the body is too large; expected at most {max_bytes} bytes", close=True)

@@ -1,0 +1,34 @@
+"""What the supervisor tells a worker, and what it tells everyone of itself. Plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.spec.model import ServeSpec
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's command line, as JSON."""
+
+    home: str
+    model: str
+    worker: str
+    """A name that no other worker of this home ever has."""
+    descriptor: int
+    """The listening socket's file descriptor."""
+    serve: ServeSpec
+
+
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`server.json`: where the server listens and who belongs to it."""
+
+    model: str
+    host: str
+    port: int
+    pid: int
+    """The supervisor."""
+    workers: tuple[int, ...]
+    """Process ids."""
+    controller: int | None
+    started: float
+    """Seconds UTC."""

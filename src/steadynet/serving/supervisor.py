@@ -1,0 +1,202 @@
+"""The supervisor of one model's server: `steadynet serve` from start to drain.
+
+It binds the socket, starts workers and the controller, starts again what dies, and drains all of
+them on SIGTERM or Ctrl-C. It answers no request and loads no model itself.
+
+Invariants:
+- One server per model and home: a lock that the kernel frees when the supervisor dies.
+- The listening socket stays open as long as the supervisor lives, so connections that wait for a
+  worker outlive every worker.
+- No child outlives the supervisor, however it dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from steadynet.clock import SystemClock
+from steadynet.errors import ServingError, UserError
+from steadynet.files import write_atomic
+from steadynet.home import Home
+from steadynet.rollout.route import Endpoint
+from steadynet.serving.children import Child, Children, spawn
+from steadynet.serving.first_route import open_route
+from steadynet.serving.metrics import clear, retire
+from steadynet.serving.settings import ServerInfo, WorkerSettings
+from steadynet.spec.model import ServeSpec
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.05
+BACKLOG = 2048
+KILL_AFTER_S = 3.0
+"""How much longer than `serve.drain_s` a child may take to end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to serve, and how."""
+
+    home: Home
+    model: str
+    wanted: Endpoint
+    """The version that shall answer where no rollout is open."""
+    serve: ServeSpec
+    controller: bool = True
+    spec: Path | None = None
+    """`steadynet.toml` for the controller."""
+
+
+class Supervisor:
+    """Runs one model's server until it is told to stop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._stop = threading.Event()
+        self._children = Children(self._ended)
+        self._workers = 0
+        self._started = SystemClock().now()
+
+    def stop(self) -> None:
+        """Drain and end; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises `BundleError` where the bundle must not be served, `UserError` where the address is
+        taken, and `ServingError` where the model is served already.
+        """
+        plan = self._plan
+        with _lock(plan.home, plan.model), _listen(plan.serve) as listener:
+            clear(plan.home.metrics(plan.model))
+            _forget_workers(plan.home, plan.model)
+            try:
+                # Workers start to import while the signature is verified; they answer only by the
+                # route, which is written after it.
+                for _ in range(plan.serve.workers):
+                    self._children.add(Child("worker", lambda: self._start_worker(listener)))
+                route = open_route(plan.home, plan.model, plan.wanted)
+                logger.info(
+                    "serving %s version %s on http://%s:%d",
+                    plan.model,
+                    route.champion.version,
+                    *listener.getsockname()[:2],
+                )
+                if plan.controller:
+                    self._children.add(Child("controller", self._start_controller))
+                self._watch(listener)
+            finally:
+                self._drain(listener)
+
+    def _watch(self, listener: socket.socket) -> None:
+        self._write_info(listener)
+        while not self._stop.wait(LOOK_S):
+            if self._children.look():
+                self._write_info(listener)
+
+    def _drain(self, listener: socket.socket) -> None:
+        listener.close()
+        self._children.end(self._plan.serve.drain_s + KILL_AFTER_S)
+        self._plan.home.server(self._plan.model).unlink(missing_ok=True)
+        logger.info("all processes have ended")
+
+    def _start_worker(self, listener: socket.socket) -> tuple[str, subprocess.Popen[bytes]]:
+        self._workers += 1
+        name = f"w{self._workers}-{secrets.token_hex(4)}"
+        settings = WorkerSettings(
+            home=str(self._plan.home.root),
+            model=self._plan.model,
+            worker=name,
+            descriptor=listener.fileno(),
+            serve=self._plan.serve,
+        )
+        arguments = [msgspec.json.encode(settings).decode()]
+        return name, spawn("steadynet.serving.worker", arguments, descriptors=(listener.fileno(),))
+
+    def _start_controller(self) -> tuple[str, subprocess.Popen[bytes]]:
+        arguments = ["--name", self._plan.model, "--home", str(self._plan.home.root)]
+        if self._plan.spec is not None:
+            arguments += ["--spec", str(self._plan.spec)]
+        return "controller", spawn("steadynet.control.main", arguments)
+
+    def _ended(self, child: Child) -> None:
+        if child.role == "worker":
+            home, model = self._plan.home, self._plan.model
+            retire(home.metrics(model), child.name)
+            (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
+
+    def _write_info(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        info = ServerInfo(
+            model=self._plan.model,
+            host=host,
+            port=port,
+            pid=os.getpid(),
+            workers=tuple(self._children.pids("worker")),
+            controller=next(iter(self._children.pids("controller")), None),
+            started=self._started,
+        )
+        write_atomic(self._plan.home.server(self._plan.model), msgspec.json.encode(info))
+
+
+def stop_on_signals(supervisor: Supervisor) -> None:
+    """Drain on SIGTERM and on Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+
+
+@contextmanager
+def _lock(home: Home, model: str) -> Iterator[None]:
+    """Hold the right to serve a model. Raises `ServingError` where another process has it."""
+    folder = home.serving(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServingError(
+                f"the model {model!r} is being served from {home.root} already",
+                do="Stop that server first, or use another home.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _listen(serve: ServeSpec) -> Iterator[socket.socket]:
+    """Yield the listening socket. Raises `UserError` where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in serve.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((serve.host, serve.port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {serve.host}:{serve.port}",
+                got=error.strerror,
+                do="Choose another with --host or --port; port 0 takes any that is free.",
+            ) from error
+        yield listener
+
+
+def _forget_workers(home: Home, model: str) -> None:
+    """Remove what the workers of an earlier server left behind."""
+    for path in home.workers(model).glob("*.json"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""What a worker tells of itself: windows, logged rows, feedback, metrics. Beside the path.
+
+The event loop only appends references (`Tally`, `log`); one thread of its own counts, encodes and
+writes. Each `serve.window_s` the thread publishes one window per version and role that saw
+anything, the kept rows, and the worker's snapshot for Prometheus.
+
+Invariants:
+- Memory is bounded: a tally that holds `FULL_ROWS` rows is counted at once; at most
+  `LOGGED_ROWS_PER_WINDOW` rows are kept per window, what is beyond is counted as not logged.
+- Every counted request is in exactly one published window; a killed worker loses at most what it
+  counted since its last window.
+- A full disk stops no request: what could not be written is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from steadynet.clock import Clock
+from steadynet.home import Home
+from steadynet.monitoring.records import Feedback
+from steadynet.monitoring.windows import Role
+from steadynet.rollout.router import sampled
+from steadynet.runtime.batching import Arrays, Table
+from steadynet.serving.counting import Reference, Tally
+from steadynet.serving.metrics import EVENTS, Snapshot
+from steadynet.serving.publisher import Answered, Key, Publisher
+from steadynet.serving.versions import LoadedVersion
+
+T = TypeVar("T")
+
+FULL_ROWS = 4096
+LOGGED_ROWS_PER_WINDOW = 8192
+
+
+class Telemetry:
+    """One worker's counters and their way out. Methods are called on the event loop."""
+
+    def __init__(
+        self,
+        home: Home,
+        model: str,
+        worker: str,
+        *,
+        window_s: float,
+        log_share: float,
+        clock: Clock,
+    ) -> None:
+        self._worker = worker
+        self._model = model
+        self._window_s = window_s
+        self._log_share = log_share
+        self._clock = clock
+        self._tallies: dict[Key, Tally] = {}
+        self._references: dict[Key, Reference] = {}
+        self._answered: list[Answered] = []
+        self._counting: list[asyncio.Future[None]] = []
+        self._logged_rows = 0
+        self.responses: dict[int, int] = {}
+        self.events = dict.fromkeys(EVENTS, 0)
+        self._publisher = Publisher(home, model, worker)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
+        self._start = clock.now()
+        self._stopping = asyncio.Event()
+        self.publishing = asyncio.get_running_loop().create_task(self._publish_regularly())
+        """Ends when `stop` is called, or by an error of what counts and writes."""
+
+    def tally(self, loaded: LoadedVersion, role: Role) -> Tally:
+        """Return the tally of a version in a role."""
+        key = Key(loaded.version, role)
+        if key not in self._tallies:
+            self._tallies[key] = Tally(
+                loaded.version, role, full_rows=FULL_ROWS, on_full=self._count
+            )
+            self._references[key] = Reference(
+                self._model, loaded.version, loaded.schema.target.task, loaded.profile
+            )
+        return self._tallies[key]
+
+    def log(
+        self,
+        loaded: LoadedVersion,
+        role: Role,
+        request_id: str,
+        table: Table,
+        rows: int,
+        outputs: Arrays,
+    ) -> None:
+        """Keep an answered request's rows, where its id is in the sample."""
+        if not sampled(self._log_share, request_id):
+            return
+        if self._logged_rows + rows > LOGGED_ROWS_PER_WINDOW:
+            self.events["rows_not_logged"] += rows
+            return
+        self._logged_rows += rows
+        self._answered.append(
+            Answered(
+                request_id,
+                self._clock.now(),
+                Key(loaded.version, role),
+                loaded.columns,
+                table,
+                rows,
+                outputs,
+            )
+        )
+
+    async def stop(self) -> None:
+        """Publish what is left and end."""
+        self._stopping.set()
+        await self.publishing
+        await self.publish()
+        await self._in_thread(self._publisher.close)
+        self._thread.shutdown()
+
+    async def publish(self) -> None:
+        """Write out everything counted so far."""
+        self._hand_over()
+        self._start = self._clock.now()
+        counting, self._counting = self._counting, []
+        answered, self._answered = self._answered, []
+        self._logged_rows = 0
+        snapshot = self._counters()
+        await self._in_thread(self._publisher.publish, answered, snapshot)
+        await asyncio.gather(*counting)
+        self.events["records_dropped"] = self._publisher.dropped
+
+    async def feedback(self, records: Sequence[Feedback]) -> int:
+        """Write labels to the spool; return how many of them it could hold."""
+        kept = await self._in_thread(self._publisher.feedback, records)
+        self.events["feedback"] += kept
+        return kept
+
+    async def prometheus(self) -> bytes:
+        """Return the metrics of all workers, this one's newest counts among them."""
+        self._hand_over()
+        return await self._in_thread(self._publisher.scrape, self._counters())
+
+    def _hand_over(self) -> None:
+        for tally in self._tallies.values():
+            if not tally.now.is_empty:
+                self._count(tally)
+
+    def _count(self, tally: Tally) -> None:
+        reference = self._references[Key(tally.version, tally.role)]
+        end = self._clock.now()
+        self._counting.append(
+            self._in_thread(
+                self._publisher.count, tally.take(), reference, tally.role, self._start, end
+            )
+        )
+
+    def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _counters(self) -> Snapshot:
+        return Snapshot(
+            workers=(self._worker,),
+            responses={str(status): number for status, number in self.responses.items()},
+            events=dict(self.events),
+        )
+
+    async def _publish_regularly(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._window_s)
+            except TimeoutError:
+                await self.publish()

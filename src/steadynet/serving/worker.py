@@ -1,0 +1,118 @@
+"""One worker process: `python -m steadynet.serving.worker SETTINGS`, with a listening socket.
+
+The socket is the supervisor's and is shared by all workers, so that a worker that dies takes no
+waiting connection with it. SIGTERM drains: no new connection is accepted, what is in flight is
+answered, the last window is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+
+from steadynet import __version__
+from steadynet.clock import SystemClock
+from steadynet.home import Home
+from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.fleet import Fleet
+from steadynet.serving.http import HttpApp
+from steadynet.serving.log import log_to_stderr
+from steadynet.serving.settings import WorkerSettings
+from steadynet.serving.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.5e-3
+"""How long a thread that counts or runs a challenger may keep the event loop waiting for Python's
+lock; Python's own default of 5 ms would be seen in the tail of the latencies."""
+
+
+class WorkerServer(uvicorn.Server):
+    """uvicorn's server, started and stopped by `serve` below."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`: uvicorn's own handling raises them again at the end."""
+        yield
+
+    def drain(self) -> None:
+        """Accept no more, answer what is in flight, and end."""
+        self.should_exit = True
+
+
+async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
+    """Answer until SIGTERM; then finish what is in flight."""
+    clock = SystemClock()
+    home = Home(Path(settings.home))
+    telemetry = Telemetry(
+        home,
+        settings.model,
+        settings.worker,
+        window_s=settings.serve.window_s,
+        log_share=settings.serve.log_share,
+        clock=clock,
+    )
+    plane = DataPlane(settings.model, settings.serve, telemetry)
+    fleet = Fleet(home, settings.model, settings.worker, plane, clock=clock)
+    server = WorkerServer(_uvicorn_config(settings, plane))
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.drain)
+    following = asyncio.create_task(fleet.run(stopping))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    # None of them ends by itself but `serving`; one that fails ends the worker, and the
+    # supervisor starts another.
+    await asyncio.wait(
+        [following, serving, telemetry.publishing], return_when=asyncio.FIRST_COMPLETED
+    )
+    server.should_exit = True
+    await serving
+    stopping.set()
+    await following
+    await telemetry.stop()
+
+
+def _uvicorn_config(settings: WorkerSettings, plane: DataPlane) -> uvicorn.Config:
+    app = HttpApp(
+        plane,
+        max_body_bytes=settings.serve.max_body_bytes,
+        sticky_parameter=settings.serve.sticky_parameter,
+        version=__version__,
+    )
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.serve.drain_s)),
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one worker."""
+    settings = msgspec.json.decode(arguments[0], type=WorkerSettings)
+    # Ctrl-C in a terminal reaches every process; the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_to_stderr(settings.worker)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with socket.socket(fileno=settings.descriptor) as listener:
+        uvloop.run(serve(settings, listener))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
