@@ -1,0 +1,221 @@
+"""What must hold among the spec's values, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from steadynet.errors import SpecError
+from steadynet.spec.model import (
+    AlertsSpec,
+    GatesSpec,
+    HealSpec,
+    MonitoringSpec,
+    RolloutSpec,
+    ServeSpec,
+    Slo,
+    Spec,
+    SplitSpec,
+    TableSpec,
+    TrainingSpec,
+)
+from steadynet.spec.names import did_you_mean
+
+METRICS = (
+    "auc",
+    "log_loss",
+    "accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "ece",
+    "rmse",
+    "mae",
+    "r2",
+)
+"""Metrics that a gate can name."""
+
+MAX_HELD_OUT = 0.9
+"""Validation and test together must leave more than the rest of this to train on."""
+
+
+class _Rule(NamedTuple):
+    path: str
+    value: object
+    holds: bool
+    expected: str
+
+
+def check(spec: Spec) -> Spec:
+    """Return the spec; raise `SpecError` for the first value that does not fit."""
+    for rule in _rules(spec):
+        if not rule.holds:
+            raise SpecError(
+                f"{rule.path} does not fit", expected=rule.expected, got=repr(rule.value)
+            )
+    _check_gates(spec.gates)
+    return spec
+
+
+def _rules(spec: Spec) -> Iterator[_Rule]:
+    yield from _table(spec.table)
+    yield from _split(spec.split)
+    yield from _training(spec.training)
+    yield _share("calibration.coverage", spec.calibration.coverage)
+    yield from _slo(spec.slo)
+    yield from _serve(spec.serve)
+    yield from _rollout(spec.rollout)
+    yield from _monitoring(spec.monitoring)
+    yield from _heal(spec.heal)
+    yield from _alerts(spec.alerts)
+
+
+def _share(path: str, value: float) -> _Rule:
+    return _Rule(path, value, 0 < value < 1, "a share between 0 and 1, neither of them")
+
+
+def _part(path: str, value: float) -> _Rule:
+    return _Rule(path, value, 0 <= value <= 1, "a share from 0 to 1")
+
+
+def _positive(path: str, value: float | None) -> _Rule:
+    return _Rule(path, value, value is None or value > 0, "more than 0")
+
+
+def _at_least(path: str, value: float | None, least: float) -> _Rule:
+    return _Rule(path, value, value is None or value >= least, f"{least} or more")
+
+
+def _table(table: TableSpec) -> Iterator[_Rule]:
+    for path, names in (("table.drop", table.drop), ("table.kinds", tuple(table.kinds))):
+        yield _Rule(path, table.target, table.target not in names, "columns beside the target")
+
+
+def _split(split: SplitSpec) -> Iterator[_Rule]:
+    yield _share("split.validation_share", split.validation_share)
+    yield _share("split.test_share", split.test_share)
+    held_out = split.validation_share + split.test_share
+    yield _Rule(
+        "split.validation_share + split.test_share",
+        held_out,
+        held_out < MAX_HELD_OUT,
+        f"less than {MAX_HELD_OUT}, so that rows are left to train on",
+    )
+    yield _Rule(
+        "split.group_column",
+        split.group_column,
+        split.group_column is None or split.time_column is None,
+        "either split.time_column or split.group_column, not both",
+    )
+    yield _at_least("split.seed", split.seed, 0)
+
+
+def _training(training: TrainingSpec) -> Iterator[_Rule]:
+    for key, value in (
+        ("width", training.width),
+        ("depth", training.depth),
+        ("members", training.members),
+        ("folds", training.folds),
+        ("max_epochs", training.max_epochs),
+        ("patience", training.patience),
+        ("batch_rows", training.batch_rows),
+    ):
+        yield _at_least(f"training.{key}", value, 1)
+    dropout = training.dropout
+    yield _Rule("training.dropout", dropout, 0 <= dropout < 1, "a share from 0 to below 1")
+    yield _positive("training.learning_rate", training.learning_rate)
+    yield _at_least("training.weight_decay", training.weight_decay, 0)
+    yield _positive("training.gradient_clip", training.gradient_clip)
+    yield _at_least("training.threads", training.threads, 1)
+    yield _at_least("training.seed", training.seed, 0)
+    yield _positive("training.time_limit_s", training.time_limit_s)
+
+
+def _slo(slo: Slo) -> Iterator[_Rule]:
+    yield _positive("slo.latency_ms", slo.latency_ms)
+    yield _share("slo.latency_share", slo.latency_share)
+    yield _share("slo.availability_share", slo.availability_share)
+
+
+def _serve(serve: ServeSpec) -> Iterator[_Rule]:
+    yield _Rule("serve.port", serve.port, 0 <= serve.port <= 65_535, "a port from 0 to 65535")
+    yield _at_least("serve.workers", serve.workers, 1)
+    yield _at_least("serve.max_batch_rows", serve.max_batch_rows, 1)
+    yield _at_least("serve.max_queue_rows", serve.max_queue_rows, serve.max_batch_rows)
+    yield _at_least("serve.max_body_bytes", serve.max_body_bytes, 1)
+    yield _positive("serve.deadline_ms", serve.deadline_ms)
+    yield _positive("serve.challenger_deadline_ms", serve.challenger_deadline_ms)
+    yield _Rule(
+        "serve.challenger_deadline_ms",
+        serve.challenger_deadline_ms,
+        serve.challenger_deadline_ms <= serve.deadline_ms,
+        "no more than serve.deadline_ms, so that the champion has time to answer",
+    )
+    yield _positive("serve.window_s", serve.window_s)
+    yield _part("serve.log_share", serve.log_share)
+    yield _at_least("serve.drain_s", serve.drain_s, 0)
+    yield _Rule("serve.host", serve.host, bool(serve.host), "an address")
+
+
+def _rollout(rollout: RolloutSpec) -> Iterator[_Rule]:
+    steps = rollout.steps
+    yield _part("rollout.shadow_share", rollout.shadow_share)
+    rising = all(before < after for before, after in pairwise(steps))
+    yield _Rule(
+        "rollout.steps",
+        list(steps),
+        bool(steps) and rising and steps[0] > 0 and steps[-1] == 1,
+        "shares above 0, each larger than the one before, the last 1.0",
+    )
+    yield _at_least("rollout.min_requests", rollout.min_requests, 1)
+    yield _at_least("rollout.min_step_s", rollout.min_step_s, 0)
+    yield _Rule(
+        "rollout.max_step_s",
+        rollout.max_step_s,
+        rollout.max_step_s > rollout.min_step_s,
+        "more than rollout.min_step_s",
+    )
+    yield _share("rollout.alpha", rollout.alpha)
+    yield _at_least("rollout.error_tolerance", rollout.error_tolerance, 0)
+    yield _at_least("rollout.latency_tolerance", rollout.latency_tolerance, 0)
+    yield _at_least("rollout.output_tolerance", rollout.output_tolerance, 0)
+    yield _part("rollout.disagreement_tolerance", rollout.disagreement_tolerance)
+    yield _at_least("rollout.loss_tolerance", rollout.loss_tolerance, 0)
+    yield _at_least("rollout.min_labels", rollout.min_labels, 0)
+
+
+def _monitoring(monitoring: MonitoringSpec) -> Iterator[_Rule]:
+    yield _at_least("monitoring.drift_window_rows", monitoring.drift_window_rows, 1)
+    yield _positive("monitoring.drift_psi", monitoring.drift_psi)
+    yield _at_least("monitoring.drift_windows", monitoring.drift_windows, 1)
+    yield _at_least("monitoring.quality_window_rows", monitoring.quality_window_rows, 1)
+    yield _positive("monitoring.quality_loss_share", monitoring.quality_loss_share)
+    yield _share("monitoring.alpha", monitoring.alpha)
+
+
+def _heal(heal: HealSpec) -> Iterator[_Rule]:
+    yield _at_least("heal.min_labelled_rows", heal.min_labelled_rows, 1)
+    yield _at_least("heal.max_rows", heal.max_rows, heal.min_labelled_rows)
+    yield _share("heal.holdout_share", heal.holdout_share)
+    yield _at_least("heal.cooldown_s", heal.cooldown_s, 0)
+    yield _at_least("heal.max_failures", heal.max_failures, 1)
+    yield _positive("heal.timeout_s", heal.timeout_s)
+
+
+def _alerts(alerts: AlertsSpec) -> Iterator[_Rule]:
+    webhook = alerts.webhook
+    fits = webhook is None or webhook.startswith(("http://", "https://"))
+    # A webhook's path is often a secret: the value is not shown.
+    yield _Rule("alerts.webhook", "another text", fits, "a URL that begins with http or https")
+
+
+def _check_gates(gates: GatesSpec) -> None:
+    for key, bounds in (("minimum", gates.minimum), ("maximum", gates.maximum)):
+        for metric in bounds:
+            if metric not in METRICS:
+                raise SpecError(
+                    f"gates.{key} names the metric {metric!r}",
+                    expected="one of " + ", ".join(METRICS),
+                    do=did_you_mean(metric, METRICS),
+                )
