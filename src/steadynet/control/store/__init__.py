@@ -3,13 +3,13 @@
 from steadynet.control.store.engine import Store
 from steadynet.control.store.lease import Lease
 from steadynet.control.store.observations import LabelledRow
-from steadynet.control.store.outbox import Command, Delivery, JobRecord, StoredAlert
+from steadynet.control.store.outbox import Command, Delivery, DeliveryState, StoredAlert
 from steadynet.control.store.transaction import Transaction
 
 __all__ = [
     "Command",
     "Delivery",
-    "JobRecord",
+    "DeliveryState",
     "LabelledRow",
     "Lease",
     "Store",

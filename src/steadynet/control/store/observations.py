@@ -7,6 +7,7 @@ ingestion exactly-once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import groupby
 from typing import TypeVar
 
@@ -16,8 +17,9 @@ from sqlalchemy.engine import Connection
 
 from steadynet.control.store import tables
 from steadynet.control.store.upsert import insert_new, upsert
+from steadynet.control.tally import add_up
 from steadynet.monitoring.records import Feedback, LoggedRow
-from steadynet.monitoring.windows import Role, Window, merge
+from steadynet.monitoring.windows import Role, Window
 
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Observations:
         """Add up windows with those of the same model, version, role and second."""
         ordered = sorted(windows, key=_bucket_key)
         for key, group in groupby(ordered, key=_bucket_key):
-            self._add_to_bucket(key, merge(group), BUCKET_S)
+            self._add_to_bucket(key, reduce(add_up, group), BUCKET_S)
 
     def windows(self, model: str, since: float) -> list[Window]:
         """Return the model's stored windows that start at `since` or later, oldest first."""
@@ -91,7 +93,7 @@ class Observations:
         self._connection.execute(sa.delete(stored).where(old))
         items = [msgspec.msgpack.decode(body, type=Window) for body in bodies]
         for key, group in groupby(sorted(items, key=_coarse_key), key=_coarse_key):
-            self._add_to_bucket(key, merge(group), COARSE_BUCKET_S)
+            self._add_to_bucket(key, reduce(add_up, group), COARSE_BUCKET_S)
 
     def _add_to_bucket(self, key: tuple[str, str, str, int], window: Window, width: int) -> None:
         stored = tables.windows
@@ -109,7 +111,7 @@ class Observations:
             )
         )
         if body is not None:
-            window = merge([msgspec.msgpack.decode(body, type=Window), window])
+            window = add_up(msgspec.msgpack.decode(body, type=Window), window)
         values = {
             **identity,
             "start": window.start,
@@ -180,39 +182,34 @@ class Observations:
         roles: tuple[Role, ...] = ("champion", "challenger"),
     ) -> list[LabelledRow]:
         """Return the newest `limit` labelled rows joined after number `after`, oldest first."""
-        rows, labels, joins = tables.rows, tables.labels, tables.joins
+        rows, joins = tables.rows, tables.joins
         where = (joins.c.model == model) & (joins.c.number > after) & rows.c.role.in_(roles)
         if version is not None:
             where &= rows.c.version == version
-        query = (
-            sa.select(joins.c.number, rows.c.body, labels.c.label_json, labels.c.at)
-            .select_from(
-                joins.join(rows, rows.c.number == joins.c.row).join(
-                    labels, labels.c.number == joins.c.label
-                )
-            )
-            .where(where)
-            .order_by(joins.c.number.desc())
-            .limit(limit)
-        )
-        found = [
-            LabelledRow(
-                number=item.number,
-                row=msgspec.msgpack.decode(item.body, type=LoggedRow),
-                label=msgspec.json.decode(item.label_json, type=str | float),
-                labelled_at=item.at,
-            )
-            for item in self._connection.execute(query)
-        ]
-        return found[::-1]
+        query = _labelled_query().where(where).order_by(joins.c.number.desc()).limit(limit)
+        return [_labelled(item) for item in self._connection.execute(query)][::-1]
 
-    def count_labelled(self, model: str, *, after: int = 0) -> int:
-        """Return how many rows that a user saw answered have labels, joined after `after`."""
+    def labelled_after(
+        self, model: str, *, after: int, limit: int, version: str | None = None
+    ) -> list[LabelledRow]:
+        """Return labelled rows that were joined after number `after`, in order.
+
+        Those of every version and role; with `version`, those that it answered to a user.
+        """
+        rows, joins = tables.rows, tables.joins
+        where = (joins.c.model == model) & (joins.c.number > after)
+        if version is not None:
+            where &= (rows.c.version == version) & (rows.c.role != "shadow")
+        query = _labelled_query().where(where).order_by(joins.c.number).limit(limit)
+        return [_labelled(item) for item in self._connection.execute(query)]
+
+    def count_labelled(self, model: str, *, since: float = 0.0) -> int:
+        """Return how many rows answered to a user at `since` or later have labels."""
         joins, rows = tables.joins, tables.rows
         query = (
             sa.select(sa.func.count())
             .select_from(joins.join(rows, rows.c.number == joins.c.row))
-            .where((joins.c.model == model) & (joins.c.number > after) & (rows.c.role != "shadow"))
+            .where((joins.c.model == model) & (rows.c.at >= since) & (rows.c.role != "shadow"))
         )
         return self._connection.scalar(query) or 0
 
@@ -245,6 +242,25 @@ class Observations:
         stale = (labels.c.model == model) & (labels.c.at < before) & labels.c.number.not_in(joined)
         self._connection.execute(sa.delete(labels).where(stale))
         return dropped
+
+
+def _labelled_query() -> sa.Select[tuple[int, bytes, str, float]]:
+    rows, labels, joins = tables.rows, tables.labels, tables.joins
+    joined = joins.join(rows, rows.c.number == joins.c.row).join(
+        labels, labels.c.number == joins.c.label
+    )
+    return sa.select(joins.c.number, rows.c.body, labels.c.label_json, labels.c.at).select_from(
+        joined
+    )
+
+
+def _labelled(item: sa.Row[tuple[int, bytes, str, float]]) -> LabelledRow:
+    return LabelledRow(
+        number=item.number,
+        row=msgspec.msgpack.decode(item.body, type=LoggedRow),
+        label=msgspec.json.decode(item.label_json, type=str | float),
+        labelled_at=item.at,
+    )
 
 
 def _bucket_key(window: Window) -> tuple[str, str, str, int]:

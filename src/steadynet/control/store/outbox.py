@@ -1,4 +1,4 @@
-"""What waits to be done or told: commands, alerts, deliveries of alerts, jobs."""
+"""What waits to be done or told: commands, alerts, deliveries of alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from steadynet.control.store.upsert import upsert
 
 CommandState = Literal["waiting", "done", "refused"]
 DeliveryState = Literal["waiting", "done", "given_up"]
-JobState = Literal["running", "succeeded", "failed"]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,18 +48,6 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     attempts: int
     next_at: float
-
-
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A subprocess that works for the controller."""
-
-    id: str
-    model: str
-    kind: str
-    created: float
-    state: JobState
-    body: dict[str, Any]
-    """What the job's kind needs to be found again and judged."""
 
 
 class Commands:
@@ -132,6 +119,12 @@ class Alerts:
         )
         return [StoredAlert(**row._mapping) for row in self._connection.execute(query)]
 
+    def known(self, model: str, key: str) -> bool:
+        """Tell whether an alert with this key was ever opened."""
+        alerts = tables.alerts
+        query = sa.select(alerts.c.key).where((alerts.c.model == model) & (alerts.c.key == key))
+        return self._connection.scalar(query.limit(1)) is not None
+
 
 class Deliveries:
     """Messages to webhooks of all models within one transaction."""
@@ -175,40 +168,7 @@ class Deliveries:
         )
 
 
-class Jobs:
-    """Subprocesses of all models' controllers within one transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def save(self, job: JobRecord) -> None:
-        """Insert or replace a job."""
-        values = msgspec.structs.asdict(job) | {"body": msgspec.msgpack.encode(job.body)}
-        upsert(self._connection, tables.jobs, [values], keys=("id",))
-
-    def running(self, model: str) -> list[JobRecord]:
-        """Return the model's jobs that were not seen to end, oldest first."""
-        return [job for job in self.last(model, limit=50) if job.state == "running"]
-
-    def last(self, model: str, *, limit: int) -> list[JobRecord]:
-        """Return the model's newest jobs, oldest first."""
-        jobs = tables.jobs
-        query = (
-            sa.select(jobs)
-            .where(jobs.c.model == model)
-            .order_by(jobs.c.created.desc())
-            .limit(limit)
-        )
-        return [_job(row) for row in self._connection.execute(query)][::-1]
-
-
 def _command(row: sa.Row[tuple[Any, ...]]) -> Command:
     values = dict(row._mapping)
     arguments = msgspec.json.decode(values.pop("arguments_json"), type=dict[str, Any])
     return Command(arguments=arguments, **values)
-
-
-def _job(row: sa.Row[tuple[Any, ...]]) -> JobRecord:
-    values = dict(row._mapping)
-    values["body"] = msgspec.msgpack.decode(values["body"], type=dict[str, Any])
-    return JobRecord(**values)

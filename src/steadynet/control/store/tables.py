@@ -175,15 +175,3 @@ deliveries = sa.Table(
     sa.Index("deliveries_by_state", "model", "state"),
     sqlite_autoincrement=True,
 )
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("created", sa.Double, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Index("jobs_by_model", "model", "created"),
-)

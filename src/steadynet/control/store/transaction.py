@@ -8,7 +8,7 @@ from steadynet.control.store.decisions import Decisions
 from steadynet.control.store.journal_table import JournalTable
 from steadynet.control.store.lease import Lease, acquire_lease, current_lease, release_lease
 from steadynet.control.store.observations import Observations
-from steadynet.control.store.outbox import Alerts, Commands, Deliveries, Jobs
+from steadynet.control.store.outbox import Alerts, Commands, Deliveries
 
 
 class Transaction:
@@ -22,7 +22,6 @@ class Transaction:
         self.commands = Commands(connection)
         self.alerts = Alerts(connection)
         self.deliveries = Deliveries(connection)
-        self.jobs = Jobs(connection)
 
     def lease(self, model: str) -> Lease | None:
         """Return the model's newest lease, run out or not; None where there never was one."""

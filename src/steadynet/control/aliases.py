@@ -1,0 +1,99 @@
+"""The registry's aliases follow the route: at home at once, in MLflow by a process of its own.
+
+Traffic never waits for this: the route is published first, the aliases after it. MLflow takes
+seconds and hundreds of megabytes to import, so the controller does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from steadynet.control.facts import ALIASES, AliasWish
+from steadynet.control.processes import reap, start_process
+from steadynet.control.turn import Turn
+from steadynet.errors import MissingDependency, RegistryError, UnknownModel
+from steadynet.home import Home
+from steadynet.registry.local import CHALLENGER, CHAMPION, LocalRegistry
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 60.0
+CHECK_EVERY_S = 5.0
+
+
+class AliasKeeper:
+    """Sets the aliases that rollouts decide on."""
+
+    def __init__(self) -> None:
+        self._publishing: int | None = None
+        self._next_check = float("-inf")
+
+    def keep(self, turn: Turn) -> None:
+        """Set what is not set yet, and publish what MLflow does not know yet."""
+        failed = False
+        if self._publishing is not None:
+            code = reap(self._publishing)
+            if code is None:
+                return
+            self._publishing = None
+            failed = code != 0
+            self._next_check = turn.now + (RETRY_S if failed else CHECK_EVERY_S)
+        with turn.store.read() as tx:
+            wish = tx.decisions.fact(turn.model, ALIASES, AliasWish)
+        registry = LocalRegistry(turn.home)
+        if wish is not None and not wish.done:
+            self._next_check = float("-inf")
+            self._fulfil(turn, registry, wish)
+        if turn.now < self._next_check or failed or not _has_mlflow(turn.home):
+            return
+        self._next_check = turn.now + CHECK_EVERY_S
+        if registry.read_aliases(turn.model).unpublished:
+            folder = turn.home.runs / f"aliases-{turn.model}"
+            command = [sys.executable, "-m", "steadynet.control.aliases"]
+            command += [str(turn.home.root), turn.model]
+            self._publishing = start_process(command, folder, environment={})
+
+    def _fulfil(self, turn: Turn, registry: LocalRegistry, wish: AliasWish) -> None:
+        wanted = {CHAMPION: wish.champion, CHALLENGER: wish.challenger}
+        try:
+            known = registry.aliases(turn.model)
+            for alias, version in wanted.items():
+                if known.get(alias) != version:
+                    registry.set_alias(turn.model, alias, version)
+        except (RegistryError, UnknownModel, OSError) as error:
+            logger.warning("the aliases of %s could not be set: %s", turn.model, error)
+            return
+        with turn.write() as tx:
+            current = tx.decisions.fact(turn.model, ALIASES, AliasWish)
+            if current == wish:
+                done = msgspec.structs.replace(wish, done=True)
+                tx.decisions.remember(turn.model, ALIASES, done)
+
+
+def _has_mlflow(home: Home) -> bool:
+    """Tell whether there is anything to publish to: a machine that only serves has nothing."""
+    return "MLFLOW_TRACKING_URI" in os.environ or home.mlflow.exists()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Publish one model's aliases to MLflow: `HOME NAME`."""
+    from steadynet.registry.mlflow_registry import Registry
+
+    home, name = Home(Path(arguments[0])), arguments[1]
+    try:
+        Registry(home).sync(name)
+    except MissingDependency as error:
+        # The aliases hold in the home all the same.
+        logger.warning("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

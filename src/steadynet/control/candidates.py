@@ -1,0 +1,56 @@
+"""May this version be given traffic at all? Checked before any worker hears of it."""
+
+from __future__ import annotations
+
+from steadynet.bundle.manifest import Manifest
+from steadynet.bundle.read import Bundle, verify_bundle
+from steadynet.bundle.sign import signing_key
+from steadynet.errors import RolloutError
+from steadynet.home import Home
+from steadynet.registry.local import LocalRegistry
+from steadynet.rollout.route import Endpoint
+
+
+def verified_endpoint(home: Home, model: str, version: str) -> tuple[Endpoint, Bundle]:
+    """Return a version as workers are told of it, after its signature has been verified.
+
+    Raises `UnknownModel` where it is not registered and `BundleError` where it is not as signed.
+    """
+    found = LocalRegistry(home).resolve(f"{model}/{version}")
+    bundle = verify_bundle(found.bundle, signing_key(home).public)
+    endpoint = Endpoint(
+        version=version, bundle=str(bundle.path), manifest_sha256=bundle.manifest_sha256
+    )
+    return endpoint, bundle
+
+
+def check_replaceable(champion: Manifest, challenger: Manifest) -> None:
+    """Raise `RolloutError` unless the challenger answers the champion's requests alike.
+
+    It may read fewer columns than the champion, but none that callers do not send, and its
+    target must be the same.
+    """
+    old, new = champion.schema.target, challenger.schema.target
+    if (old.name, old.task, old.classes) != (new.name, new.task, new.classes):
+        raise RolloutError(
+            "the new version predicts something else",
+            expected=_target_words(champion),
+            got=_target_words(challenger),
+            do="Train it with the champion's target, task and classes, or serve it by a name of "
+            "its own.",
+        )
+    sent = {column.name: column.kind for column in champion.schema.features}
+    for column in challenger.schema.features:
+        if sent.get(column.name) != column.kind:
+            raise RolloutError(
+                f"the new version reads column {column.name!r} in another way than the champion",
+                expected=sent.get(column.name, "no such column, since callers do not send it"),
+                got=column.kind,
+                do="Fix the column's kind in [table.kinds] or drop it, and train again.",
+            )
+
+
+def _target_words(manifest: Manifest) -> str:
+    target = manifest.schema.target
+    classes = f" of {len(target.classes)} classes" if target.classes else ""
+    return f"{target.task} {target.name!r}{classes}"

@@ -1,0 +1,157 @@
+"""The controller: observe, decide, act, write down, again and again.
+
+Invariants:
+- Only the holder of the model's lease acts; whoever lost it can neither write to the store nor
+  publish a route.
+- All that a next controller needs is in the store; this object can be killed at any point.
+- What takes long (training, MLflow, webhooks) happens in other processes or threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+
+from steadynet.clock import Clock, SystemClock
+from steadynet.control.aliases import AliasKeeper
+from steadynet.control.champion import Champion, load_champion
+from steadynet.control.delivering import Delivering
+from steadynet.control.healing import Healing
+from steadynet.control.ingest import ingest
+from steadynet.control.publish import publish
+from steadynet.control.rollouts import Rollouts
+from steadynet.control.store import Lease, Store
+from steadynet.control.turn import Turn
+from steadynet.control.watch import KEPT_S, Watch
+from steadynet.errors import LeaseLost
+from steadynet.home import Home, check_name
+from steadynet.monitoring.reports import Condition
+from steadynet.rollout.route import Endpoint
+from steadynet.spec.model import Spec
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 5.0
+HOUSEKEEPING_EVERY_S = 60.0
+FINE_WINDOWS_S = 3600.0
+ROWS_KEPT_S = 30 * 86_400.0
+
+
+class Controller:
+    """Acts for one model, while it holds the model's lease."""
+
+    def __init__(
+        self, home: Home, model: str, store: Store, spec: Spec, *, clock: Clock | None = None
+    ) -> None:
+        self.home = home
+        self.model = check_name(model)
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._store = store
+        self._spec = spec
+        self._clock = clock or SystemClock()
+        self._lease: Lease | None = None
+        self._housekept = float("-inf")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was kept in memory: another controller may have acted meanwhile."""
+        self._champion: Champion | None = None
+        self._conditions: tuple[Condition, ...] = ()
+        self._rollouts = Rollouts()
+        self._watch = Watch()
+        self._healing = Healing()
+        self._aliases = AliasKeeper()
+        self._delivering = Delivering(self._spec.alerts.webhook)
+
+    def tick(self) -> bool:
+        """Look at the world once and do what follows; return whether this controller acts.
+
+        Raises `StoreError` where the store cannot be used; the next tick starts from what was
+        stored.
+        """
+        now = self._clock.now()
+        lease = self._hold_lease(now)
+        if lease is None:
+            return False
+        turn = Turn(
+            home=self.home,
+            model=self.model,
+            spec=self._spec,
+            store=self._store,
+            lease=lease,
+            now=now,
+        )
+        try:
+            self._act(turn)
+        except LeaseLost:
+            logger.warning("another controller acts for %s now", self.model)
+            self._lease = None
+            self._start_anew()
+            return False
+        except BaseException:
+            # What is in memory may be ahead of what was stored.
+            self._start_anew()
+            raise
+        return True
+
+    def close(self) -> None:
+        """Give the lease back, so that the next controller acts at once."""
+        self._delivering.close()
+        if self._lease is not None:
+            with self._store.write() as tx:
+                tx.release_lease(self._lease)
+            self._lease = None
+
+    def _act(self, turn: Turn) -> None:
+        publish(turn)
+        seen = ingest(turn)
+        with turn.store.read() as tx:
+            route = tx.decisions.route(self.model)
+        if route is None:
+            return
+        champion = self._load(route.champion)
+        rollout = self._rollouts.advance(turn, champion, seen.windows)
+        self._aliases.keep(turn)
+        watched = self._watch.look(turn, champion, seen.windows, self._conditions)
+        self._conditions = self._healing.advance(turn, champion, watched, rollout)
+        self._delivering.advance(turn)
+        self._keep_house(turn)
+
+    def _load(self, endpoint: Endpoint) -> Champion:
+        if self._champion is None or self._champion.endpoint != endpoint:
+            self._champion = load_champion(endpoint)
+        return self._champion
+
+    def _hold_lease(self, now: float) -> Lease | None:
+        held = self._lease
+        if held is not None and now < held.expires - LEASE_S / 2:
+            return held
+        with self._store.write() as tx:
+            lease = tx.acquire_lease(self.model, self.holder, now=now, length_s=LEASE_S)
+        if held is not None and (lease is None or lease.token != held.token):
+            self._start_anew()
+        self._lease = lease
+        return lease
+
+    def _start_anew(self) -> None:
+        self._delivering.close()
+        self._forget()
+
+    def _keep_house(self, turn: Turn) -> None:
+        if 0 <= turn.now - self._housekept < HOUSEKEEPING_EVERY_S:
+            return
+        self._housekept = turn.now
+        with turn.write() as tx:
+            tx.observations.compact_windows(
+                self.model,
+                fine_before=turn.now - FINE_WINDOWS_S,
+                drop_before=turn.now - KEPT_S,
+            )
+            # Labels come late: twice as many rows are kept as a retrain may use.
+            tx.observations.drop_rows(
+                self.model,
+                keep=2 * self._spec.heal.max_rows,
+                before=turn.now - ROWS_KEPT_S,
+            )

@@ -1,0 +1,75 @@
+"""What the controller remembers by key, besides routes and rollouts. Plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.control.policy import Attempt
+from steadynet.monitoring.reports import (
+    DriftReport,
+    DriftState,
+    QualityReport,
+    QualityState,
+    SloReport,
+)
+from steadynet.rollout.evidence import Arm
+from steadynet.statistics.moments import Moments
+
+ROLLOUT = "rollout"
+ALIASES = "aliases"
+WATCH = "watch"
+HEAL = "heal"
+
+
+class RolloutNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the evidence on a rollout needs besides its state."""
+
+    labels_after: int = 0
+    """Number of the last labelled row from before the rollout."""
+    canary_since: float | None = None
+    """When the first canary stage began, seconds UTC."""
+    baseline: Arm = Arm()
+    """The champion's arm in the stage before this one."""
+    holdout: Moments = Moments()
+    """Challenger's loss minus the champion's on rows held out from its training."""
+
+
+class AliasWish(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions the registry's aliases shall name."""
+
+    champion: str
+    challenger: str | None = None
+    done: bool = False
+    """Whether the aliases were set so; from then on they may be moved by others."""
+
+
+class WatchNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at drift, quality and SLOs passes to the next."""
+
+    version: str
+    """The champion that was looked at; another one starts anew."""
+    drift_since: float
+    """Start of the window that the next drift verdict fills, seconds UTC."""
+    labels_since: int
+    """Number of the last labelled row that a complete quality verdict used up."""
+    drift_state: DriftState = DriftState()
+    quality_state: QualityState = QualityState()
+    drift: DriftReport | None = None
+    """The newest complete verdict."""
+    quality: QualityReport | None = None
+    slo: SloReport | None = None
+
+
+class HealNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the healing policy remembers."""
+
+    attempts: tuple[Attempt, ...] = ()
+    """The newest ones, oldest first."""
+    folder: str = ""
+    """The running attempt's folder."""
+    waiting: str = ""
+    """Why nothing is started, as it was last said."""
+    command: int = 0
+    """Number of the command that rolls the running attempt's version out."""
+    stopped: str = ""
+    """Why healing has stopped; empty while it has not."""

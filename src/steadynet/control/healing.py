@@ -1,0 +1,248 @@
+"""Healing: the policy's word becomes a retrain, its outcome a rollout, its end an attempt.
+
+Invariants:
+- An attempt is written down before its process starts; a controller that finds one without a
+  process starts it, and the process's own lock keeps two from doing the work.
+- An attempt is running until its version was promoted, or it failed for a stated reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from steadynet.control.champion import Champion
+from steadynet.control.facts import HEAL, HealNotes, WatchNotes
+from steadynet.control.policy import Attempt, HealDecision, HealView, decide_heal
+from steadynet.control.processes import OUTCOME, PID, process_state, reap, start_process
+from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan
+from steadynet.control.rollouts import START
+from steadynet.control.store import Command, Transaction
+from steadynet.control.turn import Turn
+from steadynet.files import write_atomic
+from steadynet.monitoring.reports import Condition
+from steadynet.rollout.state import Rollout
+
+RETRAIN = "retrain"
+ATTEMPTS_KEPT = 20
+
+
+class Healing:
+    """The healing of one model."""
+
+    def __init__(self) -> None:
+        self._process: int | None = None
+
+    def advance(
+        self, turn: Turn, champion: Champion, watch: WatchNotes, rollout: Rollout | None
+    ) -> tuple[Condition, ...]:
+        """Look after the running attempt, or decide whether to begin one.
+
+        Returns what should be an alert: healing that has stopped.
+        """
+        if self._process is not None and reap(self._process) is not None:
+            self._process = None
+        with turn.store.read() as tx:
+            notes = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
+            order = next((c for c in tx.commands.waiting(turn.model) if c.kind == RETRAIN), None)
+        running = notes.attempts[-1] if notes.attempts else None
+        if running is not None and running.outcome == "running":
+            notes = self._follow(turn, notes, running, rollout)
+        notes = self._consider(turn, champion, watch, notes, rollout, order)
+        return (_stopped_condition(notes),)
+
+    def _follow(
+        self, turn: Turn, notes: HealNotes, running: Attempt, rollout: Rollout | None
+    ) -> HealNotes:
+        folder = Path(notes.folder)
+        if running.version:
+            return _follow_rollout(turn, notes, running)
+        if not (folder / PID).exists() and not (folder / OUTCOME).exists():
+            self._start(folder, turn)
+            return notes
+        state = process_state(folder)
+        if state == "running":
+            return notes
+        if state == "lost":
+            return _finish(turn, notes, running, "failed", "the retrain's process was lost")
+        outcome = msgspec.json.decode((folder / OUTCOME).read_bytes(), type=RetrainOutcome)
+        if not outcome.succeeded:
+            return _finish(turn, notes, running, "failed", outcome.reason, outcome)
+        return _send_out(turn, notes, running, outcome)
+
+    def _consider(
+        self,
+        turn: Turn,
+        champion: Champion,
+        watch: WatchNotes,
+        notes: HealNotes,
+        rollout: Rollout | None,
+        order: Command | None,
+    ) -> HealNotes:
+        view = _view(turn, watch, notes, rollout, requested=order is not None)
+        decision = decide_heal(turn.spec.heal, view)
+        if decision.action == "heal":
+            return self._begin(turn, champion, view, notes, decision, order)
+        if order is not None:
+            with turn.write() as tx:
+                tx.commands.answer(order.number, "refused", decision.reason)
+            return notes
+        stopped = decision.reason if decision.action == "stop" else ""
+        waiting = _without_numbers(decision.reason) if decision.action == "wait" else ""
+        if (stopped, waiting) == (notes.stopped, notes.waiting):
+            return notes
+        after = msgspec.structs.replace(notes, stopped=stopped, waiting=waiting)
+        with turn.write() as tx:
+            if decision.action in ("wait", "stop"):
+                _journal(turn, tx, f"heal.{decision.action}", decision.reason, {"view": view})
+            tx.decisions.remember(turn.model, HEAL, after)
+        return after
+
+    def _begin(
+        self,
+        turn: Turn,
+        champion: Champion,
+        view: HealView,
+        notes: HealNotes,
+        decision: HealDecision,
+        order: Command | None,
+    ) -> HealNotes:
+        folder = turn.home.runs / f"retrain-{turn.model}-{int(turn.now * 1000)}"
+        with turn.store.read() as tx:
+            joined = tx.observations.last_join(turn.model)
+        plan = RetrainPlan(
+            model=turn.model,
+            home=str(turn.home.root),
+            champion=champion.endpoint,
+            reason=decision.reason,
+            spec=turn.spec,
+            since=view.since,
+            last_join=joined,
+        )
+        write_atomic(folder / PLAN, msgspec.json.encode(plan))
+        attempt = Attempt(started=turn.now, outcome="running", reason=decision.reason)
+        after = HealNotes(attempts=(*notes.attempts, attempt)[-ATTEMPTS_KEPT:], folder=str(folder))
+        with turn.write() as tx:
+            text = f"a new version is trained: {decision.reason}"
+            _journal(turn, tx, "heal.started", text, {"view": view, "folder": str(folder)})
+            tx.decisions.remember(turn.model, HEAL, after)
+            if order is not None:
+                tx.commands.answer(order.number, "done", f"retraining in {folder}")
+        self._start(folder, turn)
+        return after
+
+    def _start(self, folder: Path, turn: Turn) -> None:
+        command = [sys.executable, "-m", "steadynet.control.retrain_job", str(folder)]
+        environment = {"STEADYNET_HOME": str(turn.home.root), "OMP_NUM_THREADS": "1"}
+        self._process = start_process(command, folder, environment=environment)
+
+
+def _view(
+    turn: Turn, watch: WatchNotes, notes: HealNotes, rollout: Rollout | None, *, requested: bool
+) -> HealView:
+    drifted = watch.drift.sustained if watch.drift is not None else ()
+    lost = watch.quality is not None and watch.quality.verdict == "lost"
+    starts = [
+        *([watch.drift.since] if watch.drift is not None and drifted else []),
+        *([watch.quality.since] if watch.quality is not None and lost else []),
+    ]
+    since = min((start for start in starts if start is not None), default=None)
+    with turn.store.read() as tx:
+        labelled = tx.observations.count_labelled(turn.model, since=since or 0.0)
+    return HealView(
+        now=turn.now,
+        drifted=drifted,
+        quality_lost=lost,
+        since=since,
+        labelled_rows=labelled,
+        rollout_running=rollout is not None and not rollout.over,
+        attempts=notes.attempts,
+        requested=requested,
+    )
+
+
+def _send_out(turn: Turn, notes: HealNotes, running: Attempt, outcome: RetrainOutcome) -> HealNotes:
+    """Ask for the rollout of a version that passed its gate."""
+    version = outcome.version
+    attempt = msgspec.structs.replace(running, version=version)
+    with turn.write() as tx:
+        holdout = None if outcome.gate is None else msgspec.to_builtins(outcome.gate.difference)
+        number = tx.commands.send(
+            turn.model,
+            at=turn.now,
+            kind=START,
+            arguments={"version": version, "holdout": holdout, "by": "heal"},
+        )
+        after = msgspec.structs.replace(
+            notes, attempts=(*notes.attempts[:-1], attempt), command=number
+        )
+        tx.decisions.remember(turn.model, HEAL, after)
+        text = f"version {version} passed its gate: {outcome.reason}"
+        _journal(turn, tx, "heal.passed", text, {"outcome": outcome})
+    return after
+
+
+def _follow_rollout(turn: Turn, notes: HealNotes, running: Attempt) -> HealNotes:
+    with turn.store.read() as tx:
+        command = tx.commands.get(notes.command)
+        last = tx.decisions.last_rollout(turn.model, Rollout)
+    if command is not None and command.state == "refused":
+        return _finish(turn, notes, running, "failed", command.answer)
+    if last is None or last.challenger != running.version or last.started < running.started:
+        return notes
+    if last.phase == "promoted":
+        return _finish(turn, notes, running, "promoted", last.reason)
+    if last.phase == "aborted":
+        return _finish(turn, notes, running, "failed", last.reason)
+    return notes
+
+
+def _finish(
+    turn: Turn,
+    notes: HealNotes,
+    running: Attempt,
+    outcome: str,
+    reason: str,
+    details: RetrainOutcome | None = None,
+) -> HealNotes:
+    ended = msgspec.convert(
+        {**msgspec.to_builtins(running), "outcome": outcome, "reason": reason}, Attempt
+    )
+    after = msgspec.structs.replace(
+        notes, attempts=(*notes.attempts[:-1], ended), folder="", command=0
+    )
+    if outcome == "promoted":
+        text = f"healed: version {running.version} is champion"
+    else:
+        named = f" of version {running.version}" if running.version else ""
+        text = f"the retrain{named} failed: {reason}"
+    with turn.write() as tx:
+        data = {"attempt": ended, "outcome": details, "folder": notes.folder}
+        _journal(turn, tx, f"heal.{outcome}", text, data)
+        tx.decisions.remember(turn.model, HEAL, after)
+    return after
+
+
+def _stopped_condition(notes: HealNotes) -> Condition:
+    if not notes.stopped:
+        return Condition(key="heal", active=False)
+    return Condition(
+        key="heal",
+        active=True,
+        kind="page",
+        cause="healing has stopped",
+        summary=f"healing has stopped: {notes.stopped}",
+        todo="Read `steadynet why`, fix what made the retrains fail, then `steadynet retrain`.",
+    )
+
+
+def _without_numbers(reason: str) -> str:
+    """Return a reason without its counts, so that a waiting policy is journaled once."""
+    return "".join("#" if letter.isdigit() else letter for letter in reason)
+
+
+def _journal(turn: Turn, tx: Transaction, kind: str, text: str, data: Mapping[str, object]) -> None:
+    tx.journal.append(turn.model, at=turn.now, kind=kind, text=text, data=data)

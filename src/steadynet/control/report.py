@@ -1,0 +1,207 @@
+"""What `status` and `why` tell, read from the store. Works whether or not a server runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.control.facts import HEAL, WATCH, HealNotes, WatchNotes
+from steadynet.control.journal import JournalEntry, find_breaks
+from steadynet.control.store import Store, Transaction
+from steadynet.control.tally import Tally
+from steadynet.control.world import live_workers
+from steadynet.errors import UnknownModel
+from steadynet.home import Home
+from steadynet.monitoring.latency import quantile
+from steadynet.monitoring.reports import Alert
+from steadynet.monitoring.windows import Role, Window
+from steadynet.registry.local import LocalRegistry
+from steadynet.rollout.state import Rollout
+
+RECENT_S = 60.0
+
+
+class VersionTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version answered lately."""
+
+    version: str
+    role: Role
+    requests: int
+    per_second: float
+    p50_ms: float | None
+    p99_ms: float | None
+    error_share: float
+    """Share of requests with the version's own fault."""
+    failed: int
+    """Requests that no version could answer."""
+    fallbacks: int
+    invalid: int
+
+
+class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the newest rollout stands."""
+
+    id: str
+    challenger: str
+    phase: str
+    share: float
+    started: float
+    ended: float | None
+    paused: bool
+    reason: str
+
+
+class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An open alert."""
+
+    kind: str
+    key: str
+    since: float
+    summary: str
+    done: str
+    todo: str
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `status` tells about one model."""
+
+    model: str
+    at: float
+    champion: str | None
+    versions: tuple[str, ...]
+    workers: int
+    ready: int
+    controlled: bool
+    """Whether a controller is alive."""
+    traffic: tuple[VersionTraffic, ...]
+    rollout: RolloutStatus | None
+    drift: str
+    drifted: tuple[str, ...]
+    quality: str
+    slo: str
+    metrics: dict[str, float]
+    """Metrics on the labelled rows that quality was last judged on."""
+    alerts: tuple[AlertStatus, ...]
+    healing: str
+    labelled_rows: int
+    signed_by: str
+    """Fingerprint of the key that the champion's signature is verified with."""
+
+
+def model_status(home: Home, model: str, now: float) -> ModelStatus:
+    """Return a model's status. Raises `UnknownModel`."""
+    registry = LocalRegistry(home)
+    if model not in registry.names():
+        registry.resolve(model)
+        raise UnknownModel(f"{model} has no status", expected="a model's name")
+    workers = live_workers(home, model, now)
+    with Store.at(home.control_db) as store, store.read() as tx:
+        lease = tx.lease(model)
+        watch = tx.decisions.fact(model, WATCH, WatchNotes)
+        heal = tx.decisions.fact(model, HEAL, HealNotes)
+        route = tx.decisions.route(model)
+        champion = registry.aliases(model).get("champion")
+        if route is not None:
+            champion = route.champion.version
+        drift = None if watch is None else watch.drift
+        quality = None if watch is None else watch.quality
+        slo = None if watch is None else watch.slo
+        return ModelStatus(
+            model=model,
+            at=now,
+            champion=champion,
+            versions=registry.versions(model),
+            workers=len(workers),
+            ready=sum(worker.ready for worker in workers),
+            controlled=lease is not None and lease.expires > now,
+            traffic=_traffic(tx, model, now),
+            rollout=_rollout(tx, model),
+            drift="not judged yet" if drift is None else drift.sentence,
+            drifted=() if drift is None else drift.sustained,
+            quality="not judged yet" if quality is None else quality.sentence,
+            slo="not judged yet" if slo is None else slo.sentence,
+            metrics={} if quality is None else quality.metrics,
+            alerts=_alerts(tx, model),
+            healing=_healing(heal),
+            labelled_rows=tx.observations.count_labelled(model),
+            signed_by=_signer(home),
+        )
+
+
+def journal(home: Home, model: str, count: int) -> tuple[list[JournalEntry], list[str]]:
+    """Return the model's last entries, oldest first, and what is wrong with the whole journal."""
+    with Store.at(home.control_db) as store, store.read() as tx:
+        entries = tx.journal.last(model, count)
+        return entries, find_breaks(tx.journal.all(model), tx.journal.head(model))
+
+
+def _traffic(tx: Transaction, model: str, now: float) -> tuple[VersionTraffic, ...]:
+    windows = tx.observations.windows(model, now - RECENT_S)
+    tally = Tally(model, now - RECENT_S, windows)
+    keys = sorted({(window.role, window.version) for window in windows})
+    return tuple(_version_traffic(tally.of(version, role)) for role, version in keys)
+
+
+def _version_traffic(window: Window) -> VersionTraffic:
+    median, tail = quantile(window.latency, 0.5), quantile(window.latency, 0.99)
+    length = max(window.end - window.start, 1.0)
+    return VersionTraffic(
+        version=window.version,
+        role=window.role,
+        requests=window.requests,
+        per_second=window.requests / length,
+        p50_ms=None if median is None else 1000 * median,
+        p99_ms=None if tail is None else 1000 * tail,
+        error_share=sum(window.errors.values()) / max(1, window.requests),
+        failed=window.failed,
+        fallbacks=window.fallbacks,
+        invalid=window.invalid,
+    )
+
+
+def _rollout(tx: Transaction, model: str) -> RolloutStatus | None:
+    last = tx.decisions.last_rollout(model, Rollout)
+    if last is None:
+        return None
+    return RolloutStatus(
+        id=last.id,
+        challenger=last.challenger,
+        phase=last.phase,
+        share=last.share,
+        started=last.started,
+        ended=last.ended,
+        paused=last.paused_at is not None,
+        reason=last.reason,
+    )
+
+
+def _alerts(tx: Transaction, model: str) -> tuple[AlertStatus, ...]:
+    found = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(model)]
+    return tuple(
+        AlertStatus(
+            kind=alert.kind,
+            key=alert.key,
+            since=alert.since,
+            summary=alert.summary,
+            done=alert.done,
+            todo=alert.todo,
+        )
+        for alert in found
+    )
+
+
+def _healing(notes: HealNotes | None) -> str:
+    if notes is None or not notes.attempts:
+        waiting = "" if notes is None else notes.waiting
+        return f"never retrained{', waiting' if waiting else ''}"
+    if notes.stopped:
+        return f"stopped: {notes.stopped}"
+    last = notes.attempts[-1]
+    version = f" (version {last.version})" if last.version else ""
+    return f"last retrain {last.outcome}{version}: {last.reason}"
+
+
+def _signer(home: Home) -> str:
+    from steadynet.bundle.sign import fingerprint, signing_key
+
+    public = signing_key(home).public
+    return fingerprint(public) if public.exists() else ""

@@ -1,0 +1,199 @@
+"""A retrain, in a process of its own: rows out of the store, `steadynet train`, the gate.
+
+Started as `python -m steadynet.control.retrain_job FOLDER`, where the folder holds `plan.json`.
+Leaves `outcome.json` behind, written atomically, whatever it says. Two processes on one folder
+do the work once: the second finds it locked and leaves.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from steadynet.bundle.manifest import Manifest
+from steadynet.bundle.read import Bundle, open_bundle, verify_bundle
+from steadynet.bundle.sign import signing_key
+from steadynet.control.gate import compare
+from steadynet.control.processes import OUTCOME
+from steadynet.control.retrain_plan import (
+    ANSWER,
+    HOLDOUT,
+    PLAN,
+    SPEC,
+    TRAIN_TABLE,
+    Division,
+    GateReport,
+    RetrainOutcome,
+    RetrainPlan,
+    divide,
+    retrain_spec,
+)
+from steadynet.control.store import LabelledRow, Store
+from steadynet.control.toml import spec_toml
+from steadynet.errors import GateFailed, SteadynetError, TrainingError
+from steadynet.files import write_atomic
+from steadynet.home import Home
+from steadynet.runtime.predictor import Predictor
+from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+from steadynet.table.values import scalar
+
+
+class _Answer(msgspec.Struct):
+    """What `steadynet train --json` says that matters here."""
+
+    version: str
+    bundle: str
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the retrain of one folder."""
+    folder = Path(arguments[0])
+    with (folder / "lock").open("ab") as lock:
+        if (folder / OUTCOME).exists() or not _lock(lock):
+            return
+        plan = msgspec.json.decode((folder / PLAN).read_bytes(), type=RetrainPlan)
+        try:
+            outcome = retrain(folder, plan)
+        except SteadynetError as error:
+            outcome = RetrainOutcome(succeeded=False, reason=str(error))
+        except OSError as error:
+            reason = f"a file could not be used: {error.strerror or type(error).__name__}"
+            outcome = RetrainOutcome(succeeded=False, reason=reason)
+        write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+
+
+def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
+    """Train a successor on the labelled rows and hold it against the champion."""
+    home = Home(Path(plan.home))
+    champion = open_bundle(
+        Path(plan.champion.bundle), manifest_sha256=plan.champion.manifest_sha256
+    )
+    division = divide(_labelled_rows(home, plan), plan)
+    _write_inputs(folder, plan, champion.manifest, division)
+    answer = _train(folder, plan)
+    challenger = verify_bundle(Path(answer.bundle), signing_key(home).public)
+    gate = _compare(challenger, champion, division, plan)
+    return RetrainOutcome(
+        succeeded=gate.passed,
+        reason=gate.sentence,
+        version=answer.version,
+        trained_rows=len(division.train),
+        gate=gate,
+    )
+
+
+def _labelled_rows(home: Home, plan: RetrainPlan) -> list[LabelledRow]:
+    with Store.at(home.control_db) as store, store.read() as tx:
+        rows = tx.observations.labelled(plan.model, limit=plan.spec.heal.max_rows)
+    allowed = [row for row in rows if row.number <= plan.last_join]
+    return sorted(allowed, key=lambda item: (item.row.at, item.number))
+
+
+def _write_inputs(folder: Path, plan: RetrainPlan, champion: Manifest, division: Division) -> None:
+    if not division.train:
+        raise GateFailed("there are no labelled rows to train on")
+    with (folder / TRAIN_TABLE).open("w", newline="", encoding="utf-8") as file:
+        _write_table(file, champion.schema, division.train)
+    encoder = msgspec.json.Encoder()
+    (folder / HOLDOUT).write_bytes(encoder.encode_lines(division.holdout))
+    (folder / SPEC).write_text(spec_toml(retrain_spec(plan, champion)), encoding="utf-8")
+
+
+def _write_table(file: IO[str], schema: Schema, rows: Sequence[LabelledRow]) -> None:
+    columns = schema.features
+    writer = csv.writer(file)
+    writer.writerow([*(column.name for column in columns), schema.target.name])
+    for item in rows:
+        cells = [_cell(column, item.row.row.get(column.name)) for column in columns]
+        writer.writerow([*cells, _class_text(schema, item.label)])
+
+
+def _cell(column: Column, value: object) -> str:
+    """Return a value as the table spells it, whatever way the caller had sent it."""
+    known = scalar(column, value)
+    if isinstance(known, str):
+        return known
+    if isinstance(known, int):
+        return "" if known == MISSING_DATETIME else _iso(known)
+    if math.isnan(known):
+        return ""
+    return repr(known) if column.kind == "number" else ("true" if known else "false")
+
+
+def _iso(seconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _class_text(schema: Schema, label: str | float) -> str:
+    whole = isinstance(label, float) and label.is_integer()
+    if schema.target.classes and whole and str(label) not in schema.target.classes:
+        return str(int(label))
+    return str(label)
+
+
+def _train(folder: Path, plan: RetrainPlan) -> _Answer:
+    command = [
+        *(sys.executable, "-m", "steadynet.cli.main", "train", str(folder / TRAIN_TABLE)),
+        *("--name", plan.model, "--spec", str(folder / SPEC), "--json"),
+    ]
+    environment = {**os.environ, "STEADYNET_HOME": plan.home, "OMP_NUM_THREADS": "1"}
+    with (folder / ANSWER).open("wb") as answer:
+        try:
+            done = subprocess.run(
+                command,
+                stdout=answer,
+                env=environment,
+                cwd=folder,
+                timeout=plan.spec.heal.timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TrainingError(
+                "training took too long", expected=f"at most {plan.spec.heal.timeout_s:g} s"
+            ) from error
+    said = (folder / ANSWER).read_bytes()
+    if done.returncode != 0:
+        raise TrainingError(f"training ended with exit code {done.returncode}", got=_error(said))
+    return msgspec.json.decode(said, type=_Answer)
+
+
+def _error(said: bytes) -> str:
+    try:
+        return msgspec.json.decode(said, type=dict[str, str]).get("error", "no reason")
+    except msgspec.DecodeError:
+        return "no reason that could be read; see log.txt beside it"
+
+
+def _compare(
+    challenger: Bundle, champion: Bundle, division: Division, plan: RetrainPlan
+) -> GateReport:
+    return compare(
+        Predictor(challenger),
+        Predictor(champion),
+        division.holdout,
+        plan.spec.rollout,
+        champion.profile(),
+    )
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

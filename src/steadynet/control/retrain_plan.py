@@ -1,0 +1,124 @@
+"""What a retrain is told and what it answers, and how its rows are divided. Pure.
+
+Rows are divided by a hash of their id: the rows held out for the gate are never trained on, and
+every division of the same rows is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from steadynet.bundle.manifest import Manifest
+from steadynet.control.store import LabelledRow
+from steadynet.rollout.route import Endpoint
+from steadynet.spec.kinds import Kind
+from steadynet.spec.model import Spec, TableSpec
+from steadynet.statistics.moments import Moments
+
+PLAN = "plan.json"
+TRAIN_TABLE = "train.csv"
+HOLDOUT = "holdout.jsonl"
+SPEC = "steadynet.toml"
+ANSWER = "train.json"
+
+FEWEST_HELD_OUT = 50
+
+
+class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a retrain's own process needs."""
+
+    model: str
+    home: str
+    champion: Endpoint
+    reason: str
+    spec: Spec
+    since: float | None
+    """Rows answered since then (seconds UTC) show the world as it is; None: all rows do."""
+    last_join: int
+    """Number of the newest labelled row that may be used."""
+
+
+class GateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How challenger and champion compare on the same held-out rows."""
+
+    passed: bool
+    sentence: str
+    rows: int
+    challenger: dict[str, float]
+    """Metrics on the held-out rows."""
+    champion: dict[str, float]
+    difference: Moments
+    """Challenger's loss minus the champion's, row by row."""
+    low: float
+    """Lower end of the mean difference's interval."""
+    high: float
+    tolerance: float
+    """Mean difference that does not matter."""
+
+
+class RetrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a retrain."""
+
+    succeeded: bool
+    reason: str
+    version: str = ""
+    trained_rows: int = 0
+    gate: GateReport | None = None
+
+
+class Division(msgspec.Struct, frozen=True, kw_only=True):
+    """Which labelled rows train and which are kept for the gate."""
+
+    train: tuple[LabelledRow, ...]
+    holdout: tuple[LabelledRow, ...]
+
+
+def divide(rows: Sequence[LabelledRow], plan: RetrainPlan) -> Division:
+    """Divide labelled rows, oldest first, as the plan's heal spec says.
+
+    A share of the *recent* rows is held out, so that the gate asks about the world as it is; the
+    others train. Rows from before the change train only as far as the recent ones are few: up to
+    twice `min_labelled_rows` in all.
+    """
+    heal = plan.spec.heal
+    start = 0
+    if plan.since is not None:
+        since = plan.since
+        start = next((n for n, item in enumerate(rows) if item.row.at >= since), len(rows))
+    recent, older = rows[start:], rows[:start]
+    fill = max(0, 2 * heal.min_labelled_rows - len(recent))
+    filled = older[len(older) - min(fill, len(older)) :]
+    if not recent:
+        recent, filled = filled, []
+    held = [item for item in recent if _unit(item.row.id) < heal.holdout_share]
+    kept = [item for item in recent if _unit(item.row.id) >= heal.holdout_share]
+    return Division(train=(*filled, *kept), holdout=tuple(held))
+
+
+def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
+    """Return the spec that trains a successor: the champion's columns, kinds, target, classes.
+
+    Nothing is left to inference, since a column of few rows could look like another kind.
+    """
+    schema, target = champion.schema, champion.schema.target
+    kinds: dict[str, Kind] = {column.name: column.kind for column in schema.features}
+    table = TableSpec(
+        target=target.name,
+        task=target.task,
+        positive_class=target.classes[-1] if target.task == "binary" else None,
+        kinds=kinds,
+        missing=schema.missing_spellings,
+    )
+    split = msgspec.structs.replace(plan.spec.split, time_column=None, group_column=None)
+    training = msgspec.structs.replace(plan.spec.training, threads=1)
+    return msgspec.structs.replace(
+        plan.spec, name=plan.model, table=table, split=split, training=training
+    )
+
+
+def _unit(row_id: str) -> float:
+    """Map an id to [0, 1), evenly."""
+    return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big") / 2**64

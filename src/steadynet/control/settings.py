@@ -1,0 +1,44 @@
+"""Which spec a model is controlled by: the one it is served with, remembered beside its route."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from steadynet.errors import SpecError
+from steadynet.files import write_atomic
+from steadynet.home import Home
+from steadynet.spec.load import load_spec
+from steadynet.spec.model import Spec
+
+
+def spec_path(home: Home, name: str) -> Path:
+    """Return where the spec is remembered."""
+    return home.serving(name) / "spec.json"
+
+
+def controller_spec(home: Home, name: str, path: Path | None) -> Spec:
+    """Return the spec at `path` and remember it; without a path the one last remembered.
+
+    The defaults where there is neither. Raises `SpecError`.
+    """
+    if path is not None:
+        spec = load_spec(path)
+        write_atomic(spec_path(home, name), msgspec.json.encode(spec))
+        return spec
+    return remembered_spec(home, name)
+
+
+def remembered_spec(home: Home, name: str) -> Spec:
+    """Return the spec that the model was last served with, or the defaults."""
+    try:
+        return msgspec.json.decode(spec_path(home, name).read_bytes(), type=Spec)
+    except FileNotFoundError:
+        return Spec()
+    except msgspec.DecodeError as error:
+        raise SpecError(
+            f"{spec_path(home, name)} cannot be read",
+            got=str(error),
+            do="Start the server again with --spec.",
+        ) from error
