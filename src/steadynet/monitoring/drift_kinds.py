@@ -47,7 +47,7 @@ def describe(reference: FeatureProfile, seen: FeatureCounts, drift: FeatureDrift
     if "range" in drift.kinds:
         said.append(_say_range(reference, seen))
     if "frozen" in drift.kinds:
-        said.append(f"nearly all values are the same ({_fullest(reference, seen)})")
+        said.append(f"nearly all values are at {_fullest(reference, seen)}, as if it stood still")
     if "shape" in drift.kinds:
         said.append(f"its distribution changed (PSI {drift.psi:.2f}){_say_bin(reference, seen)}")
     return f"{drift.name}: {', and '.join(said)}"

@@ -157,13 +157,15 @@ def _count(objective: Objective, events: Sequence[SloEvents], since: float) -> t
 
 
 def _sentence(firing: tuple[BurnRate, ...]) -> str:
+    """Say the gravest firing rule of each objective."""
     if not firing:
         return "both objectives are within their budgets"
+    gravest = {burn.objective: burn for burn in reversed(firing)}
     return "; ".join(
         f"{burn.objective}: {burn.bad} of {burn.total} requests were bad in {_span(burn.long_s)}, "
         f"which burns the error budget {burn.long_burn:.1f} times too fast "
         f"(limit {burn.limit:g})"
-        for burn in firing
+        for burn in gravest.values()
     )
 
 
