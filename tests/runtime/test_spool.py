@@ -193,7 +193,7 @@ def test_a_line_that_cannot_be_decoded_is_passed_over_and_logged(
     writer.append([Note(1)])
     writer.close()
     [path] = segments(tmp_path)
-    path.write_bytes(path.read_bytes() + b'{"secret": "4711"\n' + b'{"number":2}\n')
+    path.write_bytes(path.read_bytes() + b'{"secret": "4711"\n\xff\n' + b'{"number":2}\n')
     assert numbers(tmp_path, {}) == [1, 2]
     assert "cannot be decoded" in caplog.text
     assert "4711" not in caplog.text

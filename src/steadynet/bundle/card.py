@@ -104,7 +104,8 @@ def _head(manifest: Manifest, license_name: str | None) -> str:
         f"      name: {json.dumps(manifest.name)}",
         "      type: tabular",
         "      split: test",
-        f"      revision: {manifest.provenance.snapshot_sha256}",
+        # Quoted: a digest of digits alone would be a number.
+        f"      revision: {json.dumps(manifest.provenance.snapshot_sha256)}",
         "    metrics:",
     ]
     metrics = manifest.metrics.get("test", {})
@@ -247,7 +248,7 @@ def _origin(manifest: Manifest) -> str:
         f"- made {manifest.created} by steadynet {origin.steadynet}, Python {origin.python}",
         f"- with {libraries}",
         f"- seed {origin.seed}",
-        f"- fitted in {origin.fit_seconds:.1f} s, with {origin.cpu_seconds:.1f} s of processor time",
+        f"- fitted in {origin.fit_seconds:.1f} s ({origin.cpu_seconds:.1f} s of processor time)",
     ]
     if origin.parent:
         lines.append(f"- follows the bundle `{origin.parent}`")

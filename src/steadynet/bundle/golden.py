@@ -65,7 +65,7 @@ def decode_golden(data: bytes) -> tuple[GoldenRow, ...]:
     """Read golden rows. Raises `BundleFormat` where the bytes are none."""
     try:
         lines = msgspec.json.Decoder(_Line).decode_lines(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleFormat("golden.jsonl cannot be read", got=str(error)) from error
     return tuple(
         GoldenRow(

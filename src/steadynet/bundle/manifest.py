@@ -97,7 +97,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     try:
         version = msgspec.json.decode(data, type=_VersionOnly).format_version
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleFormat(f"{MANIFEST} cannot be read", got=str(error)) from error
     if version != FORMAT_VERSION:
         raise BundleFormat(
@@ -108,7 +108,7 @@ def decode_manifest(data: bytes) -> Manifest:
         )
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleFormat(f"{MANIFEST} cannot be read", got=str(error)) from error
 
 

@@ -73,5 +73,5 @@ def decode_profile(data: bytes) -> Profile:
     """Read a profile. Raises `BundleFormat` where the bytes are none."""
     try:
         return msgspec.json.decode(data, type=Profile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleFormat("profile.json cannot be read", got=str(error)) from error

@@ -117,12 +117,12 @@ def _open(path: Path) -> Bundle:
     if not path.is_dir():
         raise UserError(f"{path} is not a bundle", expected="a folder with manifest.json")
     problems = _check_names(path)
-    if f"{MANIFEST} is missing" in problems:
+    named = {problem.split(" ")[0] for problem in problems}
+    if MANIFEST in named:
         raise _tampered(path, problems)
     data = _read_bounded(path, MANIFEST)
     manifest = decode_manifest(data)
     _check_manifest(path, manifest)
-    named = {problem.split(" ")[0] for problem in problems}
     for name in FILES:
         if name not in named and not _is_unchanged(path / name, manifest):
             problems.append(f"{name} was changed")

@@ -158,7 +158,7 @@ def _signer(signature: Path) -> str:
         raise BundleTampered(f"{SIGNATURE} is larger than any signature")
     try:
         parsed = msgspec.json.decode(signature.read_bytes(), type=_SignatureFile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleTampered(
             f"{SIGNATURE} is not a signature", expected="a Sigstore bundle that names its key"
         ) from error

@@ -113,7 +113,7 @@ class LocalRegistry:
             return msgspec.json.decode(path.read_bytes(), type=Aliases)
         except FileNotFoundError:
             return Aliases()
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RegistryError(
                 f"{path} cannot be read", got=str(error), do="Restore it, or set the aliases anew."
             ) from error

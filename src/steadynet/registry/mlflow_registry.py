@@ -118,7 +118,7 @@ class Registry:
                 return Synced(aliases=self.local.aliases(name))
             added, refused = self._pull_versions(client, name)
             self._pull_aliases(name, remote)
-            if added == self.local.versions(name) == added[:1] and not remote:
+            if not remote and len(added) == 1 and self.local.versions(name) == added:
                 # The first version's registration was cut off before it became champion.
                 self.local.set_alias(name, CHAMPION, added[0])
                 self._publish(client, name)

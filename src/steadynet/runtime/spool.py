@@ -278,7 +278,7 @@ def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
 def _decode_lines(decoder: msgspec.json.Decoder[T], lines: list[bytes], name: str) -> list[T]:
     try:
         return decoder.decode_lines(b"".join(lines))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return list(_decode_one_by_one(decoder, lines, name))
 
 
@@ -288,5 +288,5 @@ def _decode_one_by_one(
     for line in lines:
         try:
             yield decoder.decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             logger.warning("a line of spool segment %s cannot be decoded and is passed over", name)
