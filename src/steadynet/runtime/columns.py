@@ -17,7 +17,6 @@ import numpy as np
 from steadynet.errors import InputError
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import (
-    BLANKS,
     EXPECTED,
     FIRST_SECOND,
     FLOAT32_LIMIT,
@@ -31,6 +30,9 @@ Columns = dict[str, np.ndarray]
 
 _Reader = Callable[[Sequence[object]], np.ndarray]
 _SHOWN = 5
+_REMEMBERED_TEXTS = 2048
+_REMEMBERED_CHARACTERS = 100
+"""Bounds of what one category column remembers, whatever callers send."""
 
 
 def decode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> Columns:
@@ -107,6 +109,9 @@ class ColumnDecoder:
 
     def _from_array(self, name: str, array: np.ndarray, read: _Reader) -> np.ndarray:
         column = self._features[name]
+        if array.dtype.kind == "M" and column.kind == "datetime":
+            # Of any unit; NaT becomes MISSING_DATETIME.
+            array = array.astype("datetime64[s]").astype(np.int64)
         if array.dtype.kind in "fiub" and column.kind != "category":
             try:
                 return _numeric_array(column, array).reshape(-1, 1)
@@ -195,7 +200,7 @@ def _reader(column: Column, missing: Collection[str]) -> _Reader:
     if column.kind == "number":
         return lambda values: _read_numbers(column, missing, values)
     if column.kind == "category":
-        return lambda values: _read_categories(column, missing, values)
+        return _Categories(column, missing)
     dtype = np.float32 if column.kind == "boolean" else np.int64
     return lambda values: np.array(
         [[scalar(column, value, missing)] for value in values], dtype=dtype
@@ -216,17 +221,31 @@ def _read_numbers(column: Column, missing: Collection[str], values: Sequence[obj
     )
 
 
-def _read_categories(
-    column: Column, missing: Collection[str], values: Sequence[object]
-) -> np.ndarray:
-    array = np.empty((len(values), 1), dtype=object)
-    for position, value in enumerate(values):
-        if type(value) is str:
-            text = value.strip(BLANKS)
-            array[position, 0] = "" if text in missing else text
-        else:
-            array[position, 0] = scalar(column, value, missing)
-    return array
+class _Categories:
+    """Reads a category column. Remembers how texts were decoded, since few come again and again."""
+
+    def __init__(self, column: Column, missing: Collection[str]) -> None:
+        self._column = column
+        self._missing = missing
+        self._known: dict[object, str] = {}
+
+    def __call__(self, values: Sequence[object]) -> np.ndarray:
+        array = np.empty((len(values), 1), dtype=object)
+        for position, value in enumerate(values):
+            text = self._known.get(value) if type(value) is str else None
+            array[position, 0] = self._decode(value) if text is None else text
+        return array
+
+    def _decode(self, value: object) -> float | int | str:
+        decoded = scalar(self._column, value, self._missing)
+        if (
+            type(value) is str
+            and isinstance(decoded, str)
+            and len(value) <= _REMEMBERED_CHARACTERS
+            and len(self._known) < _REMEMBERED_TEXTS
+        ):
+            self._known[value] = decoded
+        return decoded
 
 
 def _numeric_array(column: Column, array: np.ndarray) -> np.ndarray:
