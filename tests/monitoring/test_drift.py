@@ -156,6 +156,21 @@ def test_time_goes_on_without_being_a_drift() -> None:
     assert found(assess_drift(profile, [gone], PLAN), "at").kinds == ("missing",)
 
 
+def test_new_names_among_names_that_hardly_repeat_are_no_drift() -> None:
+    """Training met most of these names once, so that new ones are what is to be expected."""
+    rng = np.random.default_rng(8)
+
+    def names(rows: int) -> np.ndarray:
+        return np.array([f"street {i}" for i in rng.integers(0, 20_000, rows)], dtype=object)
+
+    score = rng.random(5000)
+    profile = make_profile({"street": names(5000)}, score)
+    window = make_window(profile, {"street": names(2000)}, score[:2000])
+    report = assess_drift(profile, [window], PLAN)
+    assert found(report, "street").unseen > 0.7
+    assert report.verdict == "steady"
+
+
 def test_drift_is_sustained_after_enough_windows_in_a_row(profile: Profile) -> None:
     state, verdicts = DriftState(), []
     for seed, change in enumerate([grow_older, None, grow_older, grow_older, grow_older], 10):

@@ -126,13 +126,14 @@ def _compare(reference: FeatureProfile, seen: FeatureCounts) -> FeatureDrift:
         tests.append(homogeneity_p_value(reference.counts, seen.counts))
     unseen = 0.0, 0.0
     if reference.kind == "category":
+        known_before = present[0] - _expected_unseen(reference)
         unseen = (
-            _share(reference.counts[-1], present[0]),
+            _share(present[0] - known_before, present[0]),
             _share(seen.counts[-1], present[1]),
         )
         tests.append(
             homogeneity_p_value(
-                (present[0] - reference.counts[-1], reference.counts[-1]),
+                (known_before, present[0] - known_before),
                 (present[1] - seen.counts[-1], seen.counts[-1]),
             )
         )
@@ -148,6 +149,15 @@ def _compare(reference: FeatureProfile, seen: FeatureCounts) -> FeatureDrift:
         p_value=min(1.0, _TESTS * min(tests)),
         importance=reference.importance,
     )
+
+
+def _expected_unseen(reference: FeatureProfile) -> int:
+    """Return of how many training rows the like should be unknown in as many new rows.
+
+    Those counted as others, and one for each category met once: Good (1953), "The population
+    frequencies of species", by which the share of new species is that of singletons.
+    """
+    return reference.counts[-1] + sum(count == 1 for count in reference.counts[:-1])
 
 
 def _name_kinds(
