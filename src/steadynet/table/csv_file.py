@@ -114,7 +114,7 @@ def _lengths(text: str, separator: str) -> list[int]:
 
 def _check_records(lines: Iterable[str], separator: str, name: str) -> list[str]:
     """Read every record once, refuse what cannot be a table, and return the header's names."""
-    reader = csv.reader(lines, delimiter=separator)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     odd: list[int] = []
     rows = 0
     try:

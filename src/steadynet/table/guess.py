@@ -39,8 +39,8 @@ MIN_COVERED = 0.1
 """Share of rows whose value comes back at least twice more, for categories to be of use."""
 CODES = 100
 """Whole numbers named like codes are categories up to as many."""
-NEARLY = 0.9
-"""Share of texts that fit from which a note says what keeps a column from being a number."""
+FEW_WRONG = 0.1
+"""Share of texts that are no numbers up to which a note says what keeps a column from being one."""
 MAX_SPELLINGS = 3
 """Different texts among numbers that may all mean that the number is missing."""
 
@@ -185,7 +185,7 @@ def _nearly_numbers(texts: pl.Series, missing: Collection[str]) -> str:
     present = len(texts) - texts.null_count()
     numbers, wrong = parse_numbers(texts, missing, thousands=True)
     spellings = texts.filter(numbers.is_null()).drop_nulls().n_unique()
-    if 0 < wrong <= (1 - NEARLY) * present and spellings <= MAX_SPELLINGS:
+    if 0 < wrong <= FEW_WRONG * present and spellings <= MAX_SPELLINGS:
         return (
             f". Only {wrong} of {present} texts are no numbers: if they mean that the number is"
             " missing, add their spelling to table.missing"

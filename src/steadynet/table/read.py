@@ -74,9 +74,12 @@ def _read_file(path: Path, findings: list[Finding]) -> pl.DataFrame:
         # No memory map: a file that is replaced meanwhile must not change the frame.
         return pl.read_parquet(path, memory_map=False)
     except pl.exceptions.PolarsError as error:
+        # The error's own text can hold cells.
+        kind = "CSV" if suffix in CSV_SUFFIXES else "Parquet"
         raise TableError(
-            f"{path.name} cannot be read as {'CSV' if suffix in CSV_SUFFIXES else 'Parquet'}",
-            got=str(error).splitlines()[0],
+            f"{path.name} cannot be read as {kind}",
+            expected=f"a well-formed {kind} file",
+            got=f"a {type(error).__name__} of the reader",
         ) from error
     except OSError as error:
         raise TableError(f"{path} cannot be read", got=error.strerror or str(error)) from error
@@ -113,10 +116,14 @@ def _from_pandas(table: pd.DataFrame) -> pl.DataFrame:
 
 def _series_from_pandas(name: str, column: pd.Series[Any]) -> pl.Series:
     """Return a pandas column; objects of several types are read as texts, one by one."""
+    import pandas as pd
     import pyarrow as pa
 
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        # Without a zone times are UTC here; pyarrow asks pandas for zones in a deprecated way.
+        column = column.dt.tz_convert(None)
     try:
-        return pl.Series(name, pl.from_pandas(column, nan_to_null=True))
+        return pl.Series(name, pl.from_arrow(pa.array(column, from_pandas=True)))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
         cells = column.astype(object).where(column.notna(), None).tolist()
     try:

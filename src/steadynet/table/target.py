@@ -157,7 +157,7 @@ def _regression(numbers: pl.Series | None, found: _Found, table: TableSpec) -> T
 def _classification(
     names: pl.Series, numbers: pl.Series | None, found: _Found, table: TableSpec
 ) -> Target:
-    counts = _class_counts(names, numeric=numbers is not None)
+    counts = _class_counts(names)
     if len(counts) > MAX_CLASSES or len(counts) > max(2, MAX_CLASS_SHARE * len(names)):
         raise TableError(
             f"the target {table.target!r} has too many classes",
@@ -187,13 +187,13 @@ def _classification(
     return Target(name=str(table.target), task=found.task, reason=reason, classes=classes)
 
 
-def _class_counts(names: pl.Series, *, numeric: bool) -> dict[str, int]:
+def _class_counts(names: pl.Series) -> dict[str, int]:
     """Return class → rows, in the order of numbers where classes are numbers, else of texts."""
     counted = names.to_frame("name").group_by("name").len("rows").sort("name")
-    counts: dict[str, int] = dict(counted.iter_rows())
-    if numeric:
-        return dict(sorted(counts.items(), key=lambda item: float(item[0].replace(",", ""))))
-    return counts
+    numbers, wrong = parse_numbers(counted["name"], (), thousands=True)
+    if not wrong:
+        counted = counted[numbers.arg_sort()]
+    return dict(counted.iter_rows())
 
 
 def _with_positive_last(counts: dict[str, int], table: TableSpec) -> tuple[tuple[str, ...], str]:
