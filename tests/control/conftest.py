@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
 
 import pytest
-from control_scene import FAST, NAME, Scene
+from control_scene import FAST, NAME, MakeBundle, Scene
 
-from steadynet.bundle.read import Bundle
 from steadynet.clock import ManualClock
 from steadynet.control.store import Store
 from steadynet.control.world import publish_route
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Route
-
-
-class MakeBundle(Protocol):
-    """What these tests ask of the shared fixture."""
-
-    def __call__(
-        self, name: str = ..., *, variant: Literal["good", "worse"] = ..., seed: int = ...
-    ) -> Bundle:
-        """Write and sign a bundle."""
-        ...
 
 
 @pytest.fixture

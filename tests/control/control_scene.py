@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -38,6 +39,16 @@ FAST = Spec(
     monitoring=MonitoringSpec(drift_window_rows=500, drift_windows=2, quality_window_rows=200),
     heal=HealSpec(min_labelled_rows=200, cooldown_s=30.0, max_failures=2),
 )
+
+
+class MakeBundle(Protocol):
+    """What these tests ask of the shared fixture."""
+
+    def __call__(
+        self, name: str = ..., *, variant: Literal["good", "worse"] = ..., seed: int = ...
+    ) -> Bundle:
+        """Write and sign a bundle."""
+        ...
 
 
 @dataclass
@@ -115,10 +126,11 @@ class Scene:
         latency = [0] * (LATENCY_BUCKETS + 1)
         latency[40], latency[130] = requests - slow, slow
         profile = self.bundles[version].profile()
-        features = {
-            item.name: FeatureCounts(_spread(item.counts, requests, skew), 0)
-            for item in profile.features
-        }
+        features: dict[str, FeatureCounts] = {}
+        for item in profile.features:
+            missing = requests * item.missing // profile.rows
+            counts = _spread(item.counts, requests - missing, skew)
+            features[item.name] = FeatureCounts(counts, missing)
         difference = Moments(requests, 0.0, requests * 1e-4) if role == "shadow" else Moments()
         window = Window(
             model=NAME,

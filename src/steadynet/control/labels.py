@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from steadynet.control.store import LabelledRow
+from steadynet.monitoring.quality import LabelledRows
 from steadynet.rollout.evidence import LabelledLoss
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.statistics.moments import Moments, add
@@ -69,6 +70,31 @@ def moments_of(values: Iterable[float]) -> Moments:
     """Return the moments of some values."""
     kept = list(values)
     return Moments(len(kept), sum(kept), sum(value * value for value in kept))
+
+
+def labelled_rows(target: Target, rows: Iterable[LabelledRow]) -> LabelledRows:
+    """Return answers and truths as arrays; rows whose label or answer do not fit are left out."""
+    truths: list[float] = []
+    answers: list[float | tuple[float, ...]] = []
+    at: list[float] = []
+    for item in sorted(rows, key=lambda item: item.row.at):
+        truth = truth_of(target, item.label)
+        answer = item.row.prediction if target.task == "regression" else item.row.probabilities
+        if truth is None or answer is None:
+            continue
+        if isinstance(answer, tuple) and len(answer) != len(target.classes):
+            continue
+        truths.append(truth)
+        answers.append(answer)
+        at.append(item.row.at)
+    shape = (len(at),) if target.task == "regression" else (len(at), len(target.classes))
+    floats = np.array(truths, np.float64)
+    return LabelledRows(
+        target=floats if target.task == "regression" else floats.astype(np.int64),
+        answers=np.array(answers, np.float64).reshape(shape),
+        at=np.array(at, np.float64),
+        classes=target.classes,
+    )
 
 
 class LabelTally:

@@ -39,11 +39,11 @@ from steadynet.control.retrain_plan import (
     retrain_spec,
 )
 from steadynet.control.store import LabelledRow, Store
-from steadynet.control.toml import spec_toml
 from steadynet.errors import GateFailed, SteadynetError, TrainingError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.runtime.predictor import Predictor
+from steadynet.spec.write import render_spec
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import scalar
 
@@ -106,7 +106,7 @@ def _write_inputs(folder: Path, plan: RetrainPlan, champion: Manifest, division:
         _write_table(file, champion.schema, division.train)
     encoder = msgspec.json.Encoder()
     (folder / HOLDOUT).write_bytes(encoder.encode_lines(division.holdout))
-    (folder / SPEC).write_text(spec_toml(retrain_spec(plan, champion)), encoding="utf-8")
+    (folder / SPEC).write_text(render_spec(retrain_spec(plan, champion)), encoding="utf-8")
 
 
 def _write_table(file: IO[str], schema: Schema, rows: Sequence[LabelledRow]) -> None:

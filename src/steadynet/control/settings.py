@@ -19,19 +19,18 @@ def spec_path(home: Home, name: str) -> Path:
 
 
 def controller_spec(home: Home, name: str, path: Path | None) -> Spec:
-    """Return the spec at `path` and remember it; without a path the one last remembered.
+    """Return the spec at `path`, or the defaults, and remember it for commands that ask later.
 
-    The defaults where there is neither. Raises `SpecError`.
+    Raises `SpecError`.
     """
-    if path is not None:
-        spec = load_spec(path)
-        write_atomic(spec_path(home, name), msgspec.json.encode(spec))
-        return spec
-    return remembered_spec(home, name)
+    spec = load_spec(path)
+    # It may name a webhook, whose URL may be a secret.
+    write_atomic(spec_path(home, name), msgspec.json.encode(spec), mode=0o600)
+    return spec
 
 
 def remembered_spec(home: Home, name: str) -> Spec:
-    """Return the spec that the model was last served with, or the defaults."""
+    """Return the spec that the model was last controlled by, or the defaults."""
     try:
         return msgspec.json.decode(spec_path(home, name).read_bytes(), type=Spec)
     except FileNotFoundError:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
 from steadynet.control.champion import Champion
 from steadynet.control.facts import WATCH, WatchNotes
-from steadynet.control.labels import truth_of
-from steadynet.control.store import LabelledRow, StoredAlert, Transaction
+from steadynet.control.labels import labelled_rows
+from steadynet.control.store import StoredAlert, Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
 from steadynet.monitoring.alerts import (
@@ -25,13 +24,12 @@ from steadynet.monitoring.alerts import (
     slo_conditions,
 )
 from steadynet.monitoring.drift import assess_drift
-from steadynet.monitoring.quality import LabelledRows, assess_quality
+from steadynet.monitoring.quality import assess_quality
 from steadynet.monitoring.reports import Alert, Condition
 from steadynet.monitoring.slo import SloEvents, assess_slo, compact_events, slo_events
 from steadynet.monitoring.windows import Window
 from steadynet.rollout.state import Rollout
 from steadynet.spec.model import Slo
-from steadynet.table.schema import Target
 
 KEPT_S = 4 * 86_400.0
 """Windows older than this are of no use to any rule."""
@@ -139,31 +137,6 @@ class Watch:
             used = labelled[-1].number
             notes = msgspec.structs.replace(notes, labels_since=used, quality_state=report.state)
         return msgspec.structs.replace(notes, quality=report)
-
-
-def labelled_rows(target: Target, rows: Iterable[LabelledRow]) -> LabelledRows:
-    """Return answers and truths as arrays; rows whose label or answer do not fit are left out."""
-    truths: list[float] = []
-    answers: list[float | tuple[float, ...]] = []
-    at: list[float] = []
-    for item in sorted(rows, key=lambda item: item.row.at):
-        truth = truth_of(target, item.label)
-        answer = item.row.prediction if target.task == "regression" else item.row.probabilities
-        if truth is None or answer is None:
-            continue
-        if isinstance(answer, tuple) and len(answer) != len(target.classes):
-            continue
-        truths.append(truth)
-        answers.append(answer)
-        at.append(item.row.at)
-    shape = (len(at),) if target.task == "regression" else (len(at), len(target.classes))
-    floats = np.array(truths, np.float64)
-    return LabelledRows(
-        target=floats if target.task == "regression" else floats.astype(np.int64),
-        answers=np.array(answers, np.float64).reshape(shape),
-        at=np.array(at, np.float64),
-        classes=target.classes,
-    )
 
 
 def _events_of(slo: Slo, windows: Iterable[Window]) -> list[SloEvents]:

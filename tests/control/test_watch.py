@@ -1,0 +1,143 @@
+"""Drift, quality and SLOs become journal entries, alerts and deliveries. The spool is real."""
+
+from __future__ import annotations
+
+import msgspec
+from control_scene import NAME, Scene
+
+from steadynet.control.controller import Controller
+from steadynet.control.facts import WATCH, WatchNotes
+from steadynet.control.report import model_status
+from steadynet.monitoring.windows import Window
+from steadynet.spec.model import AlertsSpec
+
+
+def seconds(scene: Scene, controller: Controller, count: int, *, skew: bool = False) -> None:
+    for _ in range(count):
+        scene.obey()
+        scene.traffic("1", "champion", 300, skew=skew)
+        scene.clock.advance(1.0)
+        controller.tick()
+
+
+def watched(scene: Scene) -> WatchNotes:
+    with scene.store.read() as tx:
+        notes = tx.decisions.fact(NAME, WATCH, WatchNotes)
+    assert notes is not None
+    return notes
+
+
+def test_traffic_like_training_is_steady_and_alerts_nobody(scene: Scene) -> None:
+    controller = scene.controller()
+    seconds(scene, controller, 20)
+    notes = watched(scene)
+    assert notes.drift is not None
+    assert notes.drift.verdict == "steady"
+    assert scene.told("alert.opened") == []
+
+
+def test_sustained_drift_is_journaled_alerted_once_and_resolved(scene: Scene) -> None:
+    controller = scene.controller()
+    seconds(scene, controller, 6)
+    seconds(scene, controller, 12, skew=True)
+    [drifted] = scene.told("drift.drifted")
+    assert "amount" in drifted
+    [alert] = [text for text in scene.told("alert.opened") if "drift" in text]
+    assert alert.startswith("ticket opened")
+    status = model_status(scene.home, NAME, scene.clock.now())
+    assert "amount" in status.drifted
+    assert [item.key for item in status.alerts] == ["drift"]
+    seconds(scene, controller, 8)
+    scene.clock.advance(400.0)
+    seconds(scene, controller, 4)
+    assert [text for text in scene.told("alert.resolved") if "drift" in text]
+    assert model_status(scene.home, NAME, scene.clock.now()).alerts == ()
+
+
+def test_a_restarted_controller_goes_on_with_the_same_drift(scene: Scene) -> None:
+    first = scene.controller()
+    seconds(scene, first, 3, skew=True)
+    before = watched(scene)
+    assert before.drift is not None
+    assert before.drift.verdict == "drifting"
+    first.close()
+    again = scene.controller()
+    seconds(scene, again, 4, skew=True)
+    assert len(scene.told("drift.drifted")) == 1
+
+
+def test_lost_quality_is_found_on_labels_and_pages(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    for start in range(0, 400, 100):
+        ids = [f"r{number}" for number in range(start, start + 100)]
+        scene.answers(ids, 0.02)
+        scene.truths(ids, "fraud")
+        scene.clock.advance(1.0)
+        controller.tick()
+    [lost] = scene.told("quality.lost")
+    assert "quality is lost" in lost
+    assert any(text.startswith("page opened") for text in scene.told("alert.opened"))
+    status = model_status(scene.home, NAME, scene.clock.now())
+    assert status.labelled_rows == 400
+    assert "quality is lost" in status.quality
+
+
+def test_good_answers_hold_quality(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    for start in range(0, 300, 100):
+        ids = [f"r{number}" for number in range(start, start + 100)]
+        scene.answers(ids, 0.2)
+        scene.truths(ids[:20], "fraud")
+        scene.truths(ids[20:], "legit")
+        scene.clock.advance(1.0)
+        controller.tick()
+    assert scene.told("quality.lost") == []
+    notes = watched(scene)
+    assert notes.quality is not None
+
+
+def test_failed_requests_burn_the_budget_and_page(scene: Scene) -> None:
+    controller = scene.controller()
+    for _ in range(5):
+        scene.traffic("1", "champion", 300, failed=60)
+        scene.clock.advance(1.0)
+        controller.tick()
+    pages = [text for text in scene.told("alert.opened") if text.startswith("page opened")]
+    assert any("availability" in text for text in pages)
+
+
+def test_an_alert_waits_in_the_store_until_the_webhook_takes_it(scene: Scene) -> None:
+    url = "http://127.0.0.1:9/SECRET"
+    scene.spec = msgspec.structs.replace(scene.spec, alerts=AlertsSpec(webhook=url))
+    controller = scene.controller()
+    seconds(scene, controller, 3)
+    scene.traffic("1", "champion", 300, failed=200)
+    while not scene.told("alert.undelivered"):
+        scene.clock.advance(1.0)
+        controller.tick()
+    [text] = scene.told("alert.undelivered")
+    assert "http://127.0.0.1:9/***" in text
+    assert "SECRET" not in text
+    with scene.store.read() as tx:
+        waiting = tx.deliveries.due(NAME, 1e12, limit=9)
+    assert waiting
+    payload = msgspec.json.decode(waiting[0].payload_json)
+    assert payload["event"] == "opened"
+    assert payload["alert"]["model"] == NAME
+
+
+def test_housekeeping_keeps_the_evidence_of_the_last_hour_fine(scene: Scene) -> None:
+    controller = scene.controller()
+    seconds(scene, controller, 3)
+    scene.clock.advance(4000.0)
+    controller.tick()
+    with scene.store.read() as tx:
+        assert len(tx.observations.windows(NAME, 0.0)) <= 2
+    assert sum(w.requests for w in _windows(scene)) == 900
+
+
+def _windows(scene: Scene) -> list[Window]:
+    with scene.store.read() as tx:
+        return list(tx.observations.windows(NAME, 0.0))
