@@ -50,6 +50,8 @@ class World:
     labelled: float = 0.5
     """Share of rows whose label comes (at once)."""
     requests_per_s: int = 400
+    held_out: int = 0
+    """Labelled rows on which both were compared before the rollout."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,10 @@ class Simulation:
         self.plan, self.world = plan, world
         self.rng = np.random.default_rng(seed)
         self.seen = _Seen()
+        if world.held_out:
+            rows = self.rng.integers(0, POOL_ROWS, world.held_out)
+            difference = world.pool.challenger_loss[rows] - world.pool.champion_loss[rows]
+            self.seen.labels = LabelledLoss(holdout=moments(difference))
         self.seconds = 0
         self.challenger_requests = self.user_requests = 0
         self.verdict: Verdict | None = None

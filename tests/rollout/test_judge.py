@@ -204,6 +204,19 @@ def test_a_shift_is_a_fault_where_improvement_is_not_shown(labels: LabelledLoss)
     assert judge(PLAN, shadow(pairs=paired(5000, 0.2), labels=labels)).outcome == "fail"
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [LabelledLoss(holdout=spread(200, -0.01, 0.3)), LabelledLoss(paired=spread(20, -0.05, 0.3))],
+)
+def test_a_shift_is_given_time_in_the_shadow_where_labels_speak_for_it(
+    labels: LabelledLoss,
+) -> None:
+    verdict = judge(PLAN, shadow(pairs=paired(5000, 0.2), labels=labels))
+    assert (verdict.outcome, verdict.when_time_is_up) == ("not_yet", "not_yet")
+    assert "labels speak for the challenger, but do not show it yet" in verdict.sentence
+    assert judge(PLAN, canary(arm(score=0.5), labels=labels)).outcome == "fail"
+
+
 def test_a_better_loss_excuses_neither_errors_nor_slowness() -> None:
     better = LabelledLoss(paired=spread(5000, -0.2, 0.3))
     assert judge(PLAN, shadow(arm(faults=500), labels=better)).outcome == "fail"

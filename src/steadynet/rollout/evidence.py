@@ -58,8 +58,8 @@ class LabelledLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Champion's loss on rows that only it answered in the same time."""
     holdout: Moments = Moments()
     """Challenger's loss minus the champion's on labelled rows held out from the challenger's
-    training and compared before the rollout. Never enough to fail or to pass; shows that a shift
-    of the outputs is an improvement."""
+    training and compared once, before the rollout. Never enough to fail or to pass; may show that
+    a shift of the outputs is an improvement."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,7 +8,8 @@ and on the same stream, with a tolerance (the difference that does not matter) f
 - `outputs`: mean score, and (on pairs) share of rows with another label. A shift in either
   direction is suspicious, and without labels suspicion is all there is: shown shifted, it fails.
   It is no fault where labels show that the challenger is better, as a network that was retrained
-  on a drifted world is: then the signal passes, and says why.
+  on a drifted world is: then the signal passes, and says why. In the shadow, where waiting harms
+  nobody, labels that speak for the challenger without showing it yet are given time.
 - `labels`: mean loss where the truth is known, paired where both answered the row. Shown worse:
   fail, however well all the rest looks. In the shadow, where waiting harms nobody, labels that
   come are waited for until they decide or the stage's time is up. In canary stages they are not,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import msgspec
 
@@ -80,10 +81,20 @@ def shown_better(plan: RolloutSpec, evidence: Evidence) -> bool:
     contradicted = estimate is not None and estimate[0] > estimate[1]
     if contradicted or losses.holdout.n < FEWEST_VALUES:
         return False
-    held = mean_bounds(
-        losses.holdout, alpha_low=plan.alpha, alpha_high=plan.alpha, unit=evidence.loss_unit
-    )
-    return held[1] < 0
+    # Held-out rows are one sample, looked at once, so the bound of a fixed sample holds.
+    error = math.sqrt(losses.holdout.variance / losses.holdout.n)
+    return losses.holdout.mean + NormalDist().inv_cdf(1 - plan.alpha) * error < 0
+
+
+def leans_better(evidence: Evidence) -> bool:
+    """Tell whether labels, live or else held out, so far speak for the challenger."""
+    losses = evidence.labels
+    if not all(part.finite for part in (losses.paired, losses.challenger, losses.champion)):
+        return False
+    estimate = _estimate(losses)
+    if estimate is not None:
+        return estimate[0] < 0
+    return losses.holdout.n >= FEWEST_TO_LEAN and losses.holdout.total < 0
 
 
 def _estimate(losses: LabelledLoss) -> tuple[float, float] | None:

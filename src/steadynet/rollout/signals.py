@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from steadynet.rollout.evidence import Arm, Evidence, Outcome, PairedScores, Signal, SignalName
-from steadynet.rollout.labels import shown_better
+from steadynet.rollout.labels import leans_better, shown_better
 from steadynet.rollout.wording import broken, no_data, points, signed
 from steadynet.spec.model import RolloutSpec
 from steadynet.statistics.sequential import (
@@ -49,9 +49,14 @@ def judge_outputs(plan: RolloutSpec, evidence: Evidence, control: Arm, alpha: fl
     signal = _judge_mean_score(plan, evidence, control, alpha * 2 / 3)
     if evidence.classification and evidence.pairs.rows:
         signal = _worse_of(signal, _judge_disagreement(plan, evidence.pairs, alpha / 3))
-    if signal.outcome != "pass" and signal.estimate is not None and shown_better(plan, evidence):
+    if signal.outcome == "pass" or signal.estimate is None:
+        return signal
+    if shown_better(plan, evidence):
         excuse = f"{signal.sentence}; no fault, since labels show a smaller loss"
         return msgspec.structs.replace(signal, outcome="pass", sentence=excuse)
+    if evidence.stage == "shadow" and leans_better(evidence):
+        respite = f"{signal.sentence}; labels speak for the challenger, but do not show it yet"
+        return msgspec.structs.replace(signal, outcome="not_yet", sentence=respite)
     return signal
 
 
