@@ -32,8 +32,9 @@ def _cells(series: pl.Series) -> list[bytes]:
         zero = pl.Series([0], dtype=physical.dtype)[0]
         return [physical.fill_null(zero).to_numpy().tobytes()]
     if dtype.is_float():
-        floats = series.fill_null(0.0).fill_nan(float("nan")) + 0.0
-        return [floats.to_numpy().tobytes()]
+        floats = series.fill_null(0.0).to_numpy() + 0.0
+        floats[np.isnan(floats)] = np.nan
+        return [floats.tobytes()]
     if dtype == pl.Boolean:
         return [np.packbits(series.fill_null(False).to_numpy()).tobytes()]
     if dtype == pl.String:
