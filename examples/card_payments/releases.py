@@ -18,7 +18,9 @@ All but the last leave the scores of other payments exactly as they were.
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,18 +300,31 @@ def record_golden(
     )
 
 
+def register(bundle: Bundle, release: Release, home: Home) -> str:
+    """Register a release in the home's MLflow, as a training would; return its version."""
+    from steadynet.registry.mlflow_registry import Registry
+    from steadynet.registry.record import RunRecord
+
+    return Registry(home).register(bundle, run=RunRecord(tags={"release": release.name})).version
+
+
 def main() -> None:
-    """Write the four bad releases of a bundle."""
+    """Write the bad releases of a bundle; with --register say their versions as JSON."""
     parser = argparse.ArgumentParser(description="Make bad releases of a good bundle.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", choices=[release.name for release in RELEASES])
+    parser.add_argument("--register", action="store_true", help="as versions of the model")
     options = parser.parse_args()
-    key = ensure_key(Home.default())
+    home = Home.default()
+    key = ensure_key(home)
     bundle = verify_bundle(options.bundle, key.public)
+    versions = {}
     for release in RELEASES:
-        if options.only in (None, release.name):
-            make_release(bundle, release, options.folder / release.name, key)
+        made = make_release(bundle, release, options.folder / release.name, key)
+        if options.register:
+            versions[release.name] = register(made, release, home)
+    if options.register:
+        sys.stdout.write(json.dumps(versions) + "\n")
 
 
 if __name__ == "__main__":

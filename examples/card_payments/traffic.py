@@ -79,6 +79,10 @@ class Report(msgspec.Struct, kw_only=True):
     labels_failed: int
     phases: dict[str, Phase]
 
+    def answered_by(self, version: str) -> int:
+        """Return how many requests a version has answered."""
+        return sum(phase.versions.get(version, 0) for phase in self.phases.values())
+
 
 class _Named(msgspec.Struct):
     model_version: str
