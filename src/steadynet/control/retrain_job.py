@@ -146,6 +146,7 @@ def _train(folder: Path, plan: RetrainPlan) -> _Answer:
     command = [
         *(sys.executable, "-m", "steadynet.cli.main", "train", str(folder / TRAIN_TABLE)),
         *("--name", plan.model, "--spec", str(folder / SPEC), "--json"),
+        *("--parent", plan.champion.manifest_sha256),
     ]
     environment = {**os.environ, "STEADYNET_HOME": plan.home, "OMP_NUM_THREADS": "1"}
     with (folder / ANSWER).open("wb") as answer:

@@ -1,0 +1,42 @@
+"""The gates of a new version: what it must show on the test part. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steadynet.bundle.manifest import Manifest
+    from steadynet.spec.model import GatesSpec
+
+
+def failed_gates(manifest: Manifest, gates: GatesSpec) -> list[str]:
+    """Return why the version must not be champion; empty where it passes.
+
+    Better than trivial means beyond the 95 % interval: AUC above 0.5 for classes, R² above 0 for
+    numbers. The answer that ignores the row has exactly these.
+    """
+    test = manifest.metrics["test"]
+    failed: list[str] = []
+    if gates.better_than_trivial:
+        name, trivial = ("auc", 0.5) if manifest.schema.target.classes else ("r2", 0.0)
+        found = test.get(name)
+        if found is None:
+            failed.append(f"{name} is not defined on the test part")
+        elif found.low <= trivial:
+            failed.append(
+                f"it is not better than an answer that ignores the row: {name} "
+                f"{found.value:.4f} (95 % interval from {found.low:.4f}; trivial is {trivial:g})"
+            )
+    for name, least in gates.minimum.items():
+        value = test[name].value if name in test else None
+        if value is None or value < least:
+            failed.append(f"{name} is {_number(value)}, at least {least:g} is required")
+    for name, most in gates.maximum.items():
+        value = test[name].value if name in test else None
+        if value is None or value > most:
+            failed.append(f"{name} is {_number(value)}, at most {most:g} is allowed")
+    return failed
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"

@@ -1,0 +1,64 @@
+"""`steadynet init`: write steadynet.toml with what was found in a table, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SPEC = Path("steadynet.toml")
+
+
+def init(
+    table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
+    target: Annotated[str, typer.Option("--target", help="The column to predict.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="binary, multiclass or regression.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="A column to leave out; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The model's name.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.")] = SPEC,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write steadynet.toml for a table: every key, what was found in the table, and why."""
+    from steadynet.cli.terminal import show_findings, stderr, stdout
+    from steadynet.errors import UserError
+    from steadynet.files import write_atomic
+    from steadynet.spec.load import load_spec
+    from steadynet.spec.write import render_spec
+    from steadynet.table.explain import explain
+    from steadynet.table.infer import infer_schema
+    from steadynet.table.quality import check_quality
+    from steadynet.table.read import read_with_findings
+    from steadynet.table.split import split_rows
+    from steadynet.table.target import drop_rows_without_target
+
+    if output.exists() and not force:
+        raise UserError(f"{output} exists already", do="Add --force to overwrite it.")
+    spec = load_spec(
+        None,
+        {
+            "name": name or table.stem,
+            "table.target": target,
+            **({"table.task": task} if task else {}),
+            **({"table.drop": drop} if drop else {}),
+        },
+    )
+    read = read_with_findings(table, spec.table)
+    frame, without = drop_rows_without_target(read.frame, spec.table)
+    schema = infer_schema(frame, spec.table, spec.split)
+    split = split_rows(frame, schema, spec.split)
+    findings = (*read.findings, *check_quality(frame, schema, split))
+    write_atomic(output, render_spec(spec, explain(schema, findings)).encode())
+    show_findings(stderr(), findings)
+    console = stdout()
+    console.print(
+        f"[bold]{output}[/] written: {frame.height} rows, {len(schema.features)} features, "
+        f"{len(schema.left_out)} columns left out, target {schema.target.task}",
+    )
+    if without:
+        console.print(f"  {without} rows without a target are not used", markup=False)
+    console.print(f"  next: steadynet train {table}", markup=False)

@@ -1,0 +1,76 @@
+"""`steadynet retrain`: train a new version on what was learnt in production."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from steadynet.control.policy import Attempt
+
+POLL_S = 0.5
+
+
+def retrain(
+    model: Annotated[str, typer.Argument(help="A model's name.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the new version's rollout or failure.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Train a new version on the newest labelled rows, gate it, and roll it out.
+
+    Exit code 4 where, with --wait, it did not pass its gate or was rolled back. Without a server
+    --wait ends when the gate has been passed, since a rollout needs traffic.
+    """
+    from steadynet.cli.terminal import print_json, stdout
+    from steadynet.control.asking import ask
+    from steadynet.control.healing import RETRAIN
+    from steadynet.control.settings import remembered_spec
+    from steadynet.errors import GateFailed
+    from steadynet.registry.local import LocalRegistry
+
+    home = Home.default()
+    name = LocalRegistry(home).resolve(model).name
+    answered = ask(home, name, RETRAIN, {}, remembered_spec(home, name))
+    attempt = _wait(home, name) if wait else None
+    if as_json:
+        print_json({"model": name, "answer": answered.answer, "attempt": attempt})
+    else:
+        stdout().print(answered.answer, markup=False)
+        if attempt is not None:
+            stdout().print(f"{attempt.outcome}: {attempt.reason}", markup=False)
+        else:
+            stdout().print(f"  follow it with: steadynet why {name}", markup=False)
+    if attempt is not None and attempt.outcome == "failed":
+        raise GateFailed(f"the retrain of {name} failed: {attempt.reason}")
+
+
+def _wait(home: Home, name: str) -> Attempt:
+    """Return the newest attempt once it has ended; do the controller's work where none is alive."""
+    from steadynet.clock import SystemClock
+    from steadynet.control.controller import Controller
+    from steadynet.control.facts import HEAL, HealNotes
+    from steadynet.control.settings import remembered_spec
+    from steadynet.control.store import Store
+    from steadynet.control.world import live_workers
+
+    clock = SystemClock()
+    with Store.at(home.control_db) as store:
+        stand_in = Controller(home, name, store, remembered_spec(home, name))
+        try:
+            while True:
+                stand_in.tick()
+                with store.read() as tx:
+                    notes = tx.decisions.fact(name, HEAL, HealNotes) or HealNotes()
+                newest = notes.attempts[-1]
+                served = bool(live_workers(home, name, clock.now()))
+                if newest.outcome != "running" or (newest.version and not served):
+                    return newest
+                time.sleep(POLL_S)
+        finally:
+            stand_in.close()

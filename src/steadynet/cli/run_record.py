@@ -1,0 +1,58 @@
+"""What a training tells the registry about itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from steadynet.registry.record import RunRecord
+from steadynet.spec.model import Spec
+from steadynet.training.run import Trained
+
+RECORDED = ("table", "split", "training", "calibration", "gates")
+"""The parts of the spec that make a training what it is."""
+
+
+def run_record(spec: Spec, trained: Trained) -> RunRecord:
+    """Return parameters, metrics per epoch and final metrics of a training."""
+    manifest = trained.manifest
+    plain: dict[str, Any] = msgspec.to_builtins(spec)
+    metrics = {
+        f"{part}.{name}": interval.value
+        for part, found in manifest.metrics.items()
+        for name, interval in found.items()
+    }
+    for reference, values in manifest.references.items():
+        metrics |= {f"{reference}.{name}": value for name, value in values.items()}
+    return RunRecord(
+        parameters=_flatten({key: plain[key] for key in RECORDED}),
+        history=tuple(_numbers(msgspec.to_builtins(epoch)) for epoch in trained.history),
+        metrics=metrics,
+        tags={
+            "snapshot_sha256": manifest.provenance.snapshot_sha256,
+            "steadynet": manifest.provenance.steadynet,
+            "ending": trained.ending,
+        },
+    )
+
+
+def _flatten(plain: dict[str, Any], path: str = "") -> dict[str, str | float | int | bool | None]:
+    flat: dict[str, str | float | int | bool | None] = {}
+    for key, value in plain.items():
+        full = f"{path}.{key}" if path else key
+        if isinstance(value, dict):
+            flat |= _flatten(value, full)
+        elif isinstance(value, list | tuple):
+            flat[full] = ", ".join(map(str, value))
+        else:
+            flat[full] = value
+    return flat
+
+
+def _numbers(plain: dict[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in plain.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,107 @@
+"""`steadynet status`: what is going on, readable at 3 a.m."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steadynet.control.report import ModelStatus
+
+
+def status(
+    model: Annotated[
+        str | None, typer.Argument(help="A model's name; all models without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Tell who answers, how well, and what needs a person. Alerts come first."""
+    from steadynet.cli.terminal import print_json, stdout
+    from steadynet.clock import SystemClock
+    from steadynet.control.report import model_status
+    from steadynet.registry.local import LocalRegistry
+
+    home = Home.default()
+    registry = LocalRegistry(home)
+    names = registry.names() if model is None else (registry.resolve(model).name,)
+    now = SystemClock().now()
+    found = [model_status(home, name, now) for name in names]
+    if as_json:
+        print_json({"models": found} if model is None else found[0])
+        return
+    console = stdout()
+    for item in found:
+        _show(console, item)
+    if not found:
+        console.print(f"there is no model in {home.root} yet", markup=False)
+        console.print("  next: steadynet train TABLE --target COLUMN", markup=False)
+
+
+def _show(console: Console, found: ModelStatus) -> None:
+    from rich.markup import escape
+
+    from steadynet.cli.terminal import clock_time
+
+    lines: list[tuple[str, str]] = [
+        ("answers", _who(found)),
+        *[("traffic", line) for line in _traffic(found)],
+        ("rollout", _rollout(found)),
+        ("drift", found.drift),
+        ("quality", found.quality),
+        ("objectives", found.slo),
+        ("healing", found.healing),
+        ("labels", f"{found.labelled_rows} labelled rows"),
+        ("signed by", found.signed_by[:16] or "no key"),
+    ]
+    mark = "[green]●[/]" if not found.alerts else "[bold red]●[/]"
+    console.print(f"{mark} [bold]{found.model}[/]")
+    for alert in found.alerts:
+        color = "red" if alert.kind == "page" else "yellow"
+        since = clock_time(alert.since)
+        console.print(f"  [bold {color}]{alert.kind}[/] since {since}: {escape(alert.summary)}")
+        if alert.done:
+            console.print(f"       done: {alert.done}", markup=False)
+        if alert.todo:
+            console.print(f"       do:   {alert.todo}", markup=False)
+    shown = ""
+    for name, text in lines:
+        console.print(f"  [dim]{name if name != shown else '':<11}[/]{escape(text)}")
+        shown = name
+
+
+def _who(found: ModelStatus) -> str:
+    champion = f"version {found.champion}" if found.champion else "no version"
+    if not found.workers:
+        return f"{champion} is champion; no server is running"
+    watched = "" if found.controlled else "; NO CONTROLLER is alive"
+    return f"{champion}, {found.ready} of {found.workers} workers ready{watched}"
+
+
+def _traffic(found: ModelStatus) -> list[str]:
+    if not found.traffic:
+        return ["none in the last minute"]
+    lines = []
+    for item in found.traffic:
+        p50 = "-" if item.p50_ms is None else f"{item.p50_ms:.1f}"
+        p99 = "-" if item.p99_ms is None else f"{item.p99_ms:.1f}"
+        failed = f", {item.failed} FAILED" if item.failed else ""
+        lines.append(
+            f"version {item.version} as {item.role}: {item.requests} requests in the last minute "
+            f"({item.per_second:.0f}/s), p50 {p50} ms, p99 {p99} ms, "
+            f"{100 * item.error_share:.2f} % faulty{failed}"
+        )
+    return lines
+
+
+def _rollout(found: ModelStatus) -> str:
+    rollout = found.rollout
+    if rollout is None:
+        return "none so far"
+    paused = ", paused" if rollout.paused else ""
+    share = f" at {100 * rollout.share:g} %" if rollout.ended is None else ""
+    return f"version {rollout.challenger} {rollout.phase}{share}{paused}: {rollout.reason}"

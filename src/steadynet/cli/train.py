@@ -1,0 +1,183 @@
+"""`steadynet train`: from a table to a signed, registered version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from steadynet.cli.gates import failed_gates
+from steadynet.cli.terminal import print_json, stderr, stdout
+from steadynet.cli.train_report import TrainResult, answer, show
+from steadynet.errors import GateFailed, MissingDependency, UserError
+from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from steadynet.registry.local import ModelVersion
+    from steadynet.spec.model import Spec
+    from steadynet.training.run import Trained
+
+SPEC = Path("steadynet.toml")
+
+_TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smh]?)")
+
+OnInterrupt = Literal["ask", "keep", "discard"]
+
+
+def train(
+    table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; default: the spec's or the file's.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Split in the order of this column.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Keep rows with one value of this column together.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Longest time to fit, as 90s, 5m or 1h.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = True,
+    register: Annotated[bool, typer.Option(help="Register the version.")] = True,
+    on_interrupt: Annotated[
+        OnInterrupt, typer.Option(help="What Ctrl-C does with the best so far.")
+    ] = "ask",
+    parent: Annotated[str, typer.Option(hidden=True)] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Train a network on a table and keep it as a signed version.
+
+    The first version of a model that passes its gates becomes champion. Exit code 4 where a gate
+    failed (the version is kept, and is no champion), 130 where Ctrl-C ended the run.
+    """
+    given = {
+        "table.target": target,
+        "table.drop": drop or None,
+        "table.task": task,
+        "split.time_column": time_column,
+        "split.group_column": group_column,
+        "split.seed": seed,
+        "training.seed": seed,
+        "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
+    }
+    chosen = _choose_spec(spec, {key: item for key, item in given.items() if item is not None})
+    run = _Run(
+        table=table,
+        spec=chosen,
+        home=Home.default(),
+        model=name or chosen.name or table.stem,
+        resume=resume,
+        on_interrupt=on_interrupt,
+        parent=parent,
+    )
+    trained = _fit(run)
+    registered = _register(run, trained) if register else None
+    failed = failed_gates(trained.manifest, chosen.gates)
+    if failed and registered is not None:
+        _take_back_champion(run.home, registered)
+    result = TrainResult(trained=trained, registered=registered, failed_gates=tuple(failed))
+    if as_json:
+        print_json(answer(result))
+    else:
+        show(stdout(), result)
+    if failed:
+        raise GateFailed(
+            "the version is kept and is no champion, for it did not pass its gates: "
+            + "; ".join(failed),
+            do="Look at the findings above, or change [gates] in steadynet.toml.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one command line asks for."""
+
+    table: Path
+    spec: Spec
+    home: Home
+    model: str
+    resume: bool
+    on_interrupt: OnInterrupt
+    parent: str
+
+
+def seconds_of(text: str) -> float:
+    """Return a length of time as 90, 90s, 5m or 1h. Raises `UserError`."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UserError("that is no length of time", expected="90s, 5m or 1h", got=repr(text[:20]))
+    return float(match["number"]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match["unit"]]
+
+
+def _choose_spec(path: Path | None, given: dict[str, object]) -> Spec:
+    """Return the spec that was named, or found here, with the options on top."""
+    from steadynet.spec.load import load_spec
+
+    if path is None and SPEC.is_file():
+        stderr().print(f"using {SPEC} of this folder", markup=False)
+        path = SPEC
+    return load_spec(path, given)
+
+
+def _fit(run: _Run) -> Trained:
+    """Train with the progress shown and Ctrl-C caught."""
+    try:
+        from steadynet.cli.progress import Interrupts, show_progress
+        from steadynet.training.run import train as fit
+    except ModuleNotFoundError as error:
+        raise MissingDependency(error.name or "torch", "train") from error
+
+    console = stderr()
+    interrupts = Interrupts(console, run.on_interrupt)
+    try:
+        with interrupts.caught() as stop, show_progress(console) as progress:
+            return fit(
+                run.table,
+                run.spec,
+                home=run.home,
+                name=run.model,
+                progress=progress,
+                stop=stop,
+                resume=run.resume,
+                parent=run.parent,
+            )
+    except KeyboardInterrupt:
+        console.print(
+            "interrupted; nothing was written but the checkpoint. The same command goes on from "
+            "it; --no-resume begins anew.",
+            markup=False,
+        )
+        raise
+
+
+def _register(run: _Run, trained: Trained) -> ModelVersion:
+    """Register the bundle with what is known of its run."""
+    from steadynet.bundle.read import verify_bundle
+    from steadynet.bundle.sign import signing_key
+    from steadynet.cli.run_record import run_record
+    from steadynet.registry.mlflow_registry import Registry
+
+    bundle = verify_bundle(trained.bundle, signing_key(run.home).public)
+    return Registry(run.home).register(bundle, run=run_record(run.spec, trained))
+
+
+def _take_back_champion(home: Home, registered: ModelVersion) -> None:
+    """A first version becomes champion by being registered; one that failed its gates does not."""
+    from steadynet.registry.local import CHAMPION, LocalRegistry
+    from steadynet.registry.mlflow_registry import Registry
+
+    if LocalRegistry(home).aliases(registered.name).get(CHAMPION) == registered.version:
+        Registry(home).set_alias(registered.name, CHAMPION, None)

@@ -1,0 +1,108 @@
+"""What `steadynet train` says at its end: to people, and to programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from steadynet.cli.terminal import show_findings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steadynet.registry.local import ModelVersion
+    from steadynet.training.run import Trained
+
+LESS_IS_BETTER = frozenset({"log_loss", "ece", "rmse", "mae"})
+TITLES = MappingProxyType({"linear": "linear model", "boosted_trees": "boosted trees"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A training and what became of it."""
+
+    trained: Trained
+    registered: ModelVersion | None
+    failed_gates: tuple[str, ...]
+
+
+def answer(result: TrainResult) -> dict[str, Any]:
+    """Return the answer of `--json`. `rows` counts the table's rows that were used."""
+    trained, registered = result.trained, result.registered
+    manifest = trained.manifest
+    return {
+        "model": manifest.name,
+        "version": None if registered is None else registered.version,
+        "bundle": str(trained.bundle if registered is None else registered.bundle),
+        "rows": sum(trained.rows.values()),
+        "parts": trained.rows,
+        "fit_seconds": trained.fit_seconds,
+        "ending": trained.ending,
+        "task": manifest.schema.target.task,
+        "metrics": {
+            part: {name: item.value for name, item in found.items()}
+            for part, found in manifest.metrics.items()
+        },
+        "intervals": {
+            part: {name: [item.low, item.high] for name, item in found.items()}
+            for part, found in manifest.metrics.items()
+        },
+        "references": manifest.references,
+        "findings": trained.findings,
+        "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
+    }
+
+
+def show(console: Console, result: TrainResult) -> None:
+    """Print the metrics beside the references, the findings, where it lies and what comes next."""
+    trained, registered = result.trained, result.registered
+    name = trained.manifest.name
+    parts = ", ".join(f"{rows} {part}" for part, rows in trained.rows.items())
+    show_findings(console, (item for item in trained.findings if item.level != "note"))
+    console.print(f"\n[bold]{name}[/]: {parts} rows, fitted in {trained.fit_seconds:.1f} s")
+    console.print(_metrics_table(trained))
+    console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
+    path = trained.bundle if registered is None else registered.bundle
+    console.print(f"\nbundle   {path}", markup=False)
+    if registered is None:
+        console.print(f"  next: steadynet verify {path}", markup=False)
+        return
+    console.print(f"version  {name}/{registered.version}", markup=False)
+    if result.failed_gates:
+        return
+    from steadynet.home import Home
+    from steadynet.registry.local import CHAMPION, LocalRegistry
+
+    champion = LocalRegistry(Home.default()).aliases(name).get(CHAMPION)
+    if champion == registered.version:
+        console.print(f"champion yes\n  next: steadynet serve {name}", markup=False)
+    else:
+        console.print(
+            f"champion no, version {champion} is\n"
+            f"  next: steadynet rollout start {name}/{registered.version}",
+            markup=False,
+        )
+
+
+def _metrics_table(trained: Trained) -> Any:
+    from rich.table import Table
+
+    manifest = trained.manifest
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    table.add_column("metric")
+    table.add_column("network", justify="right")
+    for reference in manifest.references:
+        table.add_column(TITLES.get(reference, reference), justify="right")
+    for name, interval in manifest.metrics["test"].items():
+        others = [found.get(name) for found in manifest.references.values()]
+        known = [interval.value, *(value for value in others if value is not None)]
+        best = min(known) if name in LESS_IS_BETTER else max(known)
+        half = (interval.high - interval.low) / 2
+        network = f"{_bold(interval.value, best)} ± {half:.4f}"
+        table.add_row(name, network, *("-" if v is None else _bold(v, best) for v in others))
+    return table
+
+
+def _bold(value: float, best: float) -> str:
+    return f"[bold]{value:.4f}[/]" if value == best else f"{value:.4f}"
