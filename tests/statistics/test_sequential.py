@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from steadynet.statistics.moments import Moments
 from steadynet.statistics.sequential import (
+    best_log_likelihood,
     mean_bounds,
     mean_difference_bounds,
     mean_radius,
@@ -42,6 +43,56 @@ def test_a_rate_is_ever_outside_its_bounds_at_most_alpha_of_the_time(rate: float
         below += any(high < rate for _, high in bounds)
     assert above / STREAMS <= most_misses(STREAMS, ALPHA)
     assert below / STREAMS <= most_misses(STREAMS, ALPHA)
+
+
+@pytest.mark.parametrize(("treated", "control"), [(0.001, 0.001), (0.006, 0.001), (0.3, 0.2)])
+def test_a_difference_of_rates_is_ever_missed_at_most_alpha_of_the_time(
+    treated: float, control: float
+) -> None:
+    rng = np.random.default_rng(14)
+    looks = LOOKS[LOOKS > 20]
+    size = int(LOOKS[-1])
+    arms = [
+        (rng.random((400, size)) < rate).cumsum(axis=1)[:, looks - 1] for rate in (treated, control)
+    ]
+    above = below = 0
+    for ones, others in zip(*arms, strict=True):
+        bounds = [
+            rate_difference_bounds(
+                (float(x), int(n)),
+                (float(y), int(n)),
+                alpha_low=ALPHA,
+                alpha_high=ALPHA,
+                typical=0.005,
+            )
+            for x, y, n in zip(ones, others, looks, strict=True)
+        ]
+        above += any(low > treated - control for low, _ in bounds)
+        below += any(high < treated - control for _, high in bounds)
+    assert max(above, below) / 400 <= most_misses(400, ALPHA)
+
+
+@given(
+    st.integers(1, 3000), st.floats(0, 1), st.integers(1, 3000), st.floats(0, 1), st.floats(-1, 1)
+)
+def test_no_pair_of_rates_with_a_difference_is_likelier_than_the_one_that_is_found(
+    n1: int, share1: float, n0: int, share0: float, difference: float
+) -> None:
+    """The cubic's root against a search over a fine grid."""
+    x1, x0 = round(n1 * share1), round(n0 * share0)
+    found = best_log_likelihood((x1, n1), (x0, n0), difference)
+    inner = np.linspace(max(0.0, -difference), min(1.0, 1.0 - difference), 2001)[1:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        grid = sum(
+            np.where(count > 0, count * np.log(np.clip(rate, 0, 1)), 0.0)
+            for count, rate in (
+                (x1, inner + difference),
+                (n1 - x1, 1 - inner - difference),
+                (x0, inner),
+                (n0 - x0, 1 - inner),
+            )
+        )
+    assert found >= np.max(grid, initial=-np.inf) - 1e-6 * (1 + abs(found))
 
 
 def test_a_mean_is_ever_outside_its_bounds_at_most_alpha_of_the_time() -> None:
@@ -118,6 +169,16 @@ def test_a_few_requests_that_all_fail_are_enough() -> None:
     assert low > 0.005
 
 
+def test_fewer_requests_show_a_rise_than_two_separate_bounds_would() -> None:
+    treated, control = (110.0, 10_000), (10.0, 10_000)
+    joint, _ = rate_difference_bounds(
+        treated, control, alpha_low=0.0025, alpha_high=0.05, typical=0.005
+    )
+    alone, _ = rate_bounds(*treated, alpha_low=0.00125, alpha_high=0.5, typical=0.005)
+    _, other = rate_bounds(*control, alpha_low=0.5, alpha_high=0.00125, typical=0.005)
+    assert alone - other < 0.005 < joint
+
+
 def test_a_thousand_requests_without_a_fault_exclude_half_a_percent() -> None:
     _, high = rate_difference_bounds(
         (0.0, 1000), (0.0, 1000), alpha_low=0.0025, alpha_high=0.05, typical=0.005
@@ -127,6 +188,8 @@ def test_a_thousand_requests_without_a_fault_exclude_half_a_percent() -> None:
 
 def test_no_data_bounds_nothing() -> None:
     assert rate_bounds(0, 0, alpha_low=0.05, alpha_high=0.05, typical=0.01) == (0.0, 1.0)
+    nobody = rate_difference_bounds((0, 0), (0, 9), alpha_low=0.05, alpha_high=0.05, typical=0.01)
+    assert nobody == (-1.0, 1.0)
     everything = (-math.inf, math.inf)
     assert mean_bounds(Moments(), alpha_low=0.05, alpha_high=0.05, unit=1.0) == everything
     one = Moments(1, 1.0, 1.0)

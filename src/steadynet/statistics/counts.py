@@ -95,9 +95,9 @@ def chi_square_tail(value: float, degrees: int) -> float:
     """
     if degrees < 1:
         raise ValueError(f"a chi-square variable has at least one degree; got {degrees}")
-    if value <= 0:
-        return 1.0
     a, x = degrees / 2, value / 2
+    if x <= 0:
+        return 1.0
     scale = a * math.log(x) - x - math.lgamma(a)
     if x < a + 1:
         return max(0.0, 1.0 - math.exp(scale) * _gamma_series(a, x))

@@ -28,6 +28,7 @@ _FLAT = (0.5, 0.5)
 _FLAT_WEIGHT = 0.2
 _BISECTIONS = 60
 _CLOSE = 1e-12
+_SMALLEST = 1e-300
 Bounds = tuple[float, float]
 """Lower and upper bound."""
 FEWEST_VALUES = 100
@@ -97,7 +98,7 @@ def _edge(ones: float, n: int, level: float, *, upper: bool) -> float:
     inside, outside = ones / n, 1.0 if upper else 0.0
     for _ in range(_BISECTIONS):
         middle = (inside + outside) / 2
-        if ones * math.log(middle) + zeros * math.log1p(-middle) > level:
+        if _times_log(ones, middle) + _times_log(zeros, 1 - middle) > level:
             inside = middle
         else:
             outside = middle
@@ -116,17 +117,75 @@ def rate_difference_bounds(
 ) -> Bounds:
     """Bound the difference of two rates, each given as (sum, n); treated minus control.
 
-    The bounds of the two arms are put together, so each side's `alpha` is split between them. The
-    upper side gives most of it to the treated arm: at rates near 0 the control's lower bound is 0
-    whatever it is made with.
+    The arms are independent, so the product of their two mixtures is a martingale at the true
+    pair of rates, and the lower bound is the smallest difference of any pair at which that
+    product has not reached `1 / alpha_low`. No alpha is split, which shows a rise of a rate on
+    about a third fewer requests than two separate bounds do.
+
+    The upper bound puts the bounds of both arms together, four fifths of `alpha_high` going to
+    the treated arm: at rates near 0 the control's lower bound is 0 whatever it is made with, and
+    this is closer than the product, which pays for both mixtures.
     """
-    low_treated, high_treated = rate_bounds(
-        *treated, alpha_low=alpha_low / 2, alpha_high=0.8 * alpha_high, typical=typical
+    low = _lowest_difference(treated, control, alpha=alpha_low, typical=typical)
+    _, high_treated = rate_bounds(
+        *treated, alpha_low=alpha_low, alpha_high=0.8 * alpha_high, typical=typical
     )
-    low_control, high_control = rate_bounds(
-        *control, alpha_low=0.2 * alpha_high, alpha_high=alpha_low / 2, typical=typical
+    low_control, _ = rate_bounds(
+        *control, alpha_low=0.2 * alpha_high, alpha_high=alpha_high, typical=typical
     )
-    return low_treated - high_control, high_treated - low_control
+    return low, high_treated - low_control
+
+
+def _lowest_difference(
+    treated: tuple[float, int], control: tuple[float, int], *, alpha: float, typical: float
+) -> float:
+    """Find the smallest difference of rates that the two arms do not exclude; -1 for no data."""
+    if treated[1] == 0 or control[1] == 0:
+        return -1.0
+    level = math.log(alpha) + sum(
+        _log_mixture(total, n - total, typical) for total, n in (treated, control)
+    )
+    inside, outside = treated[0] / treated[1] - control[0] / control[1], -1.0
+    width = 1.0
+    while width > _CLOSE + 1e-4 * abs(inside):
+        middle = (inside + outside) / 2
+        if best_log_likelihood(treated, control, middle) > level:
+            inside = middle
+        else:
+            outside = middle
+        width = inside - outside
+    return outside
+
+
+def best_log_likelihood(
+    treated: tuple[float, int], control: tuple[float, int], difference: float
+) -> float:
+    """Return the largest log-likelihood of both arms with rates that differ by `difference`.
+
+    The control's rate solves a cubic: Miettinen and Nurminen (1985), "Comparative analysis of two
+    rates", Statistics in Medicine 4, appendix 1.
+    """
+    (x1, n1), (x0, n0), d = treated, control, difference
+    n = n1 + n0
+    third = 3 * n
+    a2 = (n1 + 2 * n0) * d - n - x1 - x0
+    a1 = (n0 * d - n - 2 * x0) * d + x1 + x0
+    a0 = x0 * d * (1 - d)
+    q = (a2 / third) ** 3 - a1 * a2 / (6 * n**2) + a0 / (2 * n)
+    p = math.copysign(math.sqrt(max(0.0, (a2 / third) ** 2 - a1 / third)), q)
+    turn = max(-1.0, min(1.0, q / p**3)) if p else 0.0
+    rate = 2 * p * math.cos((math.pi + math.acos(turn)) / 3) - a2 / third
+    rate = min(max(rate, 0.0, -d), 1.0, 1.0 - d)
+    return (
+        _times_log(x1, rate + d)
+        + _times_log(n1 - x1, 1 - rate - d)
+        + _times_log(x0, rate)
+        + _times_log(n0 - x0, 1 - rate)
+    )
+
+
+def _times_log(count: float, rate: float) -> float:
+    return count * math.log(max(rate, _SMALLEST)) if count else 0.0
 
 
 def mean_radius(n: int, variance: float, alpha: float) -> float:
