@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from steadynet.export.network import MEMBERS
 from steadynet.export.nodes import GraphWriter
+from steadynet.networks import TabularNetwork
 
 SMALLEST = 1e-12
 """Probabilities are raised to this before their logarithm is taken."""
@@ -78,8 +79,9 @@ def apply_head(members: npt.NDArray[np.float32], head: Head) -> dict[str, Floats
     }
 
 
-def export_head(head: Head, members: int, outputs: int) -> onnx.ModelProto:
-    """Return the graph from `steadynet/members` float32 (N, members, outputs) to the answers."""
+def export_head(head: Head, network: TabularNetwork) -> onnx.ModelProto:
+    """Return the graph from `steadynet/members` float32 (N, G * M, C) to the answers."""
+    members, outputs = network.groups * network.members, network.outputs
     writer = GraphWriter("head")
     entering = helper.make_tensor_value_info(MEMBERS, TensorProto.FLOAT, ["N", members, outputs])
     if isinstance(head, ClassificationHead):

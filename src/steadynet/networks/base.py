@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from steadynet.networks.encoding import GroupedTable
 from steadynet.table.layout import FeatureLayout
 
 
@@ -46,6 +47,9 @@ class TabularNetwork(nn.Module, ABC):
     def grouped(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Map (G, B, D) and (G, B, K), each group with its own rows, to (G, B, M, C)."""
 
+    starts_linear = False
+    """Whether there is a linear path to start from."""
+
     @abstractmethod
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Let a group start as the linear model of `weight` (D + entries, C) and `bias` (C,).
@@ -57,6 +61,16 @@ class TabularNetwork(nn.Module, ABC):
     @abstractmethod
     def decayed(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay shrinks: matrices, not biases or scales."""
+
+    def fill_unseen(self, categories: Tensor) -> None:
+        """Give the entries that no fitted row has what the others of their column have on average.
+
+        `categories` (n, K) are the fitted rows. Nothing was learnt about an entry that was never
+        seen, "unknown" above all; without this it would answer by its random start.
+        """
+        for module in self.modules():
+            if isinstance(module, GroupedTable):
+                module.fill_unseen(categories)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Map (N, D) and (N, K), the same rows for all groups, to (N, G * M, C)."""

@@ -94,6 +94,31 @@ class GroupedTable(nn.Module):
             index = index + (torch.arange(groups, device=index.device) * entries)[:, None, None]
         return functional.embedding(index, self.vectors.flatten(0, 1))
 
+    def fill_unseen(self, categories: Tensor) -> None:
+        """Set entries that no row of `categories` (n, K) has to their column's weighted mean."""
+        entries = self.vectors.shape[1]
+        index = (categories + self.offsets).flatten()
+        counts = torch.bincount(index, minlength=entries).to(self.vectors.dtype)
+        ends = [*self.offsets.tolist()[1:], entries]
+        with torch.no_grad():
+            for start, end in zip(self.offsets.tolist(), ends, strict=True):
+                seen = counts[start:end]
+                column = self.vectors[:, start:end]
+                mean = (column * seen[:, None]).sum(1, keepdim=True) / seen.sum().clamp_min(1)
+                self.vectors[:, start:end] = torch.where(seen[:, None] > 0, column, mean)
+
+
+def silence_constants(matrix: Tensor, numbers: npt.NDArray[np.float32]) -> None:
+    """Set to zero the first rows of `matrix` (G, F, H) whose number is constant in training.
+
+    Such a number teaches nothing, so its random weights would stay and answer for it later.
+    """
+    if len(numbers) == 0:
+        return
+    constant = torch.from_numpy(np.ptp(numbers, axis=0) == 0)
+    with torch.no_grad():
+        matrix[:, : numbers.shape[1]][:, constant] = 0
+
 
 class LinearPath(nn.Module):
     """A linear model of the numbers and of the categories' one-hot, one per group."""

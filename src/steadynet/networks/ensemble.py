@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, TabularNetwork, seeded
-from steadynet.networks.encoding import GroupedTable, LinearPath, PiecewiseLinear
+from steadynet.networks.encoding import GroupedTable, LinearPath, PiecewiseLinear, silence_constants
 from steadynet.table.layout import FeatureLayout
 
 EMBEDDING = 8
@@ -30,6 +30,8 @@ EMBEDDING = 8
 
 class Ensemble(TabularNetwork):
     """See the module's docstring. G groups, M members, H width, F encoded features, C outputs."""
+
+    starts_linear = True
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Ensemble(TabularNetwork):
             uniform(groups, entering, width, fan=fan)
             for entering, fan in zip(inputs, fans, strict=True)
         )
+        silence_constants(self.matrices[0], numbers)
         self.scales = nn.ParameterList(
             nn.Parameter(signs if layer == 0 else torch.ones(groups, members, width))
             for layer in range(size.depth)

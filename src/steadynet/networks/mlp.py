@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, TabularNetwork, seeded
-from steadynet.networks.encoding import GroupedTable
+from steadynet.networks.encoding import GroupedTable, silence_constants
 from steadynet.table.layout import FeatureLayout
 
 EMBEDDING = 8
@@ -34,7 +34,6 @@ class Perceptron(TabularNetwork):
         seed: int,
     ) -> None:
         super().__init__(layout, outputs, size.groups, 1)
-        del numbers  # it has no bins to fit
         generator = seeded(seed)
         groups = size.groups
         vectors = torch.randn(groups, sum(layout.cardinalities), EMBEDDING, generator=generator)
@@ -48,6 +47,8 @@ class Perceptron(TabularNetwork):
             spread = torch.rand(groups, entering, leaving, generator=generator) * 2 - 1
             self.matrices.append(nn.Parameter(spread * math.sqrt(3 / max(1, entering))))
             self.biases.append(nn.Parameter(torch.zeros(groups, 1, leaving)))
+
+        silence_constants(self.matrices[0], numbers)
 
     def grouped(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Map (G, B, D) and (G, B, K) to (G, B, 1, C)."""

@@ -108,7 +108,8 @@ def decide(probabilities: Numbers, decision_threshold: float = 0.5) -> npt.NDArr
     """Return each row's decided class (N,): by threshold for two classes, else the likeliest."""
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= decision_threshold).astype(np.int64)
-    return probabilities.argmax(axis=1)
+    likeliest: npt.NDArray[np.int64] = probabilities.argmax(axis=1)
+    return likeliest
 
 
 def mass_bins(scores: Numbers, bins: int) -> npt.NDArray[np.int64]:

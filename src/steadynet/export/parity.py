@@ -1,0 +1,166 @@
+"""Prove that the welded graph answers as the trained network does.
+
+Compared: onnxruntime on the welded graph against feature graph → torch → head in NumPy, on real
+rows, on rows made worse (missing, unseen, infinite), on one row and on many; and every row alone
+against the same row in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from steadynet.errors import ParityError
+from steadynet.export.head import Head, RegressionHead, apply_head
+from steadynet.features.fit import FeatureGraph
+from steadynet.features.run import run_features
+from steadynet.networks import TabularNetwork
+from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+
+TOLERANCE = 1e-5
+"""Of probabilities; of a regression's outputs in deviations of the target."""
+MANY_ROWS = 10_000
+ALONE_ROWS = 16
+UNSEEN_CATEGORY = "steadynet: a category that no table holds"
+CHUNK_ROWS = 1024
+LATE = 253_402_300_799
+"""The last second of the year 9999, in seconds since 1970."""
+
+Columns = dict[str, npt.NDArray[Any]]
+Answers = dict[str, npt.NDArray[Any]]
+Run = Callable[[Columns], Answers]
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """How far apart graph and network were at most."""
+
+    rows: int
+    largest_difference: float
+    largest_alone: float
+    """Between a row alone and the same row in a batch."""
+
+
+def check_parity(
+    run: Run,
+    features: FeatureGraph,
+    network: TabularNetwork,
+    head: Head,
+    schema: Schema,
+    columns: Columns,
+) -> Parity:
+    """Compare `run`, the welded graph, with the parts that it was welded from.
+
+    `columns` (N, 1) are real rows, one at least. Raises `ParityError` where an answer is not
+    finite or differs by more than `TOLERANCE`.
+    """
+    worse = stress_rows(columns, schema)
+    many = {
+        name: np.concatenate([worse[name], _repeat(values, MANY_ROWS)])
+        for name, values in columns.items()
+    }
+    expected = _expected(features, network, head, many)
+    unit = head.scale if isinstance(head, RegressionHead) else 1.0
+    answers = run(many)
+    largest = _difference(answers, expected, unit, "the trained network")
+    count = min(ALONE_ROWS + len(next(iter(worse.values()))), MANY_ROWS)
+    alone = 0.0
+    for row in range(count):
+        single = run({name: values[row : row + 1] for name, values in many.items()})
+        same = {name: answers[name][row : row + 1] for name in expected}
+        alone = max(alone, _difference(single, same, unit, "the same row in a batch"))
+    return Parity(
+        rows=len(next(iter(many.values()))), largest_difference=largest, largest_alone=alone
+    )
+
+
+def stress_rows(columns: Columns, schema: Schema) -> Columns:
+    """Return rows made worse from the first rows of `columns`, as many whatever the schema.
+
+    Each kind's values in turn are all missing, extreme and (categories) unseen, then all at once.
+    """
+    variants: list[tuple[str, int]] = [("none", 0)]
+    variants += [(kind, place) for kind, made in _WORSE.items() for place in range(len(made))]
+    variants += [("all", place) for place in range(2)]
+    rows = np.arange(len(variants)) % len(next(iter(columns.values())))
+    worse = {name: values[rows].copy() for name, values in columns.items()}
+    for row, (kind, place) in enumerate(variants):
+        for column in schema.features:
+            if kind in (column.kind, "all"):
+                made = _WORSE[column.kind]
+                worse[column.name][row, 0] = made[place % len(made)](column)
+    return worse
+
+
+def _low(column: Column) -> float:
+    return -1.0 if column.minimum is None else column.minimum
+
+
+def _high(column: Column) -> float:
+    return 1.0 if column.maximum is None else column.maximum
+
+
+_WORSE: dict[str, tuple[Callable[[Column], object], ...]] = {
+    "number": (
+        lambda _: np.nan,
+        lambda _: np.inf,
+        lambda _: -np.inf,
+        lambda _: np.float32(3e38),
+        lambda _: np.float32(-3e38),
+        lambda _: np.float32(1e-40),
+        _low,
+        _high,
+        lambda column: _high(column) + 10 * (_high(column) - _low(column)),
+    ),
+    "boolean": (lambda _: np.nan, lambda _: 0.0, lambda _: 1.0),
+    "category": (lambda _: "", lambda _: UNSEEN_CATEGORY),
+    "datetime": (lambda _: MISSING_DATETIME, lambda _: 0, lambda _: LATE),
+}
+"""Kind → what its values are made into; the first is missing."""
+
+
+def _repeat(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    times = -(-rows // len(values))
+    return np.concatenate([values] * times)[:rows]
+
+
+def _expected(
+    features: FeatureGraph, network: TabularNetwork, head: Head, columns: Columns
+) -> Answers:
+    tensors = run_features(features, columns)
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(tensors.numbers), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            numbers = torch.from_numpy(tensors.numbers[part])
+            categories = torch.from_numpy(tensors.categories[part])
+            parts.append(network(numbers, categories).numpy())
+    return dict(apply_head(np.concatenate(parts), head))
+
+
+def _difference(answers: Answers, expected: Answers, unit: float, what: str) -> float:
+    largest = 0.0
+    for name, wanted in expected.items():
+        got = answers[name].astype(np.float64)
+        if got.shape != wanted.shape or not np.isfinite(got).all():
+            raise ParityError(
+                f"the welded graph's {name!r} is not finite or of another shape",
+                expected=str(wanted.shape),
+                got=str(got.shape),
+            )
+        # Rounding to float32 in the target's unit is no disagreement.
+        slack = np.abs(wanted) * np.finfo(np.float32).eps
+        apart = np.maximum(np.abs(got - wanted) - slack, 0) / unit
+        largest = max(largest, float(apart.max()))
+    if largest > TOLERANCE:
+        raise ParityError(
+            f"the welded graph's answers differ from {what}",
+            expected=f"at most {TOLERANCE:g}",
+            got=f"{largest:g}",
+        )
+    return largest

@@ -1,0 +1,126 @@
+"""Checkpoints of a fit: one safetensors file, replaced atomically. No pickle.
+
+Round-trip law: a fit that goes on from a checkpoint ends as the fit that was not interrupted.
+Randomness is not stored: every epoch draws from generators seeded by the fit's seed, the epoch and
+the retry (see `training.loop`), so the epoch's number is the whole state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from steadynet.files import write_atomic
+
+NAME = "checkpoint.safetensors"
+_META = "steadynet"
+
+
+class FitRecord(msgspec.Struct, kw_only=True):
+    """The part of a fit's state that is not tensors."""
+
+    epoch: int = 0
+    """Epochs done."""
+    retries: int = 0
+    step_scale: float = 1.0
+    """What the learning rate is multiplied by after retries."""
+    stale: int = 0
+    """Epochs since any group got better."""
+    best_epoch: list[int]
+    """Per group; 0 is the start."""
+    history: list[EpochRecord] = []
+
+
+class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One epoch, as the history keeps it."""
+
+    epoch: int
+    train_loss: float
+    held_loss: float
+    metric: float
+    learning_rate: float
+
+
+@dataclass
+class FitTensors:
+    """The part of a fit's state that is tensors, by name."""
+
+    weights: dict[str, Tensor]
+    best: dict[str, Tensor]
+    """The best weights so far; each group's slice is from its own best epoch."""
+    best_loss: Tensor
+    """(G,)."""
+    optimizer: dict[str, Tensor]
+    """`<parameter number>/<moment>`."""
+
+
+def save_checkpoint(folder: Path, record: FitRecord, tensors: FitTensors, identity: str) -> None:
+    """Replace the folder's checkpoint. Raises `OSError` where the disk does not take it."""
+    flat = {f"weights/{name}": value for name, value in tensors.weights.items()}
+    flat |= {f"best/{name}": value for name, value in tensors.best.items()}
+    flat |= {f"optimizer/{name}": value for name, value in tensors.optimizer.items()}
+    flat["best_loss"] = tensors.best_loss
+    held = {name: value.detach().cpu().contiguous().clone() for name, value in flat.items()}
+    meta = {_META: msgspec.json.encode(record).decode(), "identity": identity}
+    write_atomic(folder / NAME, save(held, metadata=meta))
+
+
+def load_checkpoint(folder: Path, identity: str) -> tuple[FitRecord, FitTensors] | None:
+    """Return the folder's checkpoint, or None where there is none of that identity.
+
+    A file that cannot be read counts as none: the fit then starts anew, which costs time alone.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            if meta.get("identity") != identity:
+                return None
+            record = msgspec.json.decode(meta[_META], type=FitRecord)
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, msgspec.DecodeError, KeyError):
+        return None
+    return record, FitTensors(
+        weights=_under(flat, "weights/"),
+        best=_under(flat, "best/"),
+        best_loss=flat["best_loss"],
+        optimizer=_under(flat, "optimizer/"),
+    )
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a fit that ended."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the moments of every parameter by `<number>/<moment>`."""
+    return {
+        f"{number}/{moment}": value
+        for number, moments in optimizer.state_dict()["state"].items()
+        for moment, value in moments.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the moments back; options of the parameter groups stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, moment = name.split("/")
+        state.setdefault(int(number), {})[moment] = value.clone()
+    plain = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+
+
+def _under(flat: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value for name, value in flat.items() if name.startswith(prefix)
+    }

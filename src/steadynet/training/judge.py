@@ -1,0 +1,84 @@
+"""Judge a welded graph on the test part: metrics, slices, references, profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steadynet.bundle.card import SliceMetrics
+from steadynet.bundle.golden import GoldenRow
+from steadynet.bundle.manifest import Interval
+from steadynet.bundle.profile import Profile
+from steadynet.export.head import ClassificationHead, Head
+from steadynet.features.run import Tensors
+from steadynet.training.answers import WeldedGraph
+from steadynet.training.evaluate import evaluate, evaluate_slices
+from steadynet.training.fitting import Fitted
+from steadynet.training.golden import golden_rows
+from steadynet.training.prepare import Table
+from steadynet.training.profile import permutation_importance, profile_training
+from steadynet.training.reference import fit_references
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is known of a graph."""
+
+    metrics: dict[str, dict[str, Interval]]
+    """Part ("test", "validation") → metric → value with interval; validation only where no
+    member was fitted on it."""
+    references: dict[str, dict[str, float]]
+    slices: tuple[SliceMetrics, ...]
+    profile: Profile
+    golden: tuple[GoldenRow, ...]
+
+
+def judge(
+    graph: WeldedGraph,
+    table: Table,
+    tensors: Tensors,
+    fitted: Fitted,
+    head: Head,
+) -> Judged:
+    """Measure the graph's own answers, through onnxruntime."""
+    schema, split = table.schema, table.split
+    threshold = decision_threshold(head)
+    test_columns, test_target = table.part(split.test), table.target[split.test]
+    tested = graph.run(test_columns)
+    metrics = {"test": evaluate(tested, test_target, schema, threshold)}
+    unseen = tested
+    if fitted.network.groups == 1:
+        unseen = graph.run(table.part(split.validation))
+        target = table.target[split.validation]
+        metrics["validation"] = evaluate(unseen, target, schema, threshold)
+    profile = profile_training(
+        schema,
+        table.part(split.train),
+        unseen=unseen,
+        tested=tested,
+        target=test_target,
+        threshold=threshold,
+        importance=permutation_importance(
+            graph, schema, test_columns, test_target, fitted.plan.seed
+        ),
+    )
+    references = fit_references(
+        tensors,
+        table.columns,
+        table.target,
+        schema=schema,
+        layout=fitted.network.layout,
+        fitted=fitted.fitted_rows,
+        test=split.test,
+    )
+    return Judged(
+        metrics=metrics,
+        references=references,
+        slices=evaluate_slices(tested, test_target, test_columns, schema, threshold),
+        profile=profile,
+        golden=golden_rows(graph, schema, test_columns),
+    )
+
+
+def decision_threshold(head: Head) -> float | None:
+    """Return the probability from which a binary label is positive, None for other tasks."""
+    return head.threshold if isinstance(head, ClassificationHead) else None

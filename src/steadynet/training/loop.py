@@ -1,0 +1,347 @@
+"""Fit a network: AdamW with warm-up and cosine, early stopping per group, retries, checkpoints.
+
+Invariants:
+- The weights that a fit returns are, for each group, those of its epoch with the least held-out
+  loss; epoch 0, the linear start, counts.
+- Everything random in an epoch (order of rows, dropout) comes from a seed made of the fit's seed,
+  the epoch and the retry. Hence a resumed fit ends as one that was not interrupted.
+- Weights that gave a loss that is not finite are never kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from steadynet.errors import NotFinite
+from steadynet.networks import TabularNetwork
+from steadynet.training import checkpoint as saved
+from steadynet.training.checkpoint import EpochRecord, FitRecord, FitTensors
+from steadynet.training.data import Folds, TrainingData
+from steadynet.training.objective import average, fit_loss, held_loss
+from steadynet.training.plan import FitPlan
+from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
+
+Ending = Literal["converged", "epochs", "time", "stopped"]
+
+MOST_RETRIES = 4
+STEP_CUT = 0.1
+CHUNK_ROWS = 1024
+"""Rows per forward pass where no gradient is needed; more would leave the processor's cache."""
+CHECK_STEPS = 16
+"""Steps between two looks at the loss, the clock and the wish to stop."""
+CHECKPOINT_EVERY_S = 2.0
+
+
+class FitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a fit went. The network holds the best weights."""
+
+    ending: Ending
+    history: tuple[EpochRecord, ...]
+    best_epochs: tuple[int, ...]
+    """Per group; 0 is the linear start."""
+    retries: int
+    fit_seconds: float
+
+
+class Fit:
+    """One fit in progress."""
+
+    def __init__(
+        self,
+        network: TabularNetwork,
+        data: TrainingData,
+        folds: Folds,
+        plan: FitPlan,
+        *,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take a network with its starting weights, on the device of `data`."""
+        self.network, self.data, self.plan = network, data, plan
+        device = data.target.device
+        self._fit_rows = torch.from_numpy(folds.fit).to(device)  # (G, n)
+        self._held_rows = torch.from_numpy(folds.held).to(device)  # (G, m)
+        self._progress = progress or Silent()
+        self._stop = stop
+        self._optimizer = _optimizer(network, plan)
+        self._record = FitRecord(best_epoch=[0] * network.groups)
+        self._best_loss, _ = self._hold()
+        if not bool(torch.isfinite(self._best_loss).all()):
+            raise NotFinite(
+                "the network's first loss is not finite",
+                expected="finite features and targets",
+                do="Look for values beyond the range of 32-bit floats.",
+            )
+        self._best = self._weights()
+        self._deadline = math.inf
+
+    def run(self, folder: Path | None = None, *, identity: str = "") -> FitResult:
+        """Fit until nothing gets better, then put the best weights back into the network.
+
+        With a `folder`, checkpoints are kept there, and one of the same `identity` is gone on
+        from. Raises `NotFinite` where the loss stays so after every retry.
+        """
+        started = time.perf_counter()
+        if self.plan.time_limit_s is not None:
+            self._deadline = started + self.plan.time_limit_s
+        if folder is not None:
+            self._resume(folder, identity)
+        written = time.perf_counter()
+        ending = self._ending()
+        while ending is None:
+            ending = self._epoch()
+            if folder is not None and time.perf_counter() - written >= CHECKPOINT_EVERY_S:
+                saved.save_checkpoint(folder, self._record, self._tensors(), identity)
+                written = time.perf_counter()
+        self.network.load_state_dict(self._best)
+        self.network.eval()
+        return FitResult(
+            ending=ending,
+            history=tuple(self._record.history),
+            best_epochs=tuple(self._record.best_epoch),
+            retries=self._record.retries,
+            fit_seconds=time.perf_counter() - started,
+        )
+
+    def _epoch(self) -> Ending | None:
+        """Do one epoch; return why the fit ends, or None where it goes on."""
+        before = self._tensors()
+        start = time.perf_counter()
+        train_loss, cut_short = self._pass()
+        losses, metric = self._hold()
+        if not (math.isfinite(train_loss) and bool(torch.isfinite(losses).all())):
+            self._retry(before)
+            return None
+        record = self._record
+        record.epoch += 1
+        self._keep_better(losses)
+        self._tell(train_loss, float(losses.mean()), metric, time.perf_counter() - start)
+        return cut_short or self._ending()
+
+    def _pass(self) -> tuple[float, Ending | None]:
+        """Go once over every group's rows; return the mean loss and why it was cut short."""
+        torch.manual_seed(self._seed())
+        generator = torch.Generator().manual_seed(self._seed())
+        groups, rows = self._fit_rows.shape
+        orders = [torch.randperm(rows, generator=generator) for _ in range(groups)]
+        shuffled = self._fit_rows.gather(1, torch.stack(orders).to(self._fit_rows.device))
+        batches = torch.split(shuffled, self.plan.batch_rows, dim=1)
+        self.network.train()
+        total = torch.zeros((), device=shuffled.device)
+        done = 0
+        for number, batch in enumerate(batches):
+            self._set_rate(self._record.epoch * len(batches) + number, len(batches))
+            total += self._step(batch)
+            done += 1
+            if number % CHECK_STEPS == 0:
+                if not bool(torch.isfinite(total)):
+                    break
+                cut_short = self._interrupted()
+                if cut_short is not None:
+                    return float(total) / done, cut_short
+        return float(total) / done, None
+
+    def _step(self, batch: Tensor) -> Tensor:
+        """Take one step on rows (G, B); return the mean loss over groups."""
+        data = self.data
+        outputs = self.network.grouped(data.numbers[batch], data.categories[batch])
+        losses = fit_loss(outputs, data.target[batch], data.code)
+        self._optimizer.zero_grad(set_to_none=True)
+        # A sum, so that each group's gradient is as large as if it were alone.
+        torch.autograd.backward(losses.sum())
+        clip_by_group(list(self.network.parameters()), self.plan.gradient_clip)
+        self._optimizer.step()
+        return losses.detach().mean()
+
+    def _hold(self) -> tuple[Tensor, float]:
+        """Return each group's held-out loss (G,) and the metric over all held-out rows."""
+        outputs = predict_grouped(self.network, self.data, self._held_rows)
+        answers = average(outputs, self.data.code)
+        target = self.data.target[self._held_rows]
+        return held_loss(answers, target, self.data.code), held_metric(
+            answers.flatten(0, 1), target.flatten(), self.data
+        )
+
+    def _keep_better(self, losses: Tensor) -> None:
+        record = self._record
+        better = losses < self._best_loss
+        self._best_loss = torch.where(better, losses, self._best_loss)
+        record.stale += 1
+        if not bool(better.any()):
+            return
+        record.stale = 0
+        fitted = dict(self.network.named_parameters())
+        for group in torch.nonzero(better).flatten().tolist():
+            record.best_epoch[group] = record.epoch
+            for name, value in fitted.items():
+                self._best[name][group] = value.detach()[group]
+
+    def _retry(self, before: FitTensors) -> None:
+        """Go back to the state before the epoch, with smaller steps."""
+        record = self._record
+        if record.retries >= MOST_RETRIES:
+            raise NotFinite(
+                f"the loss was not finite in {MOST_RETRIES + 1} attempts at epoch "
+                f"{record.epoch + 1}",
+                expected="a finite loss",
+                got=f"a learning rate of {self.plan.learning_rate * record.step_scale:g} at last",
+                do="Lower training.learning_rate, or look for extreme values in the target.",
+            )
+        record.retries += 1
+        record.step_scale *= STEP_CUT
+        self._restore(before)
+        rate = self.plan.learning_rate * record.step_scale
+        self._progress.on(Retried(epoch=record.epoch + 1, learning_rate=rate, retry=record.retries))
+
+    def _tell(self, train_loss: float, loss: float, metric: float, seconds: float) -> None:
+        record = self._record
+        rate = self.plan.learning_rate * record.step_scale
+        record.history.append(
+            EpochRecord(
+                epoch=record.epoch,
+                train_loss=train_loss,
+                held_loss=loss,
+                metric=metric,
+                learning_rate=rate,
+            )
+        )
+        left = (self.plan.epochs - record.epoch) * seconds
+        self._progress.on(
+            EpochEnded(
+                epoch=record.epoch,
+                epochs=self.plan.epochs,
+                train_loss=train_loss,
+                held_loss=loss,
+                metric="rmse" if self.data.code.task == "regression" else "auc",
+                metric_value=metric,
+                best_loss=float(self._best_loss.mean()),
+                best_epoch=max(record.best_epoch),
+                rows_per_s=self._fit_rows.numel() / max(seconds, 1e-9),
+                seconds_left=min(left, max(0.0, self._deadline - time.perf_counter())),
+            )
+        )
+
+    def _ending(self) -> Ending | None:
+        interrupted = self._interrupted()
+        if interrupted is not None:
+            return interrupted
+        if self._record.stale >= self.plan.patience:
+            return "converged"
+        return "epochs" if self._record.epoch >= self.plan.epochs else None
+
+    def _interrupted(self) -> Ending | None:
+        if self._stop():
+            return "stopped"
+        return "time" if time.perf_counter() >= self._deadline else None
+
+    def _seed(self) -> int:
+        return (self.plan.seed * 1_000_003 + self._record.epoch) * 101 + self._record.retries
+
+    def _set_rate(self, step: int, epoch_steps: int) -> None:
+        rate = self.plan.learning_rate * self._record.step_scale
+        rate *= schedule(step, epoch_steps, self.plan.epochs)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def _tensors(self) -> FitTensors:
+        moments = saved.optimizer_tensors(self._optimizer)
+        return FitTensors(
+            weights=self._weights(),
+            best=self._best,
+            best_loss=self._best_loss,
+            optimizer={name: value.clone() for name, value in moments.items()},
+        )
+
+    def _restore(self, tensors: FitTensors) -> None:
+        self.network.load_state_dict(tensors.weights)
+        saved.restore_optimizer(self._optimizer, tensors.optimizer)
+
+    def _resume(self, folder: Path, identity: str) -> None:
+        found = saved.load_checkpoint(folder, identity)
+        if found is None:
+            return
+        self._record, tensors = found
+        device = self.data.target.device
+        self._best = {name: value.to(device) for name, value in tensors.best.items()}
+        self._best_loss = tensors.best_loss.to(device)
+        self._restore(tensors)
+        self._progress.on(Resumed(epoch=self._record.epoch))
+
+
+def schedule(step: int, epoch_steps: int, epochs: int) -> float:
+    """Return the learning rate's factor at a step from 0: linear warm-up, then half a cosine.
+
+    The warm-up lasts one epoch, or two where an epoch has few steps.
+    """
+    warm = epoch_steps if epoch_steps >= 50 else 2 * epoch_steps
+    progress = min(1.0, step / max(1, epochs * epoch_steps))
+    return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def clip_by_group(parameters: list[torch.nn.Parameter], largest: float) -> None:
+    """Scale each group's gradients so that their joint norm is at most `largest`.
+
+    Every parameter has the groups as its first dimension.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None and p.grad.numel() > 0]
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
+    norms = squares.sum(0).sqrt()  # (G,)
+    factors = (largest / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
+
+
+def predict_grouped(network: TabularNetwork, data: TrainingData, rows: Tensor) -> Tensor:
+    """Return member outputs (G, n, M, C) for each group's own rows (G, n)."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [
+            network.grouped(data.numbers[part], data.categories[part])
+            for part in torch.split(rows, CHUNK_ROWS, dim=1)
+        ]
+    return torch.cat(parts, dim=1).clone()
+
+
+def held_metric(answers: Tensor, target: Tensor, data: TrainingData) -> float:
+    """Return the metric that people watch: AUC, or RMSE in the target's unit."""
+    if data.code.task == "regression":
+        error = (answers[:, 0] - target).square().mean().sqrt()
+        return float(error) * data.code.scale
+    columns = [1] if data.code.classes == 2 else range(data.code.classes)
+    return float(torch.stack([_auc(answers[:, c], target == c) for c in columns]).mean())
+
+
+def _auc(scores: Tensor, positive: Tensor) -> Tensor:
+    """Return the area under the ROC curve by mean ranks; NaN where a class is absent."""
+    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    ranks = (last - (counts.double() - 1) / 2)[inverse]
+    hits = positive.sum().double()
+    misses = positive.numel() - hits
+    area: Tensor = (ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses)
+    return area
+
+
+def _optimizer(network: TabularNetwork, plan: FitPlan) -> torch.optim.Optimizer:
+    decayed = network.decayed()
+    chosen = {id(parameter) for parameter in decayed}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": plan.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ],
+        lr=plan.learning_rate,
+        fused=True,
+    )

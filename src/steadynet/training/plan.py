@@ -1,0 +1,77 @@
+"""How large a network and how long a fit a table deserves. Pure: sizes in, plan out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.networks.base import NetworkSize
+from steadynet.spec.model import TrainingSpec
+
+CROSS_FIT_ROWS = 4000
+"""Up to as many training and validation rows every group leaves out a fold of its own."""
+FOLDS = 8
+ROWS_PER_FOLD = 10
+"""Fewer rows to a fold say nothing about a fit."""
+ROW_BUDGET = 1_500_000
+"""Rows that a fit goes over at most, all epochs together, but for `FEWEST_EPOCHS`."""
+FEWEST_EPOCHS = 16
+MOST_EPOCHS = 60
+LINEAR_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+"""Inverse penalties that are tried for the linear start."""
+TUNED_LINEAR_ROWS = 20_000
+"""Beyond as many rows the penalty hardly matters, and trying several costs seconds."""
+
+
+class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the fit needs to know besides the data."""
+
+    size: NetworkSize
+    batch_rows: int
+    epochs: int
+    patience: int
+    learning_rate: float
+    weight_decay: float
+    gradient_clip: float
+    linear_strengths: tuple[float, ...]
+    seed: int
+    time_limit_s: float | None = None
+
+
+def plan_fit(
+    spec: TrainingSpec, *, train_rows: int, validation_rows: int, shuffled: bool
+) -> FitPlan:
+    """Choose what the spec leaves open.
+
+    `shuffled` says that the split is at random; rows that are split by time or by group are not
+    cross-fitted, since a fold would hold neighbours of what it is judged by.
+    """
+    rows = train_rows + validation_rows
+    cross = shuffled and rows <= CROSS_FIT_ROWS
+    chosen = FOLDS if cross else 1
+    folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD))
+    fitted = train_rows if folds == 1 else rows - rows // folds
+    small = folds > 1
+    width = spec.width or (64 if small else 128)
+    members = spec.members or (4 if small else 8)
+    budgeted = max(FEWEST_EPOCHS, min(MOST_EPOCHS, ROW_BUDGET // max(1, fitted)))
+    tried = LINEAR_STRENGTHS if fitted <= TUNED_LINEAR_ROWS else (1.0,)
+    return FitPlan(
+        size=NetworkSize(width, spec.depth, members, folds, spec.dropout),
+        batch_rows=min(spec.batch_rows or _batch_rows(fitted), fitted),
+        epochs=spec.max_epochs or budgeted,
+        patience=spec.patience,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        gradient_clip=spec.gradient_clip,
+        linear_strengths=tried,
+        seed=spec.seed,
+        time_limit_s=spec.time_limit_s,
+    )
+
+
+def _batch_rows(rows: int) -> int:
+    """Return a power of two that makes some dozens of steps an epoch, 32 to 512."""
+    size = 32
+    while size < 512 and size * 40 < rows:
+        size *= 2
+    return size

@@ -1,0 +1,72 @@
+"""Read a table into what training works on: schema, split, columns, target, findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steadynet.errors import TableError
+from steadynet.spec.model import Spec
+from steadynet.table.convert import encode_target, to_columns
+from steadynet.table.findings import Finding
+from steadynet.table.infer import infer_schema
+from steadynet.table.quality import check_quality
+from steadynet.table.read import read_with_findings
+from steadynet.table.schema import Schema
+from steadynet.table.snapshot import snapshot_sha256
+from steadynet.table.split import Split, split_rows
+from steadynet.table.target import drop_rows_without_target
+from steadynet.training.answers import Columns, take_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The table as training sees it."""
+
+    schema: Schema
+    split: Split
+    columns: Columns
+    """The graph's inputs, (N, 1) each."""
+    target: npt.NDArray[Any]
+    """Class indices int64 or numbers float64, (N,)."""
+    findings: tuple[Finding, ...]
+    snapshot: str
+    """Digest of the table as it was read."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; none for a regression."""
+        return self.schema.target.classes
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Columns:
+        """Return the columns of some rows."""
+        return take_rows(self.columns, rows)
+
+
+def prepare(source: object, spec: Spec) -> Table:
+    """Read, infer, split and check a table.
+
+    Raises `TableError` where it cannot be read or a check finds an error.
+    """
+    read = read_with_findings(source, spec.table)
+    frame, without_target = drop_rows_without_target(read.frame, spec.table)
+    schema = infer_schema(frame, spec.table, spec.split)
+    split = split_rows(frame, schema, spec.split)
+    findings = (*read.findings, *check_quality(frame, schema, split))
+    if without_target:
+        message = f"{without_target} rows have no target and are left out"
+        findings += (Finding(level="note", code="no_target", message=message),)
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise TableError("the table cannot be trained on", got="; ".join(errors))
+    return Table(
+        schema=schema,
+        split=split,
+        columns=to_columns(frame, schema),
+        target=encode_target(frame, schema),
+        findings=findings,
+        snapshot=snapshot_sha256(read.frame),
+    )

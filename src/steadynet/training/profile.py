@@ -1,0 +1,170 @@
+"""The reference distributions that monitoring compares traffic with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steadynet.bundle.profile import CalibrationBin, FeatureProfile, OutputProfile, Profile
+from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
+from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+from steadynet.training.answers import Answers, Columns, WeldedGraph
+
+MOST_EDGES = 20
+CALIBRATION_BINS = 10
+IMPORTANCE_ROWS = 1000
+
+Floats = npt.NDArray[np.float64]
+
+
+def profile_training(
+    schema: Schema,
+    columns: Columns,
+    *,
+    unseen: Answers,
+    tested: Answers,
+    target: npt.NDArray[Any],
+    threshold: float | None,
+    importance: dict[str, float],
+) -> Profile:
+    """Make the profile.
+
+    `columns` are the training rows'; `unseen` the graph's answers to rows that no member was
+    fitted on; `tested` its answers to the test part, whose truth is `target` (N,).
+    """
+    losses = per_row_loss(target, _answer(schema, tested))
+    return Profile(
+        rows=len(next(iter(columns.values()))),
+        features=tuple(
+            profile_feature(column, columns[column.name][:, 0], importance.get(column.name, 0.0))
+            for column in schema.features
+        ),
+        output=profile_output(schema, unseen, threshold),
+        loss_mean=float(losses.mean()),
+        loss_deviation=float(losses.std()),
+        calibration=calibration_bins(schema, tested, target),
+    )
+
+
+def profile_feature(column: Column, values: npt.NDArray[Any], importance: float) -> FeatureProfile:
+    """Count one feature's training values (N,) as `bundle.profile` defines the bins."""
+    if column.kind == "category":
+        place = {name: index for index, name in enumerate(column.categories)}
+        entries = np.array(
+            [place.get(value, len(place)) for value in values.tolist() if value != ""], np.int64
+        )
+        return FeatureProfile(
+            name=column.name,
+            kind=column.kind,
+            counts=tuple(np.bincount(entries, minlength=len(place) + 1).tolist()),
+            missing=int(np.sum(values == "")),
+            categories=column.categories,
+            importance=importance,
+        )
+    absent = values == MISSING_DATETIME if column.kind == "datetime" else np.isnan(values)
+    present = values[~absent].astype(np.float64)
+    edges = bin_edges(present)
+    counts = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
+    return FeatureProfile(
+        name=column.name,
+        kind=column.kind,
+        counts=tuple(counts.tolist()),
+        missing=int(absent.sum()),
+        edges=tuple(edges.tolist()),
+        importance=importance,
+    )
+
+
+def bin_edges(values: Floats) -> Floats:
+    """Return at most `MOST_EDGES` distinct ascending edges between the values' quantiles.
+
+    Few distinct values get an edge between each two neighbours, so that each has its own bin.
+    Values that are not finite fall into the outer bins.
+    """
+    finite = values[np.isfinite(values)]
+    distinct = np.unique(finite)
+    if len(distinct) <= MOST_EDGES:
+        return (distinct[1:] + distinct[:-1]) / 2
+    return np.unique(np.quantile(finite, np.linspace(0, 1, MOST_EDGES + 2)[1:-1]))
+
+
+def profile_output(schema: Schema, answers: Answers, threshold: float | None) -> OutputProfile:
+    """Count the scores and labels of answers to rows that no member was fitted on."""
+    score = _score(schema, answers)
+    edges = bin_edges(score)
+    counts = np.bincount(np.searchsorted(edges, score, side="right"), minlength=len(edges) + 1)
+    labels: dict[str, int] = {}
+    if schema.target.classes:
+        decided = decide(answers["probabilities"], 0.5 if threshold is None else threshold)
+        tally = np.bincount(decided, minlength=len(schema.target.classes))
+        labels = dict(zip(schema.target.classes, tally.tolist(), strict=True))
+    return OutputProfile(
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        mean=float(score.mean()),
+        deviation=float(score.std()),
+        label_counts=labels,
+    )
+
+
+def calibration_bins(
+    schema: Schema, answers: Answers, target: npt.NDArray[Any]
+) -> tuple[CalibrationBin, ...]:
+    """Return the reliability diagram in bins of about equal mass; none for a regression."""
+    if not schema.target.classes:
+        return ()
+    score = _score(schema, answers)
+    if schema.target.task == "binary":
+        outcome = target == 1
+    else:
+        outcome = answers["probabilities"].argmax(axis=1) == target
+    index = mass_bins(score, CALIBRATION_BINS)
+    bins = []
+    for number in np.unique(index):
+        rows = index == number
+        bins.append(
+            CalibrationBin(
+                low=float(score[rows].min()),
+                high=float(score[rows].max()),
+                rows=int(rows.sum()),
+                mean_score=float(score[rows].mean()),
+                observed=float(outcome[rows].mean()),
+            )
+        )
+    return tuple(bins)
+
+
+def permutation_importance(
+    graph: WeldedGraph, schema: Schema, columns: Columns, target: npt.NDArray[Any], seed: int
+) -> dict[str, float]:
+    """Return feature → share of the loss that is gained by permuting it (Breiman 2001).
+
+    Looks at `IMPORTANCE_ROWS` rows at most; a feature whose permutation loses nothing has 0.
+    """
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(len(target))[:IMPORTANCE_ROWS]
+    sample = {name: values[chosen] for name, values in columns.items()}
+    base = per_row_loss(target[chosen], _answer(schema, graph.run(sample))).mean()
+    gains: dict[str, float] = {}
+    for column in schema.features:
+        shuffled = random.permutation(len(chosen))
+        changed = sample | {column.name: sample[column.name][shuffled]}
+        loss = per_row_loss(target[chosen], _answer(schema, graph.run(changed))).mean()
+        gains[column.name] = max(0.0, float(loss - base))
+    total = sum(gains.values())
+    return {name: gain / total if total > 0 else 0.0 for name, gain in gains.items()}
+
+
+def _answer(schema: Schema, answers: Answers) -> npt.NDArray[Any]:
+    return answers["prediction" if schema.target.task == "regression" else "probabilities"]
+
+
+def _score(schema: Schema, answers: Answers) -> Floats:
+    """Return the score (N,) as `bundle.profile.OutputProfile` defines it."""
+    answer = _answer(schema, answers).astype(np.float64)
+    if schema.target.task == "regression":
+        return answer
+    score: Floats = answer[:, -1] if schema.target.task == "binary" else answer.max(axis=1)
+    return score

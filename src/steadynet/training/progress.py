@@ -1,0 +1,67 @@
+"""What training tells while it runs. Whoever shows it implements `Progress`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class StepStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A step of `training.run.train` begins."""
+
+    step: str
+    """As "reading the table"."""
+
+
+class EpochEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One pass over the training rows is done."""
+
+    epoch: int
+    """From 1."""
+    epochs: int
+    """As many at most."""
+    train_loss: float
+    held_loss: float
+    """On held-out rows: log-loss, or mean squared error of the standardised target."""
+    metric: str
+    """Name of the metric: `auc`, or `rmse` in the target's unit."""
+    metric_value: float
+    best_loss: float
+    best_epoch: int
+    rows_per_s: float
+    seconds_left: float
+    """An upper estimate: without early stopping."""
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The loss was not finite; the last good state is back and the step size is lower."""
+
+    epoch: int
+    learning_rate: float
+    retry: int
+
+
+class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An earlier, killed run goes on."""
+
+    epoch: int
+    """Epochs that were done already."""
+
+
+Event = StepStarted | EpochEnded | Retried | Resumed
+
+
+class Progress(Protocol):
+    """Gets every event, in order, in the thread that trains."""
+
+    def on(self, event: Event) -> None:
+        """Take an event. What it raises ends the training."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def on(self, event: Event) -> None:
+        """Ignore the event."""

@@ -1,0 +1,122 @@
+"""From a table to a bundle: the list of steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadynet.bundle.card import SliceMetrics
+from steadynet.bundle.manifest import Manifest
+from steadynet.bundle.sign import ensure_key
+from steadynet.bundle.write import write_bundle
+from steadynet.export.head import export_head
+from steadynet.export.network import export_network
+from steadynet.export.parity import check_parity
+from steadynet.export.weld import weld
+from steadynet.features.fit import fit_features
+from steadynet.features.run import run_features
+from steadynet.home import Home, check_name
+from steadynet.spec.model import Spec
+from steadynet.table.findings import Finding
+from steadynet.training.answers import WeldedGraph
+from steadynet.training.calibrate import calibrate
+from steadynet.training.checkpoint import EpochRecord, drop_checkpoint
+from steadynet.training.draft import draft_bundle, provenance_of
+from steadynet.training.fitting import fit_network, thread_count
+from steadynet.training.judge import judge
+from steadynet.training.prepare import prepare
+from steadynet.training.progress import Progress, Silent, StepStarted
+from steadynet.training.runs import free_folder, run_folder, run_identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training leaves behind."""
+
+    bundle: Path
+    manifest: Manifest
+    findings: tuple[Finding, ...]
+    history: tuple[EpochRecord, ...]
+    slices: tuple[SliceMetrics, ...]
+    ending: str
+    """Why the fit ended: "converged", "epochs", "time" or "stopped"."""
+    rows: dict[str, int]
+    """Rows of the train, validation and test parts."""
+    fit_seconds: float
+
+
+def train(
+    source: object,
+    spec: Spec,
+    *,
+    home: Home,
+    name: str,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = True,
+    parent: str = "",
+) -> Trained:
+    """Train a network on a table and write it as a signed bundle under the home's runs.
+
+    `source` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `stop` is
+    asked during the fit; once it is true the best weights so far become the bundle. With
+    `resume`, a run of the same table and spec that was killed is gone on from its checkpoint.
+    `parent` is the manifest digest of the bundle that this one shall follow. Raises `UserError`
+    for a table or spec that cannot be used, and `TrainingError`.
+    """
+    check_name(name)
+    shown = progress or Silent()
+    cpu_started = time.process_time()
+    threads = thread_count(spec.training)
+
+    shown.on(StepStarted(step="reading the table"))
+    table = prepare(source, spec)
+    identity = run_identity(name, spec, table.snapshot)
+    folder = run_folder(home, name, identity)
+
+    shown.on(StepStarted(step="fitting the feature graph"))
+    features = fit_features(table.part(table.split.train), table.schema)
+    tensors = run_features(features, table.columns, threads=threads)
+
+    shown.on(StepStarted(step="fitting the network"))
+    checkpoints = (folder, identity) if resume else None
+    fitted = fit_network(
+        tensors, features.layout, table, spec, checkpoints=checkpoints, progress=shown, stop=stop
+    )
+
+    shown.on(StepStarted(step="calibrating"))
+    held_target = table.target[fitted.held_rows]
+    head = calibrate(
+        fitted.held_members, held_target, fitted.code, table.classes, spec.calibration.coverage
+    )
+
+    shown.on(StepStarted(step="welding and checking the graph"))
+    network = export_network(fitted.network, features.layout)
+    welded = weld(features.model, network, export_head(head, fitted.network)).SerializeToString()
+    graph = WeldedGraph(welded, table.schema, threads=threads)
+    test_columns = table.part(table.split.test)
+    check_parity(graph.run, features, fitted.network, head, table.schema, test_columns)
+
+    shown.on(StepStarted(step="evaluating beside the references"))
+    judged = judge(graph, table, tensors, fitted, head)
+
+    shown.on(StepStarted(step="writing the bundle"))
+    cpu_seconds = time.process_time() - cpu_started
+    provenance = provenance_of(table, fitted, cpu_seconds=cpu_seconds, parent=parent)
+    draft = draft_bundle(
+        name, spec, table, fitted, head, judged, model=welded, provenance=provenance
+    )
+    bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
+    drop_checkpoint(folder)
+    return Trained(
+        bundle=bundle.path,
+        manifest=bundle.manifest,
+        findings=table.findings,
+        history=fitted.result.history,
+        slices=judged.slices,
+        ending=fitted.result.ending,
+        rows=provenance.rows,
+        fit_seconds=fitted.result.fit_seconds,
+    )

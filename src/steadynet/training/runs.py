@@ -1,0 +1,44 @@
+"""Where a run keeps its checkpoint and its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+import steadynet
+from steadynet.home import Home
+from steadynet.spec.model import Spec
+
+BUNDLE = "bundle"
+
+
+def run_identity(name: str, spec: Spec, snapshot: str) -> str:
+    """Return what makes two runs the same: name, table, the spec's parts that a fit reads, code."""
+    fixed = [
+        name,
+        snapshot,
+        msgspec.to_builtins(spec.table),
+        msgspec.to_builtins(spec.split),
+        msgspec.to_builtins(spec.training),
+        steadynet.__version__,
+        metadata.version("torch"),
+    ]
+    return hashlib.sha256(msgspec.json.encode(fixed, order="sorted")).hexdigest()
+
+
+def run_folder(home: Home, name: str, identity: str) -> Path:
+    """Return the folder of a run: the same for a run that is started again after a kill."""
+    return home.runs / f"{name}-{identity[:16]}"
+
+
+def free_folder(run: Path) -> Path:
+    """Return the first of `bundle`, `bundle-2`, … that the run's folder does not hold yet."""
+    folder = run / BUNDLE
+    number = 2
+    while folder.exists():
+        folder = run / f"{BUNDLE}-{number}"
+        number += 1
+    return folder
