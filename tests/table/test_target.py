@@ -115,6 +115,18 @@ def test_rows_without_a_target_are_dropped_and_counted() -> None:
     assert (kept["x"].to_list(), dropped) == ([1, 5], 3)
 
 
+def test_none_is_a_class_among_words_and_a_gap_among_numbers() -> None:
+    frame = pl.DataFrame({"y": ["none", "minor", "", "none", "major"] * 8})
+    table = TableSpec(target="y")
+    kept, dropped = drop_rows_without_target(frame, table)
+    assert dropped == 8
+    target = infer_target(kept, table)
+    assert target.classes == ("major", "minor", "none")
+    assert encode_target(kept, schema_of(target)).tolist()[:4] == [2, 1, 2, 0]
+    numbers = pl.DataFrame({"y": ["1.5", "None", "2.5"] * 8})
+    assert drop_rows_without_target(numbers, table)[1] == 8
+
+
 def schema_of(target: Target) -> Schema:
     """Return a schema with one column beside a target."""
     return Schema(columns=(Column(name="x", kind="number", reason=""),), target=target)

@@ -53,7 +53,9 @@ def encode_target(frame: pl.DataFrame, schema: Schema) -> np.ndarray[Any, Any]:
         _refuse(target.name, wrong, "finite numbers", "values that are none")
         _refuse(target.name, numbers.null_count(), "a value in every row", "rows without one")
         return numbers.to_numpy()
-    names, wrong = parse.parse_categories(series, schema.missing_spellings)
+    # A class can be spelled as other columns spell a missing value: "none".
+    missing = [word for word in schema.missing_spellings if word not in target.classes]
+    names, wrong = parse.parse_categories(series, missing)
     _refuse(target.name, wrong, "class names", "values that are none")
     _refuse(target.name, names.null_count(), "a value in every row", "rows without one")
     indices = names.replace_strict(

@@ -59,7 +59,7 @@ def infer_target(frame: pl.DataFrame, table: TableSpec) -> Target:
     """
     frame, _ = drop_rows_without_target(frame, table)
     series = frame[str(table.target)]
-    names = parse_categories(series, table.missing).values
+    names = parse_categories(series, _spellings(series, table)).values
     distinct = names.n_unique()
     if distinct < 2:
         raise TableError(
@@ -88,14 +88,22 @@ def _target_names(frame: pl.DataFrame, table: TableSpec) -> pl.Series:
             expected=f"one of its {frame.width} columns",
             do=did_you_mean(table.target, frame.columns),
         )
-    names, wrong = parse_categories(frame[table.target], table.missing)
+    series = frame[table.target]
+    names, wrong = parse_categories(series, _spellings(series, table))
     if wrong:
         raise TableError(
             f"the target {table.target!r} cannot be predicted",
             expected="texts, numbers or true and false",
-            got=f"data type {frame[table.target].dtype}",
+            got=f"data type {series.dtype}",
         )
     return names
+
+
+def _spellings(series: pl.Series, table: TableSpec) -> tuple[str, ...]:
+    """Return the spellings of a missing target: among words, "none" is a class and no gap."""
+    if series.dtype != pl.String or not parse_numbers(series, table.missing, thousands=True).wrong:
+        return table.missing
+    return tuple(spelling for spelling in table.missing if spelling.lower() != "none")
 
 
 def _finite_numbers(series: pl.Series, table: TableSpec) -> pl.Series | None:
