@@ -81,6 +81,14 @@ def test_many_categories_by_chance_are_no_leak() -> None:
     assert not [finding for finding in checked(frame) if finding.code.startswith("leak")]
 
 
+def test_infinite_and_all_missing_numbers_are_scored_too() -> None:
+    frame = honest().with_columns(
+        endless=pl.Series([float("inf"), -float("inf"), 1.0] * (ROWS // 3)),
+        rest=pl.when(pl.int_range(ROWS) == 0).then(1.0),
+    )
+    assert {finding.code for finding in checked(frame)} == {"mostly_missing"}
+
+
 def test_a_target_that_is_a_sum_of_columns_leaks() -> None:
     random = np.random.default_rng(4)
     casual, registered = random.poisson(40, ROWS), random.poisson(100, ROWS)

@@ -173,6 +173,13 @@ def test_a_zoned_column_is_read_in_utc() -> None:
     assert parsed.to_list() == [values.datetime_seconds(moment)] == [1_719_828_000]
 
 
+def test_whole_numbers_beyond_64_bits_are_no_moments() -> None:
+    series = pl.Series("x", [2**63 + 5, 86_400, None], dtype=pl.UInt64)
+    parsed, wrong = parse.parse_datetimes(series, MISSING_SPELLINGS)
+    assert (parsed.to_list(), wrong) == ([None, 86_400, None], 1)
+    assert parsed.dtype == pl.Int64
+
+
 def test_an_all_null_column_is_missing_in_every_kind() -> None:
     series = pl.Series("x", [None, None], dtype=pl.Null)
     for column in (

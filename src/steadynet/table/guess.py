@@ -29,6 +29,8 @@ UNNAMED = re.compile(r"(?:Unnamed: \d+|column_\d+|level_0)")
 
 MIN_UNIQUE_ROWS = 20
 """With fewer rows, values that never come back prove nothing."""
+LONG_COUNT = 1000
+"""Rows from which whole numbers without gap or repetition count rows, wherever they begin."""
 NEAR_UNIQUE = 0.95
 NAMED_UNIQUE = 0.5
 """Share of distinct values from which a column named like an identifier is one."""
@@ -88,7 +90,7 @@ def guess_numbers(series: pl.Series, name: str, *, thousands: bool = False) -> G
     if thousands:
         how += ", digits grouped by commas"
     if len(present) < len(series):
-        how += f"; {len(series) - len(present)} cells are blank or spell a missing value"
+        how += f"; blank or spelled as missing in {len(series) - len(present)} of {len(series)}"
     return Guess("number", how, thousands=thousands)
 
 
@@ -125,7 +127,9 @@ def _identifier_of_numbers(present: pl.Series, distinct: int, name: str) -> Gues
     if distinct == rows >= MIN_UNIQUE_ROWS:
         low, high = present.min(), present.max()
         span = float(high) - float(low) + 1  # type: ignore[arg-type]
-        if span == rows:
+        # Sixty years, each once, count no rows; counts begin at 0 or 1, or go on for long.
+        counts = low in (0, 1) or rows >= LONG_COUNT or named_like_identifier(name)
+        if span == rows and counts:
             return Guess("identifier", "whole numbers that count the rows, each once")
     if not named_like_identifier(name) or rows == 0:
         return None

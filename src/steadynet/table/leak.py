@@ -125,12 +125,10 @@ def _cells(parsed: pl.Series, column: Column) -> npt.NDArray[np.int64]:
     if column.kind == "category":
         return parsed.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
     values = parsed.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    present = ~np.isnan(values)
-    edges = (
-        np.unique(np.quantile(values[present], np.linspace(0, 1, BINS + 1)[1:-1]))
-        if (present.any())
-        else np.empty(0)
-    )
+    present, finite = ~np.isnan(values), values[np.isfinite(values)]
+    edges = np.empty(0)
+    if finite.size:
+        edges = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1]))
     return np.where(present, np.searchsorted(edges, values, side="left") + 1, 0)
 
 

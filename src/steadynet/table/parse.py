@@ -89,7 +89,9 @@ def parse_datetimes(
     if dtype == pl.Date:
         return _within_years(series.cast(pl.Int64) * 86_400, 0)
     if dtype.is_integer():
-        return _within_years(series.cast(pl.Int64, strict=False), 0)
+        # Unsigned and wider whole numbers do not all fit in 64 bits.
+        within = _within_years(series.cast(pl.Int128), 0)
+        return Parsed(within.values.cast(pl.Int64), within.wrong)
     if dtype.is_float():
         finite = series.is_finite() | series.is_nan()
         wrong = int((~finite).sum())
