@@ -113,6 +113,31 @@ def test_the_first_version_becomes_champion_in_both_places(
     assert registry.local.read_aliases("payments").unpublished == ()
 
 
+def test_a_version_that_failed_its_gates_is_not_crowned(
+    registry: Registry, make_bundle: MakeBundle
+) -> None:
+    registry.register(make_bundle(seed=1), run=RunRecord(), first_is_champion=False)
+    assert registry.sync("payments").aliases == {}
+    registry.register(make_bundle(seed=2), run=RunRecord())
+    assert registry.sync("payments").aliases == {"champion": "2"}
+
+
+def test_another_machines_champion_is_not_dethroned_by_a_registration(
+    registry: Registry,
+    mlflow_client: MlflowClient,
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+    home: Home,
+) -> None:
+    registry.register(make_bundle(seed=1), run=RunRecord())
+    other = Registry(
+        Home(tmp_path / "other"), registry.tracking_uri, public=ensure_key(home).public
+    )
+    assert other.register(make_bundle(seed=2), run=RunRecord()).version == "2"
+    assert champion(mlflow_client) == "1"
+    assert other.sync("payments").aliases == {"champion": "1"}
+
+
 def test_an_alias_moves_in_both_places(
     registry: Registry, mlflow_client: MlflowClient, make_bundle: MakeBundle
 ) -> None:
@@ -248,6 +273,14 @@ def test_sync_of_an_unknown_model_changes_nothing(registry: Registry) -> None:
     assert (synced.added, synced.refused, synced.aliases) == ((), {}, {})
 
 
+def test_sync_leaves_alone_what_mlflow_never_knew(
+    registry: Registry, make_bundle: MakeBundle
+) -> None:
+    registry.local.add(make_bundle(), "payments", "1")
+    assert registry.sync("payments").aliases == {"champion": "1"}
+    assert registry.local.read_aliases("payments").unpublished == ("champion",)
+
+
 def test_a_tracking_uri_of_the_environment_is_used(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,19 +366,28 @@ def test_a_killed_registration_is_completed_by_sync(
 
 
 FIRST_USE = """
-import sys, logging
+import sys
 from pathlib import Path
+from steadynet.bundle.read import open_bundle
 from steadynet.home import Home
 from steadynet.registry.mlflow_registry import Registry
-Registry(Home(Path(sys.argv[1]))).sync("nothing")
+from steadynet.registry.record import RunRecord
+bundle = open_bundle(Path(sys.argv[1]), manifest_sha256=sys.argv[3])
+registry = Registry(Home(Path(sys.argv[2])))
+registry.register(bundle, run=RunRecord())
+registry.sync("payments")
 """
 
 
-def test_the_first_use_is_silent_and_stays_in_the_home(tmp_path: Path) -> None:
+def test_the_first_use_is_silent_and_stays_in_the_home(
+    home: Home, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     work.mkdir()
+    bundle = make_bundle()
+    arguments = [str(bundle.path), str(home.root), bundle.manifest_sha256]
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_USE, str(tmp_path / "home")],
+        [sys.executable, "-c", FIRST_USE, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -353,4 +395,4 @@ def test_the_first_use_is_silent_and_stays_in_the_home(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(work.iterdir()) == []
-    assert (tmp_path / "home" / "mlflow" / "mlflow.db").is_file()
+    assert (home.mlflow / "mlflow.db").is_file()

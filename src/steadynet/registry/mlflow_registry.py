@@ -77,10 +77,13 @@ class Registry:
         self._public = public or signing_key(home).public
         self._connected: MlflowClient | None = None
 
-    def register(self, bundle: Bundle, *, run: RunRecord) -> ModelVersion:
+    def register(
+        self, bundle: Bundle, *, run: RunRecord, first_is_champion: bool = True
+    ) -> ModelVersion:
         """Log the run and the bundle, and register it as the next version of its name.
 
-        The first version becomes champion. Safe to call from several processes at once. Raises
+        Where no version is champion it becomes it, unless `first_is_champion` is False, as for a
+        version that did not pass its gates. Safe to call from several processes at once. Raises
         `BundleTampered` where the bundle is not as it was signed, `RegistryError` otherwise.
         """
         verify_bundle(bundle.path, self._public)
@@ -95,7 +98,11 @@ class Registry:
                 client.set_terminated(run_id, status="FAILED")
                 raise
             client.set_terminated(run_id)
-            added = self.local.add(bundle, name, version)
+            # Before the copy, so that a registration that is cut off here is whole after a sync.
+            crown = first_is_champion and CHAMPION not in (_aliases(client, name) or {})
+            if crown:
+                client.set_registered_model_alias(name, CHAMPION, version)
+            added = self.local.add(bundle, name, version, first_is_champion=crown)
             self._publish(client, name)
         return added
 
@@ -112,16 +119,12 @@ class Registry:
         """
         check_name(name)
         with self._mlflow() as client:
-            self._publish(client, name)
-            remote = _registered_model(client, name)
-            if remote is None:
+            if _aliases(client, name) is None:
+                # What is only here stays as it is.
                 return Synced(aliases=self.local.aliases(name))
+            self._publish(client, name)
             added, refused = self._pull_versions(client, name)
-            self._pull_aliases(name, remote)
-            if not remote and len(added) == 1 and self.local.versions(name) == added:
-                # The first version's registration was cut off before it became champion.
-                self.local.set_alias(name, CHAMPION, added[0])
-                self._publish(client, name)
+            self._pull_aliases(name, _aliases(client, name) or {})
         return Synced(added=added, refused=refused, aliases=self.local.aliases(name))
 
     def _pull_versions(
@@ -332,7 +335,7 @@ def _create_version(client: MlflowClient, name: str, model: LoggedModel, source:
     return str(created.version)
 
 
-def _registered_model(client: MlflowClient, name: str) -> dict[str, str] | None:
+def _aliases(client: MlflowClient, name: str) -> dict[str, str] | None:
     """Return a registered model's aliases, None where MLflow does not know the model."""
     from mlflow.exceptions import MlflowException
 
