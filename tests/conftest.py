@@ -376,6 +376,12 @@ def draft() -> BundleDraft:
     return make_draft()
 
 
+@pytest.fixture(scope="session")
+def drafts() -> Callable[..., BundleDraft]:
+    """Makes what tiny bundles hold, for fixtures that live longer than one test."""
+    return make_draft
+
+
 @pytest.fixture
 def make_bundle(home: Home, tmp_path: Path) -> MakeBundle:
     """Writes small real bundles, signed with the home's key."""

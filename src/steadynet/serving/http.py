@@ -163,8 +163,9 @@ class HttpApp:
         asked = _decode(self._infer_decoder, body)
         if asked.id:
             request.request_id = check_request_id(asked.id)
-        table, rows = oip.read_table(asked.inputs)
-        names = oip.wanted_outputs(asked.outputs, self._plane.deployment.champion.loaded)
+        champion = self._plane.deployment.champion.loaded
+        table, rows = oip.read_table(asked.inputs, champion)
+        names = oip.wanted_outputs(asked.outputs, champion)
         if asked.parameters and self._sticky_parameter in asked.parameters:
             request.sticky_key = str(asked.parameters[self._sticky_parameter])
         reply = await self._plane.infer(

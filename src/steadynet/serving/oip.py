@@ -6,35 +6,36 @@ Source: https://github.com/kserve/open-inference-protocol (predict protocol, ver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
 
 import msgspec
 
 from steadynet.errors import InputError
-from steadynet.runtime.batching import Arrays
+from steadynet.runtime.batching import Arrays, Table
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.kinds import Kind
-from steadynet.table.values import kind_of
 
 PLATFORM = "onnxruntime_onnx"
 
-DATATYPES = frozenset(
-    {
-        "BOOL",
-        "UINT8",
-        "UINT16",
-        "UINT32",
-        "UINT64",
-        "INT8",
-        "INT16",
-        "INT32",
-        "INT64",
-        "FP16",
-        "FP32",
-        "FP64",
-        "BYTES",
-    }
-)
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+MATRIX_KINDS: frozenset[Kind] = frozenset({"number", "boolean"})
+"""Columns of these kinds can be sent together as one tensor [N, D]."""
+
 KIND_DATATYPES: dict[Kind, str] = {
     "number": "FP32",
     "boolean": "BOOL",
@@ -52,22 +53,26 @@ OUTPUT_DATATYPES: dict[str, str] = {
 }
 
 
-class TensorIn(msgspec.Struct):
-    """One column of a request."""
+# Structs that hold no cycles are kept out of the garbage collector's sight: at thousands of
+# requests a second it would spend more time on them than decoding does.
+
+
+class TensorIn(msgspec.Struct, gc=False):
+    """One column of a request, or all of them as a matrix."""
 
     name: str
-    shape: list[int]
-    datatype: str
+    shape: tuple[int, ...]
+    datatype: Datatype
     data: list[Any]
 
 
-class OutputAsk(msgspec.Struct):
+class OutputAsk(msgspec.Struct, gc=False):
     """One output that the caller wants."""
 
     name: str
 
 
-class InferIn(msgspec.Struct):
+class InferIn(msgspec.Struct, gc=False):
     """The body of an inference request."""
 
     inputs: list[TensorIn]
@@ -76,16 +81,16 @@ class InferIn(msgspec.Struct):
     outputs: list[OutputAsk] | None = None
 
 
-class TensorOut(msgspec.Struct):
+class TensorOut(msgspec.Struct, gc=False):
     """One output of an answer."""
 
     name: str
     datatype: str
-    shape: list[int]
+    shape: tuple[int, ...]
     data: list[Any]
 
 
-class InferOut(msgspec.Struct):
+class InferOut(msgspec.Struct, gc=False):
     """The body of an answer."""
 
     model_name: str
@@ -112,41 +117,42 @@ class ModelMetadata(msgspec.Struct):
     outputs: list[TensorMetadata]
 
 
-def read_table(inputs: Sequence[TensorIn]) -> tuple[dict[str, list[Any]], int]:
-    """Return column → values, and the number of rows. Raises `InputError`."""
+def read_table(inputs: Sequence[TensorIn], loaded: LoadedVersion) -> tuple[Table, int]:
+    """Return column → values, and the number of rows. Raises `InputError`.
+
+    One tensor [N] or [N, 1] per column, flat or nested; or, where all columns are numbers or
+    booleans, one tensor [N, D] with the columns in the model's order.
+    """
     if not inputs:
         raise InputError("no inputs", expected="one tensor per column", got="none")
-    rows = -1
+    first = inputs[0]
+    if len(inputs) == 1 and len(first.shape) == 2 and first.shape[1] > 1:
+        return _read_matrix(first, loaded)
+    rows = _rows_of(first)
+    table = {tensor.name: tensor.data for tensor in inputs}
+    if len(table) != len(inputs):
+        raise InputError("two inputs have the same name", expected="one tensor per column")
+    plain = (
+        {tensor.shape for tensor in inputs} == {first.shape}
+        and set(map(len, table.values())) == {rows}
+        and list not in {type(data[0]) for data in table.values()}
+    )
+    return (table if plain else _read_columns(inputs, rows)), rows
+
+
+def _read_columns(inputs: Sequence[TensorIn], rows: int) -> Table:
+    """Return column → values of tensors that are nested, of different shapes, or wrong."""
     table: dict[str, list[Any]] = {}
     for tensor in inputs:
-        shape = tensor.shape
-        data = tensor.data
-        count = shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else -1
-        if count < 0:
-            raise _wrong_shape(tensor)
-        if len(data) != count or (data and type(data[0]) is list):
-            data = _flat(tensor, count)
-        if tensor.datatype not in DATATYPES:
-            raise InputError(
-                f"column {tensor.name!r} has an unknown datatype",
-                column=tensor.name,
-                expected=", ".join(sorted(DATATYPES)),
-                got=repr(tensor.datatype[:20]),
-            )
-        if rows not in (-1, count):
+        if _rows_of(tensor) != rows:
             raise InputError(
                 f"column {tensor.name!r} has another number of rows",
                 column=tensor.name,
                 expected=str(rows),
-                got=str(count),
+                got=str(_rows_of(tensor)),
             )
-        rows = count
-        table[tensor.name] = data
-    if len(table) != len(inputs):
-        raise InputError("two inputs have the same name", expected="one tensor per column")
-    if rows == 0:
-        raise InputError("no rows to predict", expected="at least one row", got="none")
-    return table, rows
+        table[tensor.name] = _flat(tensor, rows)
+    return table
 
 
 def wanted_outputs(asked: Sequence[OutputAsk] | None, loaded: LoadedVersion) -> tuple[str, ...]:
@@ -171,7 +177,7 @@ def infer_out(
         version,
         request_id,
         [
-            TensorOut(name, OUTPUT_DATATYPES[name], list(array.shape), array.ravel().tolist())
+            TensorOut(name, OUTPUT_DATATYPES[name], array.shape, array.ravel().tolist())
             for name, array in ((name, outputs[name]) for name in names)
         ],
     )
@@ -197,35 +203,59 @@ def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> Mode
     )
 
 
-def _flat(tensor: TensorIn, count: int) -> list[Any]:
+def _rows_of(tensor: TensorIn) -> int:
+    """Return N of [N] or [N, 1]. Raises `InputError`."""
+    shape = tensor.shape
+    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)) or shape[0] < 0:
+        raise InputError(
+            f"column {tensor.name!r} has a wrong shape",
+            column=tensor.name,
+            expected="[N] or [N, 1]",
+            got=str(list(shape[:8])),
+        )
+    if shape[0] == 0:
+        raise InputError("no rows to predict", expected="at least one row", got="none")
+    return shape[0]
+
+
+def _flat(tensor: TensorIn, rows: int) -> list[Any]:
     """Return the values of `[[a], [b]]` or `[a, b]`."""
     data = tensor.data
-    nested = len(tensor.shape) == 2 and all(
-        isinstance(item, list) and len(item) == 1 for item in data
-    )
-    flat = [item[0] for item in data] if nested else data
-    if len(flat) != count:
+    if len(tensor.shape) == 2 and all(type(item) is list and len(item) == 1 for item in data):
+        data = [item[0] for item in data]
+    if len(data) != rows:
         raise InputError(
             f"column {tensor.name!r} has another number of values than its shape says",
             column=tensor.name,
-            expected=str(count),
-            got=str(len(flat)),
+            expected=str(rows),
+            got=str(len(data)),
         )
-    for item in flat:
-        if isinstance(item, list | dict):
-            raise InputError(
-                f"column {tensor.name!r} has a value that does not fit",
-                column=tensor.name,
-                expected="one value per row",
-                got=kind_of(item),
-            )
-    return flat
+    return data
 
 
-def _wrong_shape(tensor: TensorIn) -> InputError:
-    return InputError(
-        f"column {tensor.name!r} has a wrong shape",
-        column=tensor.name,
-        expected="[N] or [N, 1]",
-        got=str(tensor.shape[:8]),
-    )
+def _read_matrix(tensor: TensorIn, loaded: LoadedVersion) -> tuple[Table, int]:
+    """Return the columns of one tensor [N, D]."""
+    rows, width = tensor.shape
+    names = loaded.columns
+    if not all(column.kind in MATRIX_KINDS for column in loaded.schema.features):
+        raise InputError(
+            "a matrix does not fit this model, whose columns are not all numbers",
+            expected="one tensor [N] or [N, 1] per column",
+            got=str(list(tensor.shape)),
+        )
+    if width != len(names) or rows < 1:
+        raise InputError(
+            f"the matrix {tensor.name!r} has a wrong shape",
+            expected=f"[N, {len(names)}] with N at least 1",
+            got=str(list(tensor.shape)),
+        )
+    data = tensor.data
+    if len(data) == rows and all(type(row) is list and len(row) == width for row in data):
+        data = list(chain.from_iterable(data))
+    if len(data) != rows * width:
+        raise InputError(
+            f"the matrix {tensor.name!r} has another number of values than its shape says",
+            expected=str(rows * width),
+            got=str(len(data)),
+        )
+    return {name: data[position::width] for position, name in enumerate(names)}, rows

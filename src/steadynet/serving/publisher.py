@@ -12,7 +12,7 @@ import msgspec
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Role, Window, merge
-from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.batching import Arrays
 from steadynet.runtime.spool import SpoolWriter
 from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, render, write_snapshot
@@ -29,14 +29,17 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request as it was answered; its rows are written out later."""
+    """One request as it was answered; its rows are written out later.
+
+    Rows are tuples of plain values, which the garbage collector need not look at again.
+    """
 
     id: str
     at: float
     key: Key
     columns: tuple[str, ...]
-    table: Table
-    rows: int
+    rows: tuple[tuple[object, ...], ...]
+    """Values in the order of `columns`."""
     outputs: Arrays
 
 
@@ -110,13 +113,13 @@ def logged_rows(request: Answered) -> Iterator[LoggedRow]:
     labels = outputs.get("label")
     probabilities = outputs.get("probabilities")
     predictions = outputs.get("prediction")
-    for position in range(request.rows):
+    for position, values in enumerate(request.rows):
         yield LoggedRow(
-            id=request.id if request.rows == 1 else f"{request.id}#{position}",
+            id=request.id if len(request.rows) == 1 else f"{request.id}#{position}",
             at=request.at,
             version=request.key.version,
             role=request.key.role,
-            row={name: request.table[name][position] for name in request.columns},
+            row=dict(zip(request.columns, values, strict=True)),  # type: ignore[arg-type]
             probabilities=tuple(probabilities[position]) if probabilities else (),
             prediction=predictions[position] if predictions else None,
             label=labels[position] if labels else None,

@@ -20,18 +20,18 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from steadynet.clock import SystemClock
-from steadynet.errors import ServingError, UserError
+from steadynet.errors import BundleError, ServingError, UserError
 from steadynet.files import write_atomic
 from steadynet.home import Home
-from steadynet.rollout.route import Endpoint
+from steadynet.rollout.route import Endpoint, WorkerStatus
 from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.first_route import open_route
 from steadynet.serving.metrics import clear, retire
@@ -61,10 +61,17 @@ class Plan:
 
 
 class Supervisor:
-    """Runs one model's server until it is told to stop."""
+    """Runs one model's server until it is told to stop.
 
-    def __init__(self, plan: Plan) -> None:
+    `on_ready` is called once, with where it listens and the version that answers, as soon as a
+    worker is ready.
+    """
+
+    def __init__(
+        self, plan: Plan, *, on_ready: Callable[[ServerInfo, str], None] | None = None
+    ) -> None:
         self._plan = plan
+        self._on_ready = on_ready
         self._stop = threading.Event()
         self._children = Children(self._ended)
         self._workers = 0
@@ -98,15 +105,34 @@ class Supervisor:
                 )
                 if plan.controller:
                     self._children.add(Child("controller", self._start_controller))
-                self._watch(listener)
+                self._watch(listener, route.champion.version)
             finally:
                 self._drain(listener)
 
-    def _watch(self, listener: socket.socket) -> None:
+    def _watch(self, listener: socket.socket, version: str) -> None:
+        """Keep the children running until `stop`."""
         self._write_info(listener)
+        announced = False
         while not self._stop.wait(LOOK_S):
             if self._children.look():
                 self._write_info(listener)
+            if not announced and self._is_ready(version):
+                announced = True
+                logger.info("ready to answer")
+                if self._on_ready is not None:
+                    self._on_ready(self._info(listener), version)
+
+    def _is_ready(self, version: str) -> bool:
+        """Tell whether a worker is. Raises `BundleError` where the first version fails to load."""
+        statuses = _read_statuses(self._plan.home, self._plan.model)
+        if any(status.ready for status in statuses):
+            return True
+        for status in statuses:
+            if version in status.failures:
+                raise BundleError(
+                    f"version {version} cannot be served here: {status.failures[version]}"
+                )
+        return False
 
     def _drain(self, listener: socket.socket) -> None:
         listener.close()
@@ -140,8 +166,12 @@ class Supervisor:
             (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
 
     def _write_info(self, listener: socket.socket) -> None:
+        path = self._plan.home.server(self._plan.model)
+        write_atomic(path, msgspec.json.encode(self._info(listener)), durable=False)
+
+    def _info(self, listener: socket.socket) -> ServerInfo:
         host, port = listener.getsockname()[:2]
-        info = ServerInfo(
+        return ServerInfo(
             model=self._plan.model,
             host=host,
             port=port,
@@ -150,7 +180,6 @@ class Supervisor:
             controller=next(iter(self._children.pids("controller")), None),
             started=self._started,
         )
-        write_atomic(self._plan.home.server(self._plan.model), msgspec.json.encode(info))
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
@@ -200,3 +229,11 @@ def _forget_workers(home: Home, model: str) -> None:
     """Remove what the workers of an earlier server left behind."""
     for path in home.workers(model).glob("*.json"):
         path.unlink(missing_ok=True)
+
+
+def _read_statuses(home: Home, model: str) -> list[WorkerStatus]:
+    statuses = []
+    for path in home.workers(model).glob("*.json"):
+        with suppress(FileNotFoundError):
+            statuses.append(msgspec.json.decode(path.read_bytes(), type=WorkerStatus))
+    return statuses

@@ -5,8 +5,8 @@ writes. Each `serve.window_s` the thread publishes one window per version and ro
 anything, the kept rows, and the worker's snapshot for Prometheus.
 
 Invariants:
-- Memory is bounded: a tally that holds `FULL_ROWS` rows is counted at once; at most
-  `LOGGED_ROWS_PER_WINDOW` rows are kept per window, what is beyond is counted as not logged.
+- Memory is bounded: a tally that holds `FULL_ROWS` rows is counted at once; about `LOGGED_ROWS`
+  rows are kept per window, however many there are.
 - Every counted request is in exactly one published window; a killed worker loses at most what it
   counted since its last window.
 - A full disk stops no request: what could not be written is counted.
@@ -33,7 +33,19 @@ from steadynet.serving.versions import LoadedVersion
 T = TypeVar("T")
 
 FULL_ROWS = 4096
-LOGGED_ROWS_PER_WINDOW = 8192
+LOGGED_ROWS = 2048
+"""Rows per window above which a smaller share of the requests is kept."""
+MAX_LOGGED_ROWS = 4 * LOGGED_ROWS
+"""Rows per window above which none is kept: traffic has grown since the share was set."""
+
+
+def next_log_share(wanted: float, seen_rows: int) -> float:
+    """Return the share of requests to keep in the next window. Pure.
+
+    The sample is drawn by the request's id, so that a smaller share keeps a part of what a larger
+    one keeps, and the champion's and a shadow's rows of the same requests.
+    """
+    return wanted if seen_rows <= LOGGED_ROWS else min(wanted, LOGGED_ROWS / seen_rows)
 
 
 class Telemetry:
@@ -53,6 +65,8 @@ class Telemetry:
         self._model = model
         self._window_s = window_s
         self._log_share = log_share
+        self._share = log_share
+        self._seen_rows = 0
         self._clock = clock
         self._tallies: dict[Key, Tally] = {}
         self._references: dict[Key, Reference] = {}
@@ -90,20 +104,21 @@ class Telemetry:
         outputs: Arrays,
     ) -> None:
         """Keep an answered request's rows, where its id is in the sample."""
-        if not sampled(self._log_share, request_id):
+        self._seen_rows += rows
+        if not sampled(self._share, request_id):
             return
-        if self._logged_rows + rows > LOGGED_ROWS_PER_WINDOW:
+        if self._logged_rows + rows > MAX_LOGGED_ROWS:
             self.events["rows_not_logged"] += rows
             return
         self._logged_rows += rows
+        values = [table[name] for name in loaded.columns]
         self._answered.append(
             Answered(
                 request_id,
                 self._clock.now(),
                 Key(loaded.version, role),
                 loaded.columns,
-                table,
-                rows,
+                tuple(zip(*values, strict=True)),
                 outputs,
             )
         )
@@ -122,7 +137,8 @@ class Telemetry:
         self._start = self._clock.now()
         counting, self._counting = self._counting, []
         answered, self._answered = self._answered, []
-        self._logged_rows = 0
+        self._share = next_log_share(self._log_share, self._seen_rows)
+        self._seen_rows = self._logged_rows = 0
         snapshot = self._counters()
         await self._in_thread(self._publisher.publish, answered, snapshot)
         await asyncio.gather(*counting)

@@ -1,0 +1,84 @@
+"""`steadynet serve`: answer predictions over HTTP, with the controller beside the workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from steadynet.serving.settings import ServerInfo
+
+SPEC = Path("steadynet.toml")
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="A model's name, name@alias, name/3, or a path.")],
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Default 8080; 0: any that is free.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
+    ] = None,
+    controller: Annotated[
+        bool, typer.Option("--controller/--no-controller", help="Watch, roll out and heal.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say in JSON where it listens, once it does.")
+    ] = False,
+) -> None:
+    """Serve a model until Ctrl-C or SIGTERM; then finish what is in flight."""
+    from steadynet.registry.local import LocalRegistry
+    from steadynet.rollout.route import Endpoint
+    from steadynet.serving.log import log_to_stderr
+    from steadynet.serving.supervisor import Plan, Supervisor, stop_on_signals
+    from steadynet.spec.load import load_spec
+
+    home = Home.default()
+    resolved = LocalRegistry(home).resolve(model)
+    path = spec or (SPEC if SPEC.is_file() else None)
+    given = {"serve.host": host, "serve.port": port, "serve.workers": workers}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    plan = Plan(
+        home=home,
+        model=resolved.name,
+        wanted=Endpoint(
+            version=resolved.version,
+            bundle=str(resolved.bundle),
+            manifest_sha256=resolved.manifest_sha256,
+        ),
+        serve=load_spec(path, overrides).serve,
+        controller=controller,
+        spec=path.absolute() if path else None,
+    )
+
+    def say(info: ServerInfo, version: str) -> None:
+        _say(info, version, home, as_json=as_json)
+
+    log_to_stderr("supervisor")
+    supervisor = Supervisor(plan, on_ready=say)
+    stop_on_signals(supervisor)
+    supervisor.run()
+
+
+def _say(info: ServerInfo, version: str, home: Home, *, as_json: bool) -> None:
+    """Tell a person, or a program, where the server listens."""
+    from steadynet.cli.terminal import print_json, stdout
+
+    url = f"http://{info.host}:{info.port}"
+    if as_json:
+        answer = {"url": url, "version": version, "home": str(home.root)}
+        print_json({**msgspec.to_builtins(info), **answer})
+        return
+    console = stdout()
+    console.print(f"serving [bold]{info.model}[/] version {version} on [bold]{url}[/]")
+    console.print(f"  curl {url}/v2/models/{info.model}", markup=False)
+    console.print(f"  state in {home.root}; Ctrl-C drains and ends", markup=False)

@@ -1,0 +1,197 @@
+"""Fixtures for serving: loaded versions, a data plane in the running loop, a served process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from steadynet.bundle.read import Bundle
+from steadynet.clock import SystemClock
+from steadynet.home import Home
+from steadynet.monitoring.windows import Role, Window, merge
+from steadynet.rollout.route import Endpoint, Route
+from steadynet.runtime.spool import read_spool
+from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.http import HttpApp
+from steadynet.serving.settings import ServerInfo
+from steadynet.serving.telemetry import Telemetry
+from steadynet.serving.versions import LoadedVersion, load_version
+from steadynet.spec.model import ServeSpec
+
+MODEL = "payments"
+PATIENCE_S = 60.0
+"""How long a fixture waits for a process before the test fails; nothing depends on its length."""
+
+SERVE = "import typer; from steadynet.cli.serve import serve; typer.run(serve)"
+
+
+@pytest.fixture
+def make_endpoint(make_bundle: Callable[..., Bundle]) -> Callable[..., Endpoint]:
+    """Makes an endpoint of a tiny bundle: `make_endpoint(version, variant=..., seed=...)`."""
+
+    def make(version: str = "1", **options: object) -> Endpoint:
+        options.setdefault("seed", int(version))
+        bundle = make_bundle(**options)
+        return Endpoint(
+            version=version, bundle=str(bundle.path), manifest_sha256=bundle.manifest_sha256
+        )
+
+    return make
+
+
+@pytest.fixture
+def load(make_endpoint: Callable[..., Endpoint]) -> Callable[..., LoadedVersion]:
+    """Loads a tiny bundle as a version."""
+    return lambda version="1", **options: load_version(MODEL, make_endpoint(version, **options))
+
+
+@pytest.fixture
+def make_route() -> Callable[..., Route]:
+    """Makes a route of loaded versions."""
+
+    def make(
+        champion: LoadedVersion, challenger: LoadedVersion | None = None, **options: float
+    ) -> Route:
+        return msgspec.convert(
+            {
+                "model": MODEL,
+                "generation": 1,
+                "champion": msgspec.to_builtins(champion.endpoint),
+                "challenger": msgspec.to_builtins(challenger.endpoint) if challenger else None,
+                "salt": "rollout-1",
+                **options,
+            },
+            Route,
+        )
+
+    return make
+
+
+@pytest.fixture
+def open_plane(home: Home) -> Callable[..., AbstractAsyncContextManager[DataPlane]]:
+    """Opens a data plane in the running loop; closing it publishes everything it counted."""
+
+    @asynccontextmanager
+    async def open_it(**serve: object) -> AsyncIterator[DataPlane]:
+        # Deadlines that a busy machine meets; tests of deadlines set their own.
+        spec = msgspec.convert(
+            {"deadline_ms": 60_000.0, "challenger_deadline_ms": 60_000.0, **serve}, ServeSpec
+        )
+        telemetry = Telemetry(
+            home,
+            MODEL,
+            "w1-test",
+            window_s=3600.0,
+            log_share=spec.log_share,
+            clock=SystemClock(),
+        )
+        plane = DataPlane(MODEL, spec, telemetry)
+        try:
+            yield plane
+        finally:
+            await telemetry.stop()
+
+    return open_it
+
+
+@pytest.fixture
+def open_client() -> Callable[..., httpx.AsyncClient]:
+    """Opens an HTTP client of a data plane, without a socket."""
+
+    def open_it(plane: DataPlane, *, max_body_bytes: int = 1_000_000) -> httpx.AsyncClient:
+        app = HttpApp(
+            plane, max_body_bytes=max_body_bytes, sticky_parameter="sticky_key", version="9.9"
+        )
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    return open_it
+
+
+@pytest.fixture
+def read_windows(home: Home) -> Callable[[], dict[tuple[str, Role], Window]]:
+    """Reads the published windows, added up per version and role."""
+
+    def read() -> dict[tuple[str, Role], Window]:
+        found, _ = read_spool(home.spool(MODEL, "windows"), {}, Window, 10_000)
+        keys = {(window.version, window.role) for window in found}
+        return {
+            key: merge(window for window in found if (window.version, window.role) == key)
+            for key in keys
+        }
+
+    return read
+
+
+@pytest.fixture
+def serve_process(
+    home: Home, tmp_path: Path
+) -> Callable[..., AbstractContextManager[tuple[ServerInfo, subprocess.Popen[bytes]]]]:
+    """Serves a bundle by `steadynet serve` in processes of its own, on a free port."""
+
+    @contextmanager
+    def serve(
+        bundle: str, *, workers: int = 1, toml: str = ""
+    ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
+        spec = tmp_path / "serve.toml"
+        spec.write_text(
+            f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
+            f"challenger_deadline_ms = 60000.0\n{toml}"
+        )
+        log = (tmp_path / "serve.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, bundle, "--spec", str(spec), "--no-controller", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            yield _wait_for_ready(process, tmp_path / "serve.log"), process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(PATIENCE_S)
+            finally:
+                process.kill()
+                process.wait()
+                assert process.stdout is not None
+                process.stdout.close()
+                log.close()
+
+    return serve
+
+
+def _wait_for_ready(process: subprocess.Popen[bytes], log: Path) -> ServerInfo:
+    """Return what the command printed once a worker was ready."""
+    assert process.stdout is not None
+    lines: list[bytes] = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == b"}\n":
+            return msgspec.json.decode(b"".join(lines), type=ServerInfo)
+    pytest.fail(f"the server ended with {process.wait()}: {log.read_text()}")
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something holds; fails when it does not for a long time."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, "it never came about"
+            time.sleep(0.02)
+
+    return wait
