@@ -1,0 +1,72 @@
+"""The outside surface of the command line: names, options, speed, and what help does not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import typer.main
+
+from steadynet.cli.main import app
+
+COMMANDS = {
+    "init": {"--target", "--task", "--drop", "--name", "--output", "--force"},
+    "train": {
+        "--target",
+        "--name",
+        "--spec",
+        "--drop",
+        "--task",
+        "--time-column",
+        "--group-column",
+        "--time-limit",
+        "--seed",
+        "--resume",
+        "--register",
+        "--on-interrupt",
+        "--parent",
+        "--json",
+    },
+    "evaluate": {"--json"},
+    "predict": {"--output", "--json"},
+    "verify": {"--key", "--json"},
+    "serve": {"--host", "--port", "--workers", "--spec", "--controller", "--json"},
+    "feedback": {"--skip-bad", "--json"},
+    "status": {"--json"},
+    "why": {"--last", "--json"},
+    "retrain": {"--wait", "--json"},
+    "rollout": set(),
+}
+ROLLOUT = {"start", "promote", "abort", "pause", "resume", "status"}
+
+
+def test_commands_and_options_are_the_listed_ones() -> None:
+    group = typer.main.get_group(app)
+    found = {
+        name: {
+            option
+            for parameter in command.params
+            for option in parameter.opts
+            if option.startswith("--")
+        }
+        for name, command in group.commands.items()
+    }
+    assert found == COMMANDS
+
+
+def test_the_rollouts_commands_are_the_listed_ones() -> None:
+    group = typer.main.get_group(app).commands["rollout"]
+    assert isinstance(group, typer.core.TyperGroup)
+    assert set(group.commands) == ROLLOUT
+    for command in group.commands.values():
+        assert any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from steadynet.cli.main import run; assert run(['--help']) == 0;"
+        "heavy = {'torch','mlflow','polars','pandas','sklearn','onnxruntime','numpy','sqlalchemy',"
+        "'uvicorn'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
