@@ -107,6 +107,7 @@ latency_share = 0.99       # ... for 99 % of requests
 [serve]
 workers = 2
 window_s = 0.5             # workers publish their counts twice a second
+challenger_deadline_ms = 150.0   # later than that the champion answers in a candidate's place
 
 [rollout]
 shadow_share = 1.0         # first the candidate answers every request unseen
@@ -123,5 +124,5 @@ quality_window_rows = {pace.quality_window_rows}
 [heal]
 enabled = true             # train again on sustained drift or lost quality ...
 min_labelled_rows = {pace.min_labelled_rows}   # ... once so many labelled rows show the new world
-cooldown_s = 5.0
+cooldown_s = 60.0          # the shortest time between two trainings
 """

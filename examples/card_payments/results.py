@@ -51,8 +51,8 @@ class Healing(msgspec.Struct, frozen=True, kw_only=True):
     """When the new version began to be rolled out."""
     promoted_s: float | None = None
     version: str | None = None
-    story: tuple[str, ...] = ()
-    """What the controller wrote down on the way."""
+    story: tuple[tuple[str, str], ...] = ()
+    """Kind and words of what the controller wrote down on the way."""
 
 
 class After(msgspec.Struct, frozen=True, kw_only=True):

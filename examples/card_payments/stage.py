@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from pace import MODEL
 from steadynet.control.journal import JournalEntry
@@ -67,8 +68,10 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Say a line, with the time since the story began."""
-        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-        self.console.print(f"[dim]{minutes:2d}:{seconds:02d}[/]  {text}")
+        minutes, seconds = divmod(int(self.elapsed_s), 60)
+        line = Table.grid(padding=(0, 2))
+        line.add_row(f"[dim]{minutes:2d}:{seconds:02d}[/]", text)
+        self.console.print(line)
 
     @property
     def elapsed_s(self) -> float:

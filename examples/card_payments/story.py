@@ -43,6 +43,8 @@ from stream import TARGET, Payments, best_auc, best_log_loss, make_payments, wri
 from traffic import Control
 
 TRAIN_SEED, FRESH_SEED = 7, 8
+LONGEST = 300
+"""Characters of a journal entry that are told."""
 MARKER = "results.json"
 OUR_FILES = {"steadynet.toml", "payments.csv", "traffic.json", MARKER}
 
@@ -183,7 +185,7 @@ def watch_rollout(stage: Stage, version: str, limit_s: float) -> RolloutStatus:
         if (rollout.phase, rollout.share) != told:
             told = (rollout.phase, rollout.share)
             where = f" {rollout.share:.0%}" if rollout.phase == "canary" else ""
-            stage.say(f"{rollout.phase}{where}: {escape(rollout.reason)}")
+            stage.say(f"{rollout.phase}{where}: {escape(shortened(rollout.reason))}")
         if rollout.ended is not None:
             return rollout
     if rollout is None or rollout.challenger != version:
@@ -207,7 +209,8 @@ def drift_and_heal(stage: Stage, pace: Pace, champion: str) -> Healing:
         entries = stage.journal(after=began)
         for entry in entries[read:]:
             rows = stage.callers().sent - sent_before
-            stage.say(f"[magenta]{entry.kind}[/] {escape(entry.text)}")
+            if worth_telling(entry.kind, healing):
+                stage.say(escape(shortened(entry.text)))
             healing = note(healing, entry.kind, entry.text, entry.at - began, rows)
         read = len(entries)
         status = stage.status()
@@ -223,8 +226,8 @@ def drift_and_heal(stage: Stage, pace: Pace, champion: str) -> Healing:
 
 def note(healing: Healing, kind: str, text: str, seconds: float, rows: int) -> Healing:
     """Return the healing with one more entry of the journal taken in. Pure."""
-    changes: dict[str, object] = {"story": (*healing.story, f"{kind}: {text}")}
-    if kind == "drift.sustained" and healing.drift_s is None:
+    changes: dict[str, object] = {"story": (*healing.story, (kind, text))}
+    if kind == "drift.drifted" and healing.drift_s is None:
         changes |= {"drift_s": seconds, "drift_rows": rows}
     elif kind == "quality.lost" and healing.quality_s is None:
         changes |= {"quality_s": seconds, "quality_rows": rows}
@@ -235,6 +238,19 @@ def note(healing: Healing, kind: str, text: str, seconds: float, rows: int) -> H
     elif kind == "rollout.promoted":
         changes["promoted_s"] = seconds
     return msgspec.structs.replace(healing, **changes)
+
+
+def worth_telling(kind: str, before: Healing) -> bool:
+    """Whether an entry of the journal moves the story on: not waiting, nothing told already."""
+    told = {known for known, _ in before.story}
+    if kind.startswith(("drift.", "quality.")):
+        return kind in ("drift.drifting", "drift.drifted", "quality.lost") and kind not in told
+    return kind.startswith(("rollout.", "heal.")) and kind != "heal.wait"
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a long sentence; `steadynet why` tells all of it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
 
 
 def compare_after_drift(stage: Stage, pace: Pace, old: str, healing: Healing) -> After | None:

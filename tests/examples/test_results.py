@@ -20,7 +20,7 @@ from results import (
     release_table,
     traffic_table,
 )
-from story import note
+from story import LONGEST, note, shortened, worth_telling
 from traffic import Phase, Report
 
 GOOD = Results(
@@ -132,8 +132,8 @@ def test_only_the_first_notice_of_each_kind_counts() -> None:
     healing = Healing()
     for kind, seconds, rows in (
         ("drift.drifting", 3.0, 600),
-        ("drift.sustained", 5.0, 1000),
-        ("drift.sustained", 9.0, 1800),
+        ("drift.drifted", 5.0, 1000),
+        ("drift.drifted", 9.0, 1800),
         ("quality.lost", 6.0, 1200),
         ("heal.started", 7.0, 1400),
         ("rollout.started", 20.0, 4000),
@@ -144,3 +144,22 @@ def test_only_the_first_notice_of_each_kind_counts() -> None:
     assert (healing.quality_s, healing.quality_rows) == (6.0, 1200)
     assert (healing.retrain_s, healing.rollout_s, healing.promoted_s) == (7.0, 20.0, 50.0)
     assert len(healing.story) == 7
+
+
+def test_waiting_and_repetition_are_not_told() -> None:
+    fresh = Healing()
+    again = Healing(story=(("quality.lost", "words"), ("drift.drifted", "words")))
+    assert worth_telling("quality.lost", fresh)
+    assert not worth_telling("quality.lost", again)
+    assert not worth_telling("drift.drifted", again)
+    assert not worth_telling("heal.wait", fresh)
+    assert not worth_telling("quality.ok", fresh)
+    assert worth_telling("rollout.step", again)
+    assert worth_telling("heal.failed", again)
+
+
+def test_long_sentences_end_at_a_word() -> None:
+    assert shortened("short") == "short"
+    long = shortened("word " * 200)
+    assert len(long) <= LONGEST + 2
+    assert long.endswith("word …")
