@@ -54,10 +54,10 @@ def scenarios(rollouts: int) -> tuple[list[Scenario], list[Scenario]]:
     plan = RolloutSpec()
     long = RolloutSpec(min_step_s=60.0, on_timeout="hold")
     equal = World(make_pool(1))
-    worse = rollouts // 10
+    worse, few = rollouts // 10, rollouts // 20
     quiet = [
         Scenario("equal", equal, plan, rollouts),
-        Scenario("equal, every stage at least 60 s", equal, long, rollouts // 4),
+        Scenario("equal, every stage at least 60 s", equal, long, worse),
         Scenario(
             "errors exactly at tolerance",
             with_rates(equal, faults=0.006),
@@ -65,14 +65,12 @@ def scenarios(rollouts: int) -> tuple[list[Scenario], list[Scenario]]:
             rollouts // 10,
             600,
         ),
-        Scenario(
-            "slow exactly at tolerance", with_rates(equal, slow=0.06), long, rollouts // 10, 600
-        ),
+        Scenario("slow exactly at tolerance", with_rates(equal, slow=0.06), long, few, 300),
         Scenario(
             "AUC worse by 0.8 points (loss within tolerance)",
             World(make_pool(1, challenger_noise=0.64)),
             plan,
-            rollouts // 10,
+            few,
         ),
     ]
     pools: list[tuple[str, Pool]] = []

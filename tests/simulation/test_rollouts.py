@@ -13,7 +13,7 @@ from simulated_rollouts import Ended, Pool, World, make_pool, phases, simulate_m
 from steadynet.spec.model import RolloutSpec
 
 PLAN = RolloutSpec()
-ROLLOUTS = 150
+ROLLOUTS = 100
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_challengers_exactly_at_a_tolerance_fail_at_most_alpha_of_the_time(equal
     """The hardest case: no difference is further from failing without being beyond tolerance."""
     plan = RolloutSpec(alpha=0.2, on_timeout="hold", steps=(), min_step_s=1e9)
     world = with_rates(World(equal, labelled=0.0), faults=0.006, slow=0.06)
-    ended = run(world, plan, rollouts=100, most_s=200)
+    ended = run(world, plan, rollouts=100, most_s=120)
     assert sum(item.failed_signals != () for item in ended) <= most_failures(100, 0.2)
 
 
