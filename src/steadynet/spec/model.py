@@ -43,14 +43,20 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     network: str = "ensemble"
     """A name of `steadynet.networks.NETWORKS`."""
-    width: int = 256
+    width: int | None = None
+    """Units per layer. Chosen from the number of rows unless set, as are `members`, `folds`,
+    `batch_rows` and `max_epochs`."""
     depth: int = 2
-    members: int = 16
+    members: int | None = None
+    """Members of the ensemble that share weights."""
+    folds: int | None = None
+    """Groups of members that share nothing, each leaving out its own fold of the training and
+    validation rows; 1 leaves out the validation part. Small tables get several."""
+    batch_rows: int | None = None
+    max_epochs: int | None = None
     dropout: float = 0.1
-    max_epochs: int = 200
     patience: int = 16
     """Epochs without a better validation loss before training stops."""
-    batch_rows: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 3e-4
     gradient_clip: float = 1.0
@@ -58,7 +64,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     class_weights: Literal["none", "balanced"] = "none"
     """How rare classes are weighted; probabilities stay calibrated either way."""
     threads: int | None = None
-    """Threads for matrix products; all cores unless set."""
+    """Threads for matrix products; one unless set, since retrains run beside the server."""
     seed: int = 0
     time_limit_s: float | None = None
 

@@ -12,7 +12,7 @@ CROSS_FIT_ROWS = 4000
 FOLDS = 8
 ROWS_PER_FOLD = 10
 """Fewer rows to a fold say nothing about a fit."""
-ROW_BUDGET = 1_500_000
+ROW_BUDGET = 1_200_000
 """Rows that a fit goes over at most, all epochs together, but for `FEWEST_EPOCHS`."""
 FEWEST_EPOCHS = 16
 MOST_EPOCHS = 60
