@@ -27,36 +27,47 @@ _TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smh]?)")
 OnInterrupt = Literal["ask", "keep", "discard"]
 
 
+Table = Annotated[Path, typer.Argument(help="A CSV or Parquet file.")]
+Target = Annotated[str | None, typer.Option(help="The column to predict.")]
+Name = Annotated[
+    str | None, typer.Option(help="The model's name; default: the spec's or the file's.")
+]
+SpecPath = Annotated[
+    Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
+]
+Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; may be repeated.")]
+Task = Annotated[str | None, typer.Option(help="binary, multiclass or regression.")]
+TimeColumn = Annotated[str | None, typer.Option(help="Split in the order of this column.")]
+GroupColumn = Annotated[
+    str | None, typer.Option(help="Keep rows with one value of this column together.")
+]
+TimeLimit = Annotated[str | None, typer.Option(help="Longest time to fit, as 90s, 5m or 1h.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Resume = Annotated[bool, typer.Option(help="Go on with an interrupted run.")]
+Register = Annotated[bool, typer.Option(help="Register the version.")]
+OnInterruptOption = Annotated[
+    OnInterrupt, typer.Option(help="What Ctrl-C does with the best so far.")
+]
+Parent = Annotated[str, typer.Option(hidden=True)]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
 def train(
-    table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The model's name; default: the spec's or the file's.")
-    ] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
-    ] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Split in the order of this column.")
-    ] = None,
-    group_column: Annotated[
-        str | None, typer.Option(help="Keep rows with one value of this column together.")
-    ] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(help="Longest time to fit, as 90s, 5m or 1h.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = True,
-    register: Annotated[bool, typer.Option(help="Register the version.")] = True,
-    on_interrupt: Annotated[
-        OnInterrupt, typer.Option(help="What Ctrl-C does with the best so far.")
-    ] = "ask",
-    parent: Annotated[str, typer.Option(hidden=True)] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    table: Table,
+    target: Target = None,
+    name: Name = None,
+    spec: SpecPath = None,
+    drop: Drop = None,
+    task: Task = None,
+    time_column: TimeColumn = None,
+    group_column: GroupColumn = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = None,
+    resume: Resume = True,
+    register: Register = True,
+    on_interrupt: OnInterruptOption = "ask",
+    parent: Parent = "",
+    as_json: Json = False,
 ) -> None:
     """Train a network on a table and keep it as a signed version.
 
@@ -94,11 +105,10 @@ def train(
     else:
         show(stdout(), result)
     if failed:
-        raise GateFailed(
-            "the version is kept and is no champion, for it did not pass its gates: "
-            + "; ".join(failed),
-            do="Look at the findings above, or change [gates] in steadynet.toml.",
-        )
+        why = "; ".join(failed)
+        # The answer has said it already; an error in JSON beside it would be a second document.
+        stderr().print(f"no champion, for a gate failed: {why}", markup=False)
+        raise typer.Exit(GateFailed.exit_code)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,18 +83,18 @@ class Controller:
             lease=lease,
             now=now,
         )
+        acted = False
         try:
             self._act(turn)
+            acted = True
         except LeaseLost:
             logger.warning("another controller acts for %s now", self.model)
             self._lease = None
-            self._start_anew()
-            return False
-        except BaseException:
-            # What is in memory may be ahead of what was stored.
-            self._start_anew()
-            raise
-        return True
+        finally:
+            if not acted:
+                # What is in memory may be ahead of what was stored.
+                self._start_anew()
+        return acted
 
     def close(self) -> None:
         """Give the lease back, so that the next controller acts at once."""

@@ -48,11 +48,17 @@ from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import scalar
 
 
+class _Gates(msgspec.Struct):
+    failed: tuple[str, ...] = ()
+
+
 class _Answer(msgspec.Struct):
     """What `steadynet train --json` says that matters here."""
 
-    version: str
-    bundle: str
+    version: str | None = None
+    bundle: str = ""
+    error: str = ""
+    gates: _Gates = msgspec.field(default_factory=_Gates)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -86,7 +92,7 @@ def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
     return RetrainOutcome(
         succeeded=gate.passed,
         reason=gate.sentence,
-        version=answer.version,
+        version=answer.version or "",
         trained_rows=len(division.train),
         gate=gate,
     )
@@ -163,17 +169,17 @@ def _train(folder: Path, plan: RetrainPlan) -> _Answer:
             raise TrainingError(
                 "training took too long", expected=f"at most {plan.spec.heal.timeout_s:g} s"
             ) from error
-    said = (folder / ANSWER).read_bytes()
-    if done.returncode != 0:
-        raise TrainingError(f"training ended with exit code {done.returncode}", got=_error(said))
-    return msgspec.json.decode(said, type=_Answer)
-
-
-def _error(said: bytes) -> str:
     try:
-        return msgspec.json.decode(said, type=dict[str, str]).get("error", "no reason")
+        said = msgspec.json.decode((folder / ANSWER).read_bytes(), type=_Answer)
     except msgspec.DecodeError:
-        return "no reason that could be read; see log.txt beside it"
+        said = _Answer(error="no reason that can be read; see log.txt")
+    if said.gates.failed:
+        raise GateFailed(
+            f"version {said.version} did not pass its gates: {'; '.join(said.gates.failed)}"
+        )
+    if done.returncode != 0 or said.version is None:
+        raise TrainingError(f"training ended with exit code {done.returncode}", got=said.error)
+    return said
 
 
 def _compare(

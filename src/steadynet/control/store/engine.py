@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -43,12 +43,11 @@ class Store:
         """
         self._url = make_url(url)
         self._engine = _make_engine(self._url)
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
             with self._transaction(writes=True) as connection:
                 _bring_up_to_date(connection)
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
     @classmethod
     def at(cls, path: Path) -> Store:
