@@ -24,7 +24,7 @@ from steadynet.home import Home
 from steadynet.table.schema import Schema
 
 HERE = Path(__file__).parent
-SERVE = "import typer; from steadynet.cli.serve import serve; typer.run(serve)"
+SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 TABLES = {
     "32 numbers as one tensor": (32, 0, True),
     "32 numbers, a tensor per column": (32, 0, False),
@@ -132,8 +132,8 @@ def main() -> None:
                     port = free_port()
                     command = [sys.executable, str(HERE / "peers.py"), name, str(port)]
                     if name == "steadynet":
-                        command = [sys.executable, "-c", SERVE, str(bundle.path), "--port"]
-                        command += [str(port), "--no-controller"]
+                        command = [sys.executable, "-c", SERVE, "serve", str(bundle.path)]
+                        command += [f"--port={port}", "--no-controller"]
                     elif name == "fastapi":
                         command.append(str(bundle.path))
                     results[name] = measure(

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
 from pathlib import Path
 
 import httpx
@@ -33,7 +37,7 @@ MODEL = "payments"
 PATIENCE_S = 60.0
 """How long a fixture waits for a process before the test fails; nothing depends on its length."""
 
-SERVE = "import typer; from steadynet.cli.serve import serve; typer.run(serve)"
+SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -142,16 +146,26 @@ def serve_process(
 
     @contextmanager
     def serve(
-        bundle: str, *, workers: int = 1, toml: str = ""
+        bundle: str, *, workers: int = 1, challenger_deadline_ms: float = 60_000.0
     ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
         spec = tmp_path / "serve.toml"
         spec.write_text(
             f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
-            f"challenger_deadline_ms = 60000.0\n{toml}"
+            f"challenger_deadline_ms = {challenger_deadline_ms}\n"
         )
         log = (tmp_path / "serve.log").open("ab")
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, bundle, "--spec", str(spec), "--no-controller", "--json"],
+            [
+                sys.executable,
+                "-c",
+                SERVE,
+                "serve",
+                bundle,
+                "--spec",
+                str(spec),
+                "--no-controller",
+                "--json",
+            ],
             stdout=subprocess.PIPE,
             stderr=log,
             env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},

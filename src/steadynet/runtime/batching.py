@@ -7,8 +7,8 @@ Invariants:
 - Every submitted group is answered once: with its own rows in their order, or with an error.
 - An error of one group (wrong input, a row that the model fails on, a number that is not finite)
   reaches that group alone: the batch is run again in halves until the guilty groups stand apart.
-- At most `max_queue_rows` rows wait; a group that came when there was room is answered or
-  expires after `deadline_s`; a group whose caller has gone is not run.
+- At most `max_queue_rows` rows wait (a single larger group waits alone); a group that was taken in
+  is answered, or expires after `deadline_s`; a group whose caller has gone is not run.
 - Lanes are used from the event loop's thread alone.
 """
 
@@ -86,11 +86,14 @@ class Limits:
 class Group:
     """The rows of one caller in a lane."""
 
-    __slots__ = ("future", "rows", "submitted", "table", "timer")
+    __slots__ = ("deadline_s", "future", "rows", "submitted", "table", "timer")
 
-    def __init__(self, table: Table, rows: int, future: asyncio.Future[Answer]) -> None:
+    def __init__(
+        self, table: Table, rows: int, deadline_s: float, future: asyncio.Future[Answer]
+    ) -> None:
         self.table = table
         self.rows = rows
+        self.deadline_s = deadline_s
         self.future = future
         self.submitted = monotonic()
         self.timer: asyncio.TimerHandle | None = None
@@ -182,9 +185,9 @@ class LoopLane:
 
     def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room."""
-        if self._queued_rows + rows > self._limits.max_queue_rows:
+        if self._queue and self._queued_rows + rows > self._limits.max_queue_rows:
             raise _overloaded(self._limits)
-        group = Group(table, rows, self._loop.create_future())
+        group = Group(table, rows, self._limits.deadline_s, self._loop.create_future())
         if not self._queue:
             self._loop.call_soon(self._flush)
         self._queue.append(group)
@@ -201,8 +204,8 @@ class LoopLane:
         if self._queue:
             # Other connections get their turn between two batches.
             self._loop.call_soon(self._flush)
-        expired_before = monotonic() - self._limits.deadline_s
-        live = [group for group in groups if _is_live(group, expired_before, self._limits)]
+        now = monotonic()
+        live = [group for group in groups if _is_live(group, now)]
         if not live:
             return
         outcomes, scored = score_groups(
@@ -247,14 +250,18 @@ class ThreadLane:
         """Whether the batch that runs has run for longer than the deadline."""
         if self._running is None:
             return False
-        return monotonic() - self._running_since > self._limits.deadline_s
+        longest = max(group.deadline_s for group in self._running)
+        return monotonic() - self._running_since > longest
 
     def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room or the lane is closed."""
-        if self._closed or self._queued_rows + rows > self._limits.max_queue_rows:
+        full = self._queue and self._queued_rows + rows > self._limits.max_queue_rows
+        if self._closed or full:
             raise _overloaded(self._limits)
-        group = Group(table, rows, self._loop.create_future())
-        group.timer = self._loop.call_later(self._limits.deadline_s, _expire, group, self._limits)
+        # A deadline is meant for one batch; a group as large as several has as many times as long.
+        deadline_s = self._limits.deadline_s * -(-rows // self._limits.max_batch_rows)
+        group = Group(table, rows, deadline_s, self._loop.create_future())
+        group.timer = self._loop.call_later(deadline_s, _expire, group)
         self._queue.append(group)
         self._queued_rows += rows
         if self._running is None:
@@ -315,18 +322,20 @@ def _take(queue: deque[Group], max_rows: int) -> list[Group]:
     return groups
 
 
-def _is_live(group: Group, expired_before: float, limits: Limits) -> bool:
-    if group.future.done():
-        return False
-    if group.submitted < expired_before:
-        group.future.set_exception(_late(limits))
-        return False
-    return True
+def _is_live(group: Group, now: float) -> bool:
+    if now - group.submitted > group.deadline_s:
+        _expire(group)
+    return not group.future.done()
 
 
-def _expire(group: Group, limits: Limits) -> None:
+def _expire(group: Group) -> None:
     if not group.future.done():
-        group.future.set_exception(_late(limits))
+        group.future.set_exception(
+            DeadlineExceeded(
+                "the answer was not ready in time",
+                expected=f"within {group.deadline_s * 1000:g} ms",
+            )
+        )
 
 
 def _deliver(group: Group, outcome: Outcome) -> None:
@@ -338,12 +347,6 @@ def _deliver(group: Group, outcome: Outcome) -> None:
         group.future.set_result(outcome)
     else:
         group.future.set_exception(outcome)
-
-
-def _late(limits: Limits) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        "the answer was not ready in time", expected=f"within {limits.deadline_s * 1000:g} ms"
-    )
 
 
 def _overloaded(limits: Limits) -> Overloaded:

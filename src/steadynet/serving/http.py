@@ -195,7 +195,11 @@ class HttpApp:
         """Answer `POST /feedback`: labels of rows that were answered."""
         body = await self._body(request, receive, JSON_TYPES[:1])
         given = _decode(self._feedback_decoder, body)
-        records = given if isinstance(given, list) else [given]
+        now = self._plane.telemetry.now()
+        records = [
+            item if item.at else msgspec.structs.replace(item, at=now)
+            for item in (given if isinstance(given, list) else [given])
+        ]
         if len(records) > MAX_FEEDBACK:
             raise HttpError(413, f"too many labels; expected at most {MAX_FEEDBACK} in a request")
         if await self._plane.telemetry.feedback(records) < len(records):

@@ -138,11 +138,11 @@ def _from_rows(rows: Sequence[Any], features: Sequence[str]) -> tuple[Columns, i
         return _from_records(rows, features)
     if all(isinstance(row, list) for row in rows):
         return _from_lists(features, rows)
-    other = next(row for row in rows if not isinstance(row, dict | list))
+    kinds = sorted({kind_of(row) for row in rows})
     raise InputError(
         "the rows cannot be read",
-        expected="objects column → value, or lists in the order of the model's columns",
-        got=kind_of(other),
+        expected="all objects column → value, or all lists in the order of the model's columns",
+        got=" and ".join(kinds),
     )
 
 

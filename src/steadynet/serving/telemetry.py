@@ -123,6 +123,10 @@ class Telemetry:
             )
         )
 
+    def now(self) -> float:
+        """Return the time that records carry, seconds UTC."""
+        return self._clock.now()
+
     async def stop(self) -> None:
         """Publish what is left and end."""
         self._stopping.set()
