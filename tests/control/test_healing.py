@@ -1,0 +1,203 @@
+"""Healing by the controller: real retrain processes that end badly, are lost, or are too few."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+from control_scene import NAME, Scene
+
+from steadynet.control.controller import Controller
+from steadynet.control.facts import HEAL, HealNotes
+from steadynet.control.processes import LOG, OUTCOME, PID, kill_process
+from steadynet.control.report import model_status
+from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan
+from steadynet.files import write_atomic
+
+
+def notes(scene: Scene) -> HealNotes:
+    with scene.store.read() as tx:
+        return tx.decisions.fact(NAME, HEAL, HealNotes) or HealNotes()
+
+
+def label(scene: Scene, controller: Controller, count: int, truth: str = "fraud") -> None:
+    """Let so many rows be answered and labelled; a wrong answer each, where they are frauds."""
+    start = int(scene.clock.monotonic() * 1000)
+    ids = [f"r{start + number}" for number in range(count)]
+    scene.answers(ids, 0.02)
+    scene.truths(ids, truth)
+    scene.clock.advance(1.0)
+    controller.tick()
+
+
+def order(scene: Scene, controller: Controller) -> tuple[str, str]:
+    number = scene.send("retrain")
+    controller.tick()
+    return scene.answer_to(number)
+
+
+def wait_for_outcome(scene: Scene, controller: Controller) -> None:
+    """Tick until the running attempt has ended; its process is a real one."""
+    deadline = time.monotonic() + 90
+    while notes(scene).attempts[-1].outcome == "running":
+        assert time.monotonic() < deadline, (Path(notes(scene).folder) / LOG).read_text()
+        time.sleep(0.05)
+        controller.tick()
+
+
+def test_a_person_is_told_when_there_are_too_few_labels(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 50, "legit")
+    state, answer = order(scene, controller)
+    assert state == "refused"
+    assert "50 labelled rows are there and 200 are needed" in answer
+    assert notes(scene).attempts == ()
+
+
+def test_a_retrain_that_fails_says_why_and_is_an_attempt(scene: Scene) -> None:
+    """All labels are of one class, so that `steadynet train` refuses the table."""
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    assert order(scene, controller)[0] == "done"
+    folder = Path(notes(scene).folder)
+    assert order(scene, controller) == (
+        "refused",
+        "a person asked for it, but a retrain is running",
+    )
+    wait_for_outcome(scene, controller)
+    [failed] = scene.told("heal.failed")
+    assert "the same value in every row" in failed
+    assert notes(scene).attempts[-1].outcome == "failed"
+    table = (folder / "train.csv").read_text().splitlines()
+    assert table[0] == "amount,label,country,new_card,paid_at,fraud"
+    assert set(table[1:]) == {"10.0,0.1,DE,false,2026-01-02T03:04:05,legit"}
+    assert 100 < len(table) < 250
+    assert scene.route().champion.version == "1"
+
+
+def test_a_retrain_whose_process_is_killed_is_lost_and_said_so(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    order(scene, controller)
+    kill_process(Path(notes(scene).folder))
+    wait_for_outcome(scene, controller)
+    assert "the retrain's process was lost" in scene.told("heal.failed")[0]
+
+
+def test_a_new_controller_finds_the_running_retrain_again(scene: Scene) -> None:
+    first = scene.controller()
+    first.tick()
+    label(scene, first, 250, "legit")
+    order(scene, first)
+    first.close()
+    second = scene.controller()
+    wait_for_outcome(scene, second)
+    assert len(scene.told("heal.started")) == len(scene.told("heal.failed")) == 1
+
+
+def test_an_attempt_whose_process_was_never_started_is_started(scene: Scene) -> None:
+    """As if the controller had died between writing the attempt down and starting it."""
+    first = scene.controller()
+    first.tick()
+    label(scene, first, 250, "legit")
+    order(scene, first)
+    folder = Path(notes(scene).folder)
+    kill_process(folder)
+    first.close()
+    (folder / PID).unlink()
+    second = scene.controller()
+    second.tick()
+    assert (folder / PID).exists()
+    wait_for_outcome(scene, second)
+    assert "the same value in every row" in scene.told("heal.failed")[0]
+
+
+def test_lost_quality_heals_by_itself_and_stops_after_too_many_failures(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    for _ in range(3):
+        label(scene, controller, 100)
+    for number in (1, 2):
+        while len(notes(scene).attempts) < number:
+            scene.clock.advance(10.0)
+            controller.tick()
+        kill_process(Path(notes(scene).folder))
+        wait_for_outcome(scene, controller)
+    scene.clock.advance(60.0)
+    controller.tick()
+    controller.tick()
+    assert len(notes(scene).attempts) == 2
+    first, second = notes(scene).attempts
+    assert second.started - first.started >= scene.spec.heal.cooldown_s
+    [stopped] = scene.told("heal.stop")
+    assert "the last 2 retrains failed (limit 2)" in stopped
+    status = model_status(scene.home, NAME, scene.clock.now())
+    assert status.healing.startswith("stopped: ")
+    scene.clock.advance(2.0)
+    controller.tick()
+    assert any("healing has stopped" in text for text in scene.told("alert.opened"))
+
+
+def test_a_version_that_passed_its_gate_is_rolled_out(scene: Scene) -> None:
+    """The job's outcome is written by the test; versions, rollout and journal are real."""
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    order(scene, controller)
+    folder = Path(notes(scene).folder)
+    plan = msgspec.json.decode((folder / PLAN).read_bytes(), type=RetrainPlan)
+    assert plan.champion.version == "1"
+    kill_process(folder)
+    outcome = RetrainOutcome(succeeded=True, reason="it is better", version="2")
+    write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+    controller.tick()
+    controller.tick()
+    challenger = scene.route().challenger
+    assert challenger is not None
+    assert challenger.version == "2"
+    assert "version 2 passed its gate: it is better" in scene.told("heal.passed")
+    scene.send("rollout.abort")
+    controller.tick()
+    controller.tick()
+    assert notes(scene).attempts[-1].outcome == "failed"
+    assert "the retrain of version 2 failed: aborted by command" in scene.told("heal.failed")
+
+
+def test_a_promoted_version_ends_the_attempt_well(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    order(scene, controller)
+    folder = Path(notes(scene).folder)
+    kill_process(folder)
+    outcome = RetrainOutcome(succeeded=True, reason="it is better", version="2")
+    write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+    controller.tick()
+    controller.tick()
+    scene.clock.advance(0.1)
+    scene.obey()
+    controller.tick()
+    scene.send("rollout.promote")
+    controller.tick()
+    controller.tick()
+    assert notes(scene).attempts[-1].outcome == "promoted"
+    assert scene.told("heal.promoted") == ["healed: version 2 is champion"]
+
+
+def test_a_version_that_cannot_be_rolled_out_fails_the_attempt(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    order(scene, controller)
+    folder = Path(notes(scene).folder)
+    kill_process(folder)
+    outcome = RetrainOutcome(succeeded=True, reason="it is better", version="9")
+    write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+    for _ in range(3):
+        controller.tick()
+    assert notes(scene).attempts[-1].outcome == "failed"
+    assert "no version '9'" in scene.told("heal.failed")[0]
