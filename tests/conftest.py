@@ -27,6 +27,8 @@ from steadynet.home import Home
 from steadynet.runtime.columns import decode_rows
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target, input_name
 
+FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+
 Row = dict[str, Cell]
 Variant = Literal["good", "raises", "nan", "slow", "worse"]
 """`raises` raises on country "XX"; `nan` answers NaN for negative amounts; `slow` multiplies large
@@ -54,7 +56,6 @@ class MakeBundle(Protocol):
         folder: Path | None = None,
     ) -> Bundle:
         """Write and sign a bundle; another `seed` gives slightly other answers."""
-        ...
 
 
 def tiny_schema(task: Task) -> Schema:
@@ -152,7 +153,7 @@ def score_of(builder: GraphBuilder, seed: int) -> str:
     missing = builder.node("Equal", "paid_at", builder.constant(np.int64(MISSING_DATETIME)))
     seconds = builder.node("Where", missing, builder.constant(np.int64(0)), "paid_at")
     of_day = builder.node("Mod", seconds, builder.constant(np.int64(86_400)))
-    hours = builder.node("Cast", of_day, to=TensorProto.FLOAT)
+    hours = builder.node("Cast", of_day, to=FLOAT)
     terms.append(builder.node("Mul", hours, builder.f32(1 / 86_400)))
     return builder.node("Sub", builder.node("Sum", *terms), builder.f32(2.0))
 
@@ -166,7 +167,7 @@ def spoil(builder: GraphBuilder, score: str, variant: Variant, slow_products: in
         return builder.node("Add", score, builder.node("Mul", root, builder.f32(0.0)))
     if variant == "raises":
         row = builder.lookup("country", 0.0, {"XX": 1e9})
-        index = builder.node("Cast", row, to=TensorProto.INT64)
+        index = builder.node("Cast", row, to=INT64)
         only = builder.constant(np.zeros(1, np.float32))
         return builder.node("Add", score, builder.node("Gather", only, index))
     if variant == "slow":
@@ -186,14 +187,11 @@ def tiny_graph(task: Task, variant: Variant, seed: int, slow_products: int) -> b
     builder = GraphBuilder()
     score = spoil(builder, score_of(builder, seed), variant, slow_products)
     answers = add_answers(builder, score, task)
-    types = {
-        "number": TensorProto.FLOAT,
-        "boolean": TensorProto.FLOAT,
-        "category": TensorProto.STRING,
-        "datetime": TensorProto.INT64,
-    }
+    types = {"category": STRING, "datetime": INT64}
     inputs = [
-        helper.make_tensor_value_info(input_name(column.name), types[column.kind], ["N", 1])
+        helper.make_tensor_value_info(
+            input_name(column.name), types.get(column.kind, FLOAT), ["N", 1]
+        )
         for column in tiny_schema(task).features
     ]
     graph = helper.make_graph(builder.nodes, "tiny", inputs, answers, builder.constants)
@@ -215,11 +213,11 @@ def add_answers(builder: GraphBuilder, score: str, task: Task) -> list[onnx.Valu
             helper.make_node("Add", [flat, builder.f32(1.0)], ["upper"]),
         ]
         names = ("prediction", "lower", "upper")
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in names]
+        return [helper.make_tensor_value_info(name, FLOAT, ["N"]) for name in names]
     positive = builder.node("Sigmoid", score)
     negative = builder.node("Sub", builder.f32(1.0), positive)
     above = builder.node("GreaterOrEqual", positive, builder.f32(0.5))
-    index = builder.node("Cast", builder.node("Squeeze", above, axis), to=TensorProto.INT64)
+    index = builder.node("Cast", builder.node("Squeeze", above, axis), to=INT64)
     names_of = builder.constant(np.array(CLASSES, dtype=object))
     builder.nodes += [
         # The column "label" is an input named "column:label", so the name is free.
@@ -227,8 +225,8 @@ def add_answers(builder: GraphBuilder, score: str, task: Task) -> list[onnx.Valu
         helper.make_node("Concat", [negative, positive], ["probabilities"], axis=1),
     ]
     return [
-        helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
+        helper.make_tensor_value_info("label", STRING, ["N"]),
+        helper.make_tensor_value_info("probabilities", FLOAT, ["N", 2]),
     ]
 
 
@@ -386,19 +384,10 @@ def drafts() -> Callable[..., BundleDraft]:
 def make_bundle(home: Home, tmp_path: Path) -> MakeBundle:
     """Writes small real bundles, signed with the home's key."""
 
-    def make(
-        name: str = "payments",
-        *,
-        variant: Variant = "good",
-        task: Task = "binary",
-        seed: int = 0,
-        slow_products: int = 24,
-        folder: Path | None = None,
-    ) -> Bundle:
-        content = make_draft(
-            name, variant=variant, task=task, seed=seed, slow_products=slow_products
-        )
-        target = folder or tmp_path / "bundles" / f"{name}-{task}-{variant}-{seed}"
+    def make(name: str = "payments", *, folder: Path | None = None, **options: Any) -> Bundle:
+        content = make_draft(name, **options)
+        words = "-".join(str(option) for option in options.values())
+        target = folder or tmp_path / "bundles" / f"{name}-{words}"
         return write_bundle(target, content, ensure_key(home))
 
     return make

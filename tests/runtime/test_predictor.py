@@ -220,6 +220,7 @@ import sys
 from pathlib import Path
 from steadynet.bundle.read import open_bundle
 from steadynet.runtime.predictor import Predictor
+from steadynet.registry.local import LocalRegistry
 from steadynet.runtime.spool import SpoolWriter
 bundle = open_bundle(Path(sys.argv[1]), manifest_sha256=sys.argv[2])
 predictor = Predictor(bundle)

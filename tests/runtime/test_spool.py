@@ -307,7 +307,7 @@ ACTIONS = st.lists(
 )
 
 
-class SpoolMachine:
+class _SpoolMachine:
     """Three writers and a reader whose cursor may be lost before it is stored."""
 
     def __init__(self, folder: Path) -> None:
@@ -370,7 +370,7 @@ def test_every_flushed_record_is_read_exactly_once_and_in_order(
     actions: list[tuple[str, *tuple[int, ...]]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        machine = SpoolMachine(Path(folder))
+        machine = _SpoolMachine(Path(folder))
         for name, *arguments in actions:
             match name:
                 case "append":
