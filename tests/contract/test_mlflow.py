@@ -110,7 +110,9 @@ def test_pyfunc_takes_the_values_that_every_other_way_takes(
     ]
     frame = pd.DataFrame(rows).drop(columns="id")
     assert_equal_answers(model.predict(frame), expected(tiny_bundle, rows))
-    times = frame.assign(paid_at=pd.to_datetime(pd.Series(["2026-01-01", "2026-02-01", None, "2026-03-01"])))
+    times = frame.assign(
+        paid_at=pd.to_datetime(pd.Series(["2026-01-01", "2026-02-01", None, "2026-03-01"]))
+    )
     told = [
         row | {"paid_at": text}
         for row, text in zip(rows, ["2026-01-01", "2026-02-01", None, "2026-03-01"], strict=True)
