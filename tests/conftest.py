@@ -233,8 +233,7 @@ def add_answers(builder: GraphBuilder, score: str, task: Task) -> list[onnx.Valu
 def run_graph(model: bytes, schema: Schema, rows: list[Row]) -> dict[str, np.ndarray]:
     """Answer rows with plain onnxruntime."""
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    columns = decode_rows(schema, rows)
-    feed = {input_name(name): array for name, array in columns.items()}
+    feed = {input_name(name): array for name, array in decode_rows(schema, rows).items()}
     names = [node.name for node in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
 
@@ -292,7 +291,7 @@ def profile_of(model: bytes, schema: Schema) -> Profile:
 def bin_counts(edges: np.ndarray, values: np.ndarray) -> tuple[int, ...]:
     """Count values per bin of a profile."""
     bins = np.searchsorted(edges, values, side="right")
-    return tuple(map(int, np.bincount(bins, minlength=len(edges) + 1)))
+    return tuple(np.bincount(bins, minlength=len(edges) + 1).tolist())
 
 
 def feature_profile(column: Column, values: np.ndarray) -> FeatureProfile:
@@ -310,11 +309,9 @@ def feature_profile(column: Column, values: np.ndarray) -> FeatureProfile:
         )
     present = values[values != MISSING_DATETIME]
     present = present[~np.isnan(present.astype(np.float64))].astype(np.float64)
-    edges = (
-        np.array([0.5])
-        if column.kind == "boolean"
-        else np.unique(np.quantile(present, np.linspace(0.1, 0.9, 9)))
-    )
+    edges = np.unique(np.quantile(present, np.linspace(0.1, 0.9, 9)))
+    if column.kind == "boolean":
+        edges = np.array([0.5])
     return FeatureProfile(
         name=column.name,
         kind=column.kind,
@@ -335,8 +332,7 @@ def make_draft(
     """Return everything that a tiny bundle holds."""
     schema = tiny_schema(task)
     model = tiny_graph(task, variant, seed, slow_products)
-    metric = Interval(value=0.81, low=0.78, high=0.84)
-    test = {"auc": metric} if task == "binary" else {"rmse": metric}
+    test = {"auc" if task == "binary" else "rmse": Interval(value=0.81, low=0.78, high=0.84)}
     return BundleDraft(
         name=name,
         schema=schema,
