@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
         parts.append(f"code{i}")
     nodes.append(helper.make_node("Concat", parts, ["hidden0"], axis=1))
     sizes = [numbers + texts, WIDTH, WIDTH, 2]
-    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         weights = random.normal(size=(inputs, outputs)) / np.sqrt(inputs)
         constant(f"w{layer}", weights.astype(np.float32))
         constant(f"b{layer}", np.zeros(outputs, np.float32))

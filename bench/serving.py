@@ -1,5 +1,6 @@
-"""Requests per second, and processor time per request, of one worker: ours, the same server with a constant answer, and FastAPI.
+"""One worker's requests per second and processor time per request, beside its peers'.
 
+Peers: the same HTTP server with a constant answer, and FastAPI with onnxruntime.
 `python bench/serving.py [--seconds 5] [--connections 64]` starts each server in turn on the same
 core, loads it from another core, and prints ratios. Two tables: 32 numbers, and 20 numbers with
 20 texts; one row a request; a network of 256 x 256.

@@ -96,6 +96,7 @@ class Supervisor:
                 # route, which is written after it.
                 for _ in range(plan.serve.workers):
                     self._children.add(Child("worker", lambda: self._start_worker(listener)))
+                self._write_info(listener)
                 route = open_route(plan.home, plan.model, plan.wanted)
                 logger.info(
                     "serving %s version %s on http://%s:%d",
