@@ -198,8 +198,7 @@ def tiny_graph(task: Task, variant: Variant, seed: int, slow_products: int) -> b
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    return bytes(model.SerializeToString())
 
 
 def add_answers(builder: GraphBuilder, score: str, task: Task) -> list[onnx.ValueInfoProto]:
