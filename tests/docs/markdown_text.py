@@ -44,20 +44,18 @@ def blocks(text: str) -> list[Block]:
 def commands(text: str) -> list[tuple[int, str]]:
     """Return line number and command of every `$ ` line in the console blocks, in order.
 
-    A line that ends in a backslash is continued by the next one.
+    A command goes on in lines that begin with `> `, as a shell shows it.
     """
-    found = []
+    found: list[tuple[int, str]] = []
     for block in blocks(text):
         if block.language != "console":
             continue
-        lines = iter(enumerate(block.lines, block.number))
-        for number, line in lines:
-            if not line.startswith("$ "):
-                continue
-            command = line[2:]
-            while command.endswith("\\"):
-                command += "\n" + next(lines)[1]
-            found.append((number, command))
+        for number, line in enumerate(block.lines, block.number):
+            if line.startswith("$ "):
+                found.append((number, line[2:]))
+            elif line.startswith("> ") and found:
+                first, command = found[-1]
+                found[-1] = (first, f"{command}\n{line[2:]}")
     return found
 
 

@@ -12,8 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from markdown_text import ROOT, anchors, commands, documents, links
+from prometheus_client.parser import text_string_to_metric_families
+
+from steadynet.monitoring.windows import LATENCY_BUCKETS, empty_window
+from steadynet.serving.metrics import Snapshot, render
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 PORT = "8080"
@@ -120,3 +125,22 @@ def test_the_spec_reference_is_what_the_spec_says() -> None:
         check=True,
     ).stdout
     assert written == made, "run: scripts/reference spec > docs/reference/spec.md"
+
+
+def test_every_metric_is_documented() -> None:
+    """The page names exactly the metrics that a worker shows, with their labels."""
+    window = msgspec.structs.replace(
+        empty_window("m", "1", "champion"),
+        requests=1,
+        errors={"exception": 1},
+        latency=tuple([1] * (LATENCY_BUCKETS + 1)),
+    )
+    snapshot = Snapshot(workers=("w",), windows=(window,), responses={"200": 1})
+    shown: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(render(snapshot).decode()):
+        suffix = "_total" if family.type == "counter" else ""
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        shown[f"{family.name}{suffix}"] = labels
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|([\w, ]*)\|", page, flags=re.MULTILINE)
+    assert {name: set(labels.replace(" ", "").split(",")) - {""} for name, labels in rows} == shown

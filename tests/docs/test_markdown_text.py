@@ -12,8 +12,8 @@ See [this](other.md#part) and ![picture](a.svg).
 ```console
 $ first --flag
 output, not a command
-$ second \\
-    --continued
+$ second 'text
+>   that goes on'
 ```
 
 ```python
@@ -26,7 +26,7 @@ $ not a command
 
 
 def test_commands_come_from_console_blocks_alone() -> None:
-    assert commands(TEXT) == [(6, "first --flag"), (8, "second \\\n    --continued")]
+    assert commands(TEXT) == [(6, "first --flag"), (8, "second 'text\n  that goes on'")]
 
 
 def test_links_outside_blocks() -> None:

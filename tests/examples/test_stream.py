@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -162,3 +164,19 @@ def _median_amount(payments: stream.Payments, kind: str) -> float:
 
 def _fraud_rate(payments: stream.Payments, channel: str) -> float:
     return float(payments.fraud[np.array(payments.columns["channel"]) == channel].mean())
+
+
+def test_the_command_writes_the_same_table_and_tells_the_best(tmp_path: Path) -> None:
+    path = tmp_path / "payments.csv"
+    command = [sys.executable, stream.__file__, str(path), "--rows", "50", "--seed", "3", "--best"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    stream.write_csv(tmp_path / "here.csv", stream.make_payments(50, seed=3))
+    assert path.read_text() == (tmp_path / "here.csv").read_text()
+    best = stream.best_auc(stream.make_payments(50, seed=3).probability)
+    assert f"{best:.4f}" in done.stdout.splitlines()[1]
+
+
+def test_the_command_says_what_is_missing() -> None:
+    done = subprocess.run([sys.executable, stream.__file__], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "name a file" in done.stderr

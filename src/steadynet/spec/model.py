@@ -16,26 +16,32 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`[table]`: what the columns mean."""
 
     target: str | None = None
+    """The column to predict."""
     task: Task | None = None
     """Set it to override what is inferred from the target."""
     positive_class: str | None = None
     """Binary: the class whose probability is the score."""
     drop: tuple[str, ...] = ()
+    """Columns to leave out."""
     kinds: dict[str, Kind] = msgspec.field(default_factory=dict)
     """Column → kind, to override what was inferred."""
     missing: tuple[str, ...] = MISSING_SPELLINGS
+    """Texts that mean "no value"; blanks around them do not count."""
 
 
 class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[split]`: which rows train, validate and test."""
 
     validation_share: float = 0.15
+    """Share of the rows that early stopping and calibration look at."""
     test_share: float = 0.15
+    """Share of the rows that only the final metrics look at."""
     time_column: str | None = None
     """Rows are cut in the order of this column: oldest train, newest test."""
     group_column: str | None = None
     """Rows with one value of this column stay in one part."""
     seed: int = 0
+    """Seed of the random split."""
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,18 +53,24 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Units per layer. Chosen from the number of rows unless set, as are `members`, `folds`,
     `batch_rows` and `max_epochs`."""
     depth: int = 2
+    """Hidden layers."""
     members: int | None = None
     """Members of the ensemble that share weights."""
     folds: int | None = None
     """Groups of members that share nothing, each leaving out its own fold of the training and
     validation rows; 1 leaves out the validation part. Small tables get several."""
     batch_rows: int | None = None
+    """Rows in one step."""
     max_epochs: int | None = None
+    """Most passes over the training part."""
     dropout: float = 0.1
+    """Share of a hidden layer's values that are dropped while fitting."""
     patience: int = 16
     """Epochs without a better validation loss before training stops."""
     learning_rate: float = 2e-3
+    """Largest step size of AdamW."""
     weight_decay: float = 3e-4
+    """AdamW's pull of the weights towards zero."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -66,7 +78,9 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     threads: int | None = None
     """Threads for matrix products; one unless set, since retrains run beside the server."""
     seed: int = 0
+    """Seed of everything random in fitting."""
     time_limit_s: float | None = None
+    """Longest time to fit; the best so far is kept."""
 
 
 class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,13 +116,19 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`[serve]`."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 8080
+    """Port to listen on; 0 takes any that is free."""
     workers: int = 1
+    """Processes that answer."""
     max_batch_rows: int = 256
+    """Most rows that are computed at once on the event loop."""
     max_queue_rows: int = 8192
     """Rows that may wait in one worker before requests get 429."""
     max_body_bytes: int = 16 * 1024 * 1024
+    """Larger bodies get 413."""
     deadline_ms: float = 2000.0
+    """After this long without an answer a request gets 504."""
     challenger_deadline_ms: float = 50.0
     """After this long without the challenger's answer the champion answers."""
     window_s: float = 1.0
@@ -118,6 +138,7 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sticky_parameter: str = "sticky_key"
     """Request parameter (or header `X-Sticky-Key`) that keeps a caller on one version."""
     drain_s: float = 10.0
+    """How long requests in flight may take when the server ends."""
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +151,9 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_requests: int = 500
     """Challenger requests that a step needs before its verdict can be `pass`."""
     min_step_s: float = 5.0
+    """Shortest time of a step."""
     max_step_s: float = 600.0
+    """Longest time of a step; see `on_timeout`."""
     on_timeout: Literal["hold", "abort"] = "abort"
     """What happens when a step's verdict is `not_yet` after `max_step_s`."""
     alpha: float = 0.05
@@ -168,14 +191,18 @@ class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     quality_loss_share: float = 0.15
     """Rise of the loss, as a share of the reference's, from which quality is lost."""
     alpha: float = 0.01
+    """Chance that a verdict on steady traffic is a false alarm."""
 
 
 class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[heal]`: when and how a new version is trained by itself."""
 
     enabled: bool = True
+    """Whether new versions are trained without being asked for."""
     on: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
+    """What a new version is trained for."""
     min_labelled_rows: int = 1000
+    """Labelled rows of the changed world that a retrain needs."""
     max_rows: int = 100_000
     """Most recent labelled rows that a retrain uses."""
     holdout_share: float = 0.3
@@ -185,6 +212,7 @@ class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_failures: int = 3
     """Failed retrains in a row after which healing stops and pages."""
     timeout_s: float = 3600.0
+    """Longest time of a retrain."""
 
 
 class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
