@@ -23,8 +23,9 @@ from steadynet.registry.local import CHALLENGER, CHAMPION, LocalRegistry
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 60.0
 CHECK_EVERY_S = 5.0
+LONGEST_WAIT_S = 900.0
+"""Between two attempts to publish where MLflow does not take the aliases."""
 
 
 class AliasKeeper:
@@ -33,24 +34,24 @@ class AliasKeeper:
     def __init__(self) -> None:
         self._publishing: int | None = None
         self._next_check = float("-inf")
+        self._wait_s = CHECK_EVERY_S
 
     def keep(self, turn: Turn) -> None:
         """Set what is not set yet, and publish what MLflow does not know yet."""
-        failed = False
-        if self._publishing is not None:
-            code = reap(self._publishing)
-            if code is None:
-                return
-            self._publishing = None
-            failed = code != 0
-            self._next_check = turn.now + (RETRY_S if failed else CHECK_EVERY_S)
         with turn.store.read() as tx:
             wish = tx.decisions.fact(turn.model, ALIASES, AliasWish)
         registry = LocalRegistry(turn.home)
         if wish is not None and not wish.done:
-            self._next_check = float("-inf")
             self._fulfil(turn, registry, wish)
-        if turn.now < self._next_check or failed or not _has_mlflow(turn.home):
+            self._next_check, self._wait_s = turn.now, CHECK_EVERY_S
+        if self._publishing is not None:
+            if reap(self._publishing) is None:
+                return
+            self._publishing = None
+            left = registry.read_aliases(turn.model).unpublished
+            self._next_check = turn.now + self._wait_s
+            self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s) if left else CHECK_EVERY_S
+        if turn.now < self._next_check or not _has_mlflow(turn.home):
             return
         self._next_check = turn.now + CHECK_EVERY_S
         if registry.read_aliases(turn.model).unpublished:
