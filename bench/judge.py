@@ -62,8 +62,8 @@ def scenarios(rollouts: int) -> tuple[list[Scenario], list[Scenario]]:
             "errors exactly at tolerance",
             with_rates(equal, faults=0.006),
             long,
-            rollouts // 10,
-            600,
+            few,
+            300,
         ),
         Scenario("slow exactly at tolerance", with_rates(equal, slow=0.06), long, few, 300),
         Scenario(
