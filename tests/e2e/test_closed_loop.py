@@ -30,7 +30,10 @@ def test_a_release_that_faults_is_rolled_back_and_no_request_fails(
     status = served.status()
     assert status.champion == "1"
     assert any("version 2 was rolled back" in text for text in served.told())
-    assert any(alert.key.startswith("rollout/") for alert in status.alerts)
+    served.until(
+        lambda: any(alert.key.startswith("rollout/") for alert in served.status().alerts),
+        "the alert",
+    )
 
 
 def test_a_good_release_is_promoted_although_the_controller_is_killed_again_and_again(
