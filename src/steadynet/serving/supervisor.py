@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 BACKLOG = 2048
+CONTROLLER_AFTER_S = 5.0
+"""The controller starts once a worker is ready, so that it does not take the processor from the
+first answer; or after this long."""
 KILL_AFTER_S = 3.0
 """How much longer than `serve.drain_s` a child may take to end."""
 
@@ -104,8 +108,6 @@ class Supervisor:
                     route.champion.version,
                     *listener.getsockname()[:2],
                 )
-                if plan.controller:
-                    self._children.add(Child("controller", self._start_controller))
                 self._watch(listener, route.champion.version)
             finally:
                 self._drain(listener)
@@ -114,8 +116,14 @@ class Supervisor:
         """Keep the children running until `stop`."""
         self._write_info(listener)
         announced = False
+        controller_due = monotonic() + CONTROLLER_AFTER_S
+        awaits_controller = self._plan.controller
         while not self._stop.wait(LOOK_S):
             if self._children.look():
+                self._write_info(listener)
+            if awaits_controller and (announced or monotonic() >= controller_due):
+                awaits_controller = False
+                self._children.add(Child("controller", self._start_controller))
                 self._write_info(listener)
             if not announced and self._is_ready(version):
                 announced = True
