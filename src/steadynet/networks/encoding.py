@@ -97,11 +97,14 @@ class GroupedTable(nn.Module):
     def fill_unseen(self, categories: Tensor) -> None:
         """Set entries that no row of `categories` (n, K) has to their column's weighted mean."""
         entries = self.vectors.shape[1]
+        if entries == 0:
+            return
         index = (categories + self.offsets).flatten()
         counts = torch.bincount(index, minlength=entries).to(self.vectors.dtype)
-        ends = [*self.offsets.tolist()[1:], entries]
+        starts = self.offsets.tolist()
+        ends = [*starts, entries][1:]
         with torch.no_grad():
-            for start, end in zip(self.offsets.tolist(), ends, strict=True):
+            for start, end in zip(starts, ends, strict=True):
                 seen = counts[start:end]
                 column = self.vectors[:, start:end]
                 mean = (column * seen[:, None]).sum(1, keepdim=True) / seen.sum().clamp_min(1)
