@@ -18,8 +18,9 @@ from steadynet.export.network import MEMBERS
 from steadynet.export.nodes import GraphWriter
 from steadynet.networks import TabularNetwork
 
-SMALLEST = 1e-12
-"""Probabilities are raised to this before their logarithm is taken."""
+SMALLEST = 1e-7
+"""Probabilities are raised to this before their logarithm is taken: runtimes differ in how they
+round smaller ones, and a temperature would magnify that."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,14 +98,12 @@ def _write_classification(
     count = len(head.classes)
     averaged = writer.integers([1], "axis")
     if outputs == 1:
-        positive = writer.add(
-            "ReduceMean", writer.add("Sigmoid", MEMBERS), averaged, keepdims=0
-        )  # (N, 1)
-        one = writer.constant(np.array(1, np.float32), "one")
-        mean = writer.add("Concat", writer.add("Sub", one, positive), positive, axis=1)
+        # Not a sigmoid: onnxruntime's is off by 1e-8, which a temperature makes a lot of 1e-7.
+        logits = writer.add("Concat", writer.add("Sub", MEMBERS, MEMBERS), MEMBERS, axis=2)
     else:
-        softmax = writer.add("Softmax", MEMBERS, axis=2)
-        mean = writer.add("ReduceMean", softmax, averaged, keepdims=0)  # (N, C)
+        logits = MEMBERS
+    each = writer.add("Softmax", logits, axis=2)
+    mean = writer.add("ReduceMean", each, averaged, keepdims=0)  # (N, C)
     smallest = writer.constant(np.array(SMALLEST, np.float32), "smallest")
     logs = writer.add("Log", writer.add("Max", mean, smallest))
     sharpness = writer.constant(np.array(1 / head.temperature, np.float32), "sharpness")

@@ -1,0 +1,130 @@
+"""Sizes chosen from rows, folds, and what the target becomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steadynet.features.run import Tensors
+from steadynet.spec.model import TrainingSpec
+from steadynet.table.split import Split
+from steadynet.training.data import encode_for_fit, make_folds, training_data
+from steadynet.training.loop import schedule
+from steadynet.training.plan import CROSS_FIT_ROWS, FEWEST_EPOCHS, ROW_BUDGET, plan_fit
+
+
+def split_of(rows: int, seed: int = 0) -> Split:
+    """Cut rows at random."""
+    order = np.random.default_rng(seed).permutation(rows).astype(np.int64)
+    return Split(*np.split(order, [int(rows * 0.7), int(rows * 0.85)]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.integers(60, 400), groups=st.integers(2, 8), seed=st.integers(0, 99))
+def test_every_row_of_training_and_validation_is_held_out_once_and_never_fitted_there(
+    rows: int, groups: int, seed: int
+) -> None:
+    split = split_of(rows, seed)
+    target = np.random.default_rng(seed).integers(0, 2, rows)
+    folds = make_folds(split, target, groups, seed)
+    pool = set(split.train.tolist()) | set(split.validation.tolist())
+    held = folds.held.ravel().tolist()
+    assert len(set(held)) == len(held)
+    assert len(pool) - len(held) < groups
+    for fit, own in zip(folds.fit, folds.held, strict=True):
+        assert not set(fit.tolist()) & set(own.tolist())
+        assert set(fit.tolist()) | set(own.tolist()) == pool
+    assert not pool & set(split.test.tolist())
+    assert set(folds.fitted.tolist()) == pool
+
+
+def test_folds_hold_their_share_of_a_rare_class() -> None:
+    target = np.zeros(400, np.int64)
+    target[:40] = 1
+    folds = make_folds(split_of(400), target, 8, 0)
+    per_fold = target[folds.held].sum(axis=1)
+    assert per_fold.max() - per_fold.min() <= 1
+
+
+def test_one_group_fits_training_and_is_held_to_validation() -> None:
+    split = split_of(100)
+    folds = make_folds(split, np.zeros(100), 1, 0)
+    assert folds.fit.tolist() == [split.train.tolist()]
+    assert folds.held.tolist() == [split.validation.tolist()]
+
+
+def test_small_tables_are_cross_fitted_and_large_ones_not() -> None:
+    small = plan_fit(TrainingSpec(), train_rows=700, validation_rows=150, shuffled=True)
+    large = plan_fit(TrainingSpec(), train_rows=CROSS_FIT_ROWS, validation_rows=900, shuffled=True)
+    assert small.size.groups > 1
+    assert large.size.groups == 1
+    assert large.size.width > small.size.width
+
+
+def test_rows_split_by_time_or_group_are_not_cross_fitted() -> None:
+    plan = plan_fit(TrainingSpec(), train_rows=700, validation_rows=150, shuffled=False)
+    assert plan.size.groups == 1
+
+
+def test_very_few_rows_get_as_many_folds_as_make_sense() -> None:
+    plan = plan_fit(TrainingSpec(), train_rows=21, validation_rows=5, shuffled=True)
+    assert plan.size.groups == 2
+    assert plan.batch_rows <= 21
+
+
+@pytest.mark.parametrize("rows", [100, 5_000, 100_000, 10_000_000])
+def test_the_budget_bounds_the_work(rows: int) -> None:
+    plan = plan_fit(TrainingSpec(), train_rows=rows, validation_rows=rows // 5, shuffled=True)
+    assert plan.epochs * rows <= max(ROW_BUDGET, FEWEST_EPOCHS * rows)
+    assert plan.epochs >= FEWEST_EPOCHS
+
+
+def test_what_the_spec_sets_is_kept() -> None:
+    spec = TrainingSpec(
+        width=7, depth=3, members=5, folds=3, batch_rows=11, max_epochs=2, dropout=0.4, seed=9
+    )
+    plan = plan_fit(spec, train_rows=700, validation_rows=150, shuffled=True)
+    size = plan.size
+    assert (size.width, size.depth, size.members, size.groups) == (7, 3, 5, 3)
+    assert (plan.batch_rows, plan.epochs, size.dropout, plan.seed) == (11, 2, 0.4, 9)
+
+
+def test_the_schedule_warms_up_and_falls_to_nearly_zero() -> None:
+    rates = [schedule(step, 100, 10) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(1.0, abs=0.05)
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert 0 < rates[-1] < 1e-4
+    assert schedule(5000, 100, 10) == 0.0
+
+
+def test_a_regressions_units_come_from_the_fitted_rows_alone() -> None:
+    target = np.array([1.0, 2.0, 3.0, 1e9])
+    code = encode_for_fit(target, "regression", 0, np.array([0, 1, 2]), balanced=False)
+    assert code.center == pytest.approx(2.0)
+    assert code.scale == pytest.approx(np.std([1.0, 2.0, 3.0]))
+    data = training_data(
+        Tensors(np.zeros((4, 0), np.float32), np.zeros((4, 0), np.int64)),
+        target,
+        code,
+        torch.device("cpu"),
+    )
+    assert data.target[:3].mean().item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_regression_target_has_a_unit_of_one() -> None:
+    code = encode_for_fit(np.full(5, 7.0), "regression", 0, np.arange(5), balanced=False)
+    assert (code.center, code.scale) == (7.0, 1.0)
+
+
+def test_balanced_weights_give_every_class_the_same_say() -> None:
+    target = np.array([0] * 90 + [1] * 10)
+    code = encode_for_fit(target, "binary", 2, np.arange(100), balanced=True)
+    weights = np.array(code.class_weights)
+    assert weights[0] * 90 == pytest.approx(weights[1] * 10)
+    assert weights[target].mean() == pytest.approx(1.0)
+    plain = encode_for_fit(target, "binary", 2, np.arange(100), balanced=False)
+    assert plain.class_weights == (1.0, 1.0)
