@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from steadynet.bundle.read import Bundle
+from steadynet.control.processes import kill_process
 from steadynet.control.report import ModelStatus, journal, model_status
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
@@ -206,6 +207,9 @@ def serve(home: Home, tmp_path: Path) -> Iterator[Callable[..., Served]]:
         process.wait(timeout=30)
         if process.stdout is not None:
             process.stdout.close()
+    # Jobs outlive the server on purpose.
+    for folder in (home.root / "runs").glob("*"):
+        kill_process(folder)
 
 
 def stumbling_rows(

@@ -14,6 +14,7 @@ import msgspec
 from steadynet.bundle.read import Bundle
 from steadynet.clock import ManualClock
 from steadynet.control.controller import Controller
+from steadynet.control.processes import kill_process
 from steadynet.control.report import journal
 from steadynet.control.store import Store
 from steadynet.control.world import published_route
@@ -79,6 +80,9 @@ class Scene:
             controller.close()
         for writer in self.writers.values():
             writer.close()
+        # Jobs outlive their controller on purpose.
+        for folder in self.home.runs.glob("*"):
+            kill_process(folder)
 
     def route(self) -> Route:
         route = published_route(self.home, NAME)
