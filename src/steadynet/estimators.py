@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -76,8 +77,9 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         self.feature_names_in_ = np.array([str(column) for column in table.columns], dtype=object)
         if self.home is None:
             # Removed when the estimator is: the model needs its files until then.
-            self.folder_ = tempfile.TemporaryDirectory(prefix="steadynet-")
-            home = Home(Path(self.folder_.name))
+            self.folder_ = Path(tempfile.mkdtemp(prefix="steadynet-"))
+            weakref.finalize(self, shutil.rmtree, self.folder_, ignore_errors=True)
+            home = Home(self.folder_)
         else:
             home = Home(Path(self.home).absolute())
         self.model_ = train(

@@ -66,7 +66,7 @@ def test_a_regressor_takes_arrays_and_leaves_nothing_behind() -> None:
     interval = regressor.predict_interval(numbers)
     predicted = regressor.predict(numbers)
     assert np.all((interval[:, 0] <= predicted) & (predicted <= interval[:, 1]))
-    folder = Path(regressor.folder_.name)
+    folder = regressor.folder_
     assert folder.is_dir()
     del regressor
     assert not folder.exists()
