@@ -24,7 +24,8 @@ What `drift` does, from 0 (as trained) to 1 (another world)
 - Fraud moves from online and phone to contactless and recurring payments, to other merchant kinds
   and to other countries (every effect moves in a straight line from its old to its new value).
 - Amounts inflate by up to 80 %.
-Fraudsters' habits that stay: many payments in a day, a new account with a large amount, no proof.
+- Proof of identity and a known device, which kept fraud away, no longer do.
+Habits that stay: many payments in a day, a new account with a large amount, payments by night.
 
 Run it to write a table:  python stream.py payments.csv --rows 20000 --seed 7 --drift 0.5
 """
@@ -45,12 +46,17 @@ from world import (
     BRANDS,
     CHANNELS,
     COUNTRIES,
+    HOME_COUNTRIES,
     INFLATION,
     INTERCEPT,
+    KNOWN_DEVICE,
+    MAIN_EFFECTS,
     MERCHANT_KINDS,
     MERCHANT_RISK_SPREAD,
     MERCHANTS_PER_KIND,
+    PROOF,
     REFUND_SHARE,
+    SOLD_AGAIN,
     Effect,
 )
 
@@ -186,13 +192,16 @@ def _draw_world(rng: np.random.Generator, rows: int, drift: float) -> _World:
 def _log_odds(world: _World, drift: float) -> Floats:
     """Return the log-odds of fraud, (N,): a sum of main effects and of the habits of fraudsters.
 
-    main effects: kind + merchant + country + channel + brand
+    main effects: 0.75 · (kind + merchant + country + channel + brand)
     habits:       + 0.55 · min(payments in the last day, 6)^1.2 / 2
-                  + 1.3 where the account is younger than 120 days and the amount above the usual
-                  + 0.45 · ratio² · sign(ratio)        (both unusually large and unusually small)
-                  + 1.1 at night (0 to 5 o'clock) where the payment is made online
+                  + 2.0 where the account is younger than 120 days and the amount above the usual
+                  + 1.1 · ratio² online   (stolen cards are tried out with small amounts, then
+                    used for large ones), + 0.4 · ratio where it is not
+                  + 2.6 abroad, without strong authentication, for what is easily sold again
+                  + 1.8 at night (0 to 5 o'clock) where the payment is made online
                   + 0.5 · log10(1 + distance / 10 km) where it is not
-                  − 1.4 with strong authentication, − 0.9 from a known device online
+                  − 1.4 with strong authentication, − 0.9 from a known device online (both turn
+                    with the drift: fraudsters talk holders into it, or take over accounts)
                   − 1.5 for a refund, but + 3.0 on top for a large refund of electronics
     """
     kind = _between(
@@ -209,13 +218,16 @@ def _log_odds(world: _World, drift: float) -> Floats:
     hour = (world.moment // 3600) % 24
     electronics = world.kind == _kind_number("electronics")
     habits = 0.275 * np.minimum(world.payments_last_day, 6) ** 1.2
-    habits += 1.3 * ((world.account_age_days < 120) & (world.ratio > 0.0))
-    habits += 0.45 * world.ratio**2 * np.sign(world.ratio)
-    habits += 1.1 * ((hour < 6) & world.online)
+    habits += 2.0 * ((world.account_age_days < 120) & (world.ratio > 0.0))
+    habits += np.where(world.online, 1.1 * world.ratio**2, 0.4 * world.ratio)
+    sold_again = np.isin(world.kind, [_kind_number(name) for name in SOLD_AGAIN])
+    habits += 2.6 * (sold_again & (world.country >= HOME_COUNTRIES) & ~world.strong_auth)
+    habits += 1.8 * ((hour < 6) & world.online)
     habits += 0.5 * np.log10(1.0 + world.distance_km / 10.0) * ~world.online
-    habits -= 1.4 * world.strong_auth + 0.9 * (world.device_known & world.online)
+    habits += _moved(PROOF, drift) * world.strong_auth
+    habits += _moved(KNOWN_DEVICE, drift) * (world.device_known & world.online)
     habits += -1.5 * world.refund + 3.0 * (world.refund & electronics & (world.ratio > 0.3))
-    result: Floats = INTERCEPT + main + habits
+    result: Floats = INTERCEPT + MAIN_EFFECTS * main + habits
     return result
 
 
@@ -280,6 +292,10 @@ def _risks(effects: tuple[Effect, ...], drift: float) -> Floats:
 def _between(before: list[float], after: list[float], drift: float) -> Floats:
     mixed: Floats = (1.0 - drift) * np.array(before) + drift * np.array(after)
     return mixed
+
+
+def _moved(effect: tuple[float, float], drift: float) -> float:
+    return (1.0 - drift) * effect[0] + drift * effect[1]
 
 
 def _merchant_risk() -> Floats:

@@ -80,8 +80,18 @@ BRANDS: tuple[Effect, ...] = (
 )
 
 MERCHANTS_PER_KIND = 25
-MERCHANT_RISK_SPREAD = 0.5
+MERCHANT_RISK_SPREAD = 0.4
 """Merchants of one kind differ by a normal effect of this deviation (fixed, seed-free)."""
+SOLD_AGAIN = ("electronics", "gift cards", "digital goods", "jewellery")
+"""Merchant kinds whose goods thieves turn into money."""
+HOME_COUNTRIES = 3
+"""The first countries of the table; a payment anywhere else is made abroad."""
+PROOF = (-1.4, 0.4)
+"""Effect of strong authentication, before and after: fraudsters learn to talk holders into it."""
+KNOWN_DEVICE = (-0.9, 0.3)
+"""Effect of a known device online, before and after: they take over whole accounts."""
 REFUND_SHARE = 0.04
 INFLATION = 0.8
-INTERCEPT = -3.75
+MAIN_EFFECTS = 0.75
+"""Weight of the main effects beside the habits."""
+INTERCEPT = -4.6
