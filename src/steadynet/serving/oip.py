@@ -33,8 +33,6 @@ Datatype = Literal[
     "FP64",
     "BYTES",
 ]
-MATRIX_KINDS: frozenset[Kind] = frozenset({"number", "boolean"})
-"""Columns of these kinds can be sent together as one tensor [N, D]."""
 
 KIND_DATATYPES: dict[Kind, str] = {
     "number": "FP32",
@@ -237,7 +235,7 @@ def _read_matrix(tensor: TensorIn, loaded: LoadedVersion) -> tuple[Table, int]:
     """Return the columns of one tensor [N, D]."""
     rows, width = tensor.shape
     names = loaded.columns
-    if not all(column.kind in MATRIX_KINDS for column in loaded.schema.features):
+    if not loaded.all_numbers:
         raise InputError(
             "a matrix does not fit this model, whose columns are not all numbers",
             expected="one tensor [N] or [N, 1] per column",
@@ -258,4 +256,6 @@ def _read_matrix(tensor: TensorIn, loaded: LoadedVersion) -> tuple[Table, int]:
             expected=str(rows * width),
             got=str(len(data)),
         )
+    if rows == 1:
+        return dict(zip(names, zip(data, strict=True), strict=True)), 1
     return {name: data[position::width] for position, name in enumerate(names)}, rows

@@ -35,6 +35,10 @@ class LoadedVersion:
         self.schema: Schema = bundle.manifest.schema
         self.profile: Profile = bundle.profile()
         self.columns = tuple(column.name for column in self.schema.features)
+        self.all_numbers = all(
+            column.kind in ("number", "boolean") for column in self.schema.features
+        )
+        """Whether all columns can be sent together as one tensor [N, D]."""
         self.outputs = predictor.outputs
         self.headers: list[tuple[bytes, bytes]] = [
             (b"x-model-name", model.encode()),

@@ -98,6 +98,7 @@ def _uvicorn_config(settings: WorkerSettings, plane: DataPlane) -> uvicorn.Confi
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.serve.drain_s)),
     )

@@ -1,0 +1,68 @@
+"""One tensor for all columns, where all of them are numbers: the same as one tensor per column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steadynet.errors import InputError
+from steadynet.serving.oip import TensorIn, read_table
+
+NAMES = ("a", "b", "c")
+
+
+class Version:
+    """As much of a loaded version as reading a matrix looks at."""
+
+    def __init__(self, *, all_numbers: bool = True) -> None:
+        self.columns = NAMES
+        self.all_numbers = all_numbers
+
+
+def matrix(shape: tuple[int, ...], data: list[Any]) -> list[TensorIn]:
+    """Return the request's one tensor."""
+    return [TensorIn("x", shape, "FP64", data)]
+
+
+def values_of(table: Any) -> dict[str, list[Any]]:
+    """Return column → list."""
+    return {name: list(values) for name, values in table.items()}
+
+
+rows = st.lists(st.lists(st.floats(allow_nan=False), min_size=3, max_size=3), min_size=1)
+
+
+@given(rows)
+def test_flat_and_nested_matrices_are_the_columns(given_rows: list[list[float]]) -> None:
+    expected = {name: [row[at] for row in given_rows] for at, name in enumerate(NAMES)}
+    flat = [value for row in given_rows for value in row]
+    for data in (flat, given_rows):
+        shape = (len(given_rows), 3)
+        table, count = read_table(matrix(shape, data), Version())  # type: ignore[arg-type]
+        assert count == len(given_rows)
+        assert values_of(table) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "words"),
+    [
+        ((1, 2), [1.0, 2.0], r"\[N, 3\]"),
+        ((0, 3), [], "at least 1"),
+        ((1, 3), [1.0, 2.0], "another number of values"),
+        ((2, 3), [[1.0, 2.0, 3.0], [1.0]], "another number of values"),
+        ((1, 3), [[1.0], [2.0]], "another number of values"),
+    ],
+)
+def test_a_wrong_matrix_is_told_what_is_wrong(
+    shape: tuple[int, ...], data: list[Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        read_table(matrix(shape, data), Version())  # type: ignore[arg-type]
+
+
+def test_a_model_with_texts_takes_no_matrix() -> None:
+    with pytest.raises(InputError, match="one tensor"):
+        read_table(matrix((1, 3), [1.0, 2.0, 3.0]), Version(all_numbers=False))  # type: ignore[arg-type]
