@@ -104,6 +104,7 @@ def test_a_changed_world_is_learnt_from_labels_and_rolled_out(
     served.until(lambda: served.status().labelled_rows >= 900, "joining the labels")
     served.until(lambda: bool(served.status().quality.startswith("quality is lost")), "the loss")
     served.until(lambda: served.status().champion == "2", "the promotion of the healed version")
+    served.until(lambda: any("heal.promoted" in text for text in served.told()), "its record")
     traffic.stop()
     assert traffic.failed == []
     told = served.told()
