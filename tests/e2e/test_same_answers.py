@@ -31,7 +31,6 @@ from steadynet.registry.local import LocalRegistry
 from steadynet.spec.load import load_spec
 from steadynet.table.convert import to_columns
 from steadynet.table.read import read_table
-from steadynet.table.schema import input_name
 from steadynet.table.split import split_rows
 
 pytestmark = pytest.mark.slow
@@ -193,7 +192,7 @@ def test_by_open_inference_protocol(trained: Trained, raw: Answers, port: int) -
             values = [None if np.isnan(value) else value for value in values]
         inputs.append(
             {
-                "name": input_name(column.name),
+                "name": column.name,
                 "datatype": kinds[column.kind],
                 "shape": [ROWS, 1],
                 "data": values,
