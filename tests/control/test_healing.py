@@ -188,6 +188,32 @@ def test_a_promoted_version_ends_the_attempt_well(scene: Scene) -> None:
     assert scene.told("heal.promoted") == ["healed: version 2 is champion"]
 
 
+def test_what_was_wrong_with_the_old_champion_does_not_heal_the_new_one(scene: Scene) -> None:
+    heal = msgspec.structs.replace(scene.spec.heal, cooldown_s=0.0)
+    scene.spec = msgspec.structs.replace(scene.spec, heal=heal)
+    controller = scene.controller()
+    controller.tick()
+    for _ in range(3):
+        label(scene, controller, 100)
+    while not notes(scene).attempts:
+        scene.clock.advance(1.0)
+        controller.tick()
+    folder = Path(notes(scene).folder)
+    kill_process(folder)
+    outcome = RetrainOutcome(succeeded=True, reason="it is better", version="2")
+    write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+    for _ in range(3):
+        scene.clock.advance(0.1)
+        scene.obey()
+        controller.tick()
+    scene.send("rollout.promote")
+    for _ in range(10):
+        scene.clock.advance(1.0)
+        scene.obey()
+        controller.tick()
+    assert [attempt.outcome for attempt in notes(scene).attempts] == ["promoted"]
+
+
 def test_a_version_that_cannot_be_rolled_out_fails_the_attempt(scene: Scene) -> None:
     controller = scene.controller()
     controller.tick()

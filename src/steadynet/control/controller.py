@@ -28,7 +28,6 @@ from steadynet.control.watch import KEPT_S, Watch
 from steadynet.errors import LeaseLost
 from steadynet.home import Home, check_name
 from steadynet.monitoring.reports import Condition
-from steadynet.rollout.route import Endpoint
 from steadynet.spec.model import Spec
 
 logger = logging.getLogger(__name__)
@@ -107,21 +106,25 @@ class Controller:
     def _act(self, turn: Turn) -> None:
         publish(turn)
         seen = ingest(turn)
-        with turn.store.read() as tx:
-            route = tx.decisions.route(self.model)
-        if route is None:
+        champion = self._current_champion(turn)
+        if champion is None:
             return
-        champion = self._load(route.champion)
         rollout = self._rollouts.advance(turn, champion, seen.windows)
+        # A promotion has made another one champion: what was known of the old one is past.
+        champion = self._current_champion(turn) or champion
         self._aliases.keep(turn)
         watched = self._watch.look(turn, champion, seen.windows, self._conditions)
         self._conditions = self._healing.advance(turn, champion, watched, rollout)
         self._delivering.advance(turn)
         self._keep_house(turn)
 
-    def _load(self, endpoint: Endpoint) -> Champion:
-        if self._champion is None or self._champion.endpoint != endpoint:
-            self._champion = load_champion(endpoint)
+    def _current_champion(self, turn: Turn) -> Champion | None:
+        with turn.store.read() as tx:
+            route = tx.decisions.route(self.model)
+        if route is None:
+            return None
+        if self._champion is None or self._champion.endpoint != route.champion:
+            self._champion = load_champion(route.champion)
         return self._champion
 
     def _hold_lease(self, now: float) -> Lease | None:
