@@ -290,6 +290,23 @@ def test_the_first_route_is_adopted_from_the_server(scene: Scene) -> None:
         assert tx.decisions.route(NAME) == scene.route()
 
 
+def test_a_champion_that_a_person_moved_while_nothing_served_stays(scene: Scene) -> None:
+    scene.controller().tick()
+    before = scene.route()
+    moved = msgspec.structs.replace(
+        before, champion=scene.endpoint("2"), generation=before.generation + 1
+    )
+    publish_route(scene.home, moved)
+    controller = scene.controller()
+    scene.clock.advance(20.0)
+    assert controller.tick()
+    assert scene.route() == moved
+    with scene.store.read() as tx:
+        assert tx.decisions.route(NAME) == moved
+    (told,) = scene.told("champion.moved")
+    assert told.startswith("version 2 answers in place of 1")
+
+
 def test_without_any_route_a_tick_does_nothing(scene: Scene) -> None:
     scene.home.route(NAME).unlink()
     assert scene.controller().tick()

@@ -3,8 +3,11 @@
 Invariants:
 - The file is written under the store's lock and lease, so that a controller that lost its lease
   cannot put an old route over a new one.
-- A file that is ahead of the store means that traffic was taken off a challenger while the store
-  could not be written; its generation is never undercut, since workers follow the higher one.
+- A file that is ahead of the store means one of two things. Its champion is the store's: traffic
+  was taken off a challenger while the store could not be written. It is another one, and neither
+  has a challenger: a server began with the version that a person made champion while nothing
+  served; that word is taken over. A file's generation is never undercut, since workers follow
+  the higher one.
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ def without_challenger(route: Route) -> Route:
 def publish(turn: Turn) -> Standing:
     """Make file and store say the same; tell how they stood.
 
-    `adopted`: the store had no route and took the file's. `ahead`: the file had a newer
-    generation; the store took it over, and what it means for a rollout is the caller's.
+    `adopted`: the store took the file's route, since it had none or a person moved the alias.
+    `ahead`: the file had a newer generation; the store took it over, and what it means for a
+    rollout is the caller's.
     """
     with turn.store.read() as tx:
         wanted = tx.decisions.route(turn.model)
@@ -53,6 +57,17 @@ def publish(turn: Turn) -> Standing:
                 tx.decisions.save_route(found)
                 return "adopted"
             return "same"
+        if found is not None and _moved_by_hand(found, wanted):
+            tx.decisions.save_route(found)
+            tx.journal.append(
+                turn.model,
+                at=turn.now,
+                kind="champion.moved",
+                text=f"version {found.champion.version} answers in place of "
+                f"{wanted.champion.version}: the alias was moved while nothing served",
+                data={"before": wanted, "route": found},
+            )
+            return "adopted"
         if found is not None and found.generation > wanted.generation:
             ahead = msgspec.structs.replace(wanted, generation=found.generation + 1)
             if found.challenger is None:
@@ -64,6 +79,15 @@ def publish(turn: Turn) -> Standing:
             return "ahead"
         publish_route(turn.home, wanted)
         return "published"
+
+
+def _moved_by_hand(found: Route, wanted: Route) -> bool:
+    return (
+        found.generation > wanted.generation
+        and found.champion != wanted.champion
+        and found.challenger is None
+        and wanted.challenger is None
+    )
 
 
 def take_off_unrecorded(turn: Turn) -> None:
