@@ -44,7 +44,7 @@ FULL = Pace(
     fresh_rows=10_000,
     rate=200.0,
     calm_s=8.0,
-    drift_over_s=8.0,
+    drift_over_s=4.0,
     train_limit_s=30.0,
     steps="[0.25, 0.5, 1.0]",
     min_requests=150,
@@ -52,7 +52,7 @@ FULL = Pace(
     drift_window_rows=1000,
     drift_windows=3,
     quality_window_rows=1000,
-    min_labelled_rows=4000,
+    min_labelled_rows=5000,
     rollback_limit_s=60.0,
     heal_limit_s=150.0,
 )
@@ -71,7 +71,7 @@ FAST = Pace(
     drift_window_rows=500,
     drift_windows=2,
     quality_window_rows=500,
-    min_labelled_rows=2000,
+    min_labelled_rows=2500,
     rollback_limit_s=60.0,
     heal_limit_s=120.0,
 )
@@ -117,5 +117,6 @@ quality_window_rows = {pace.quality_window_rows}
 [heal]
 enabled = true             # train again on sustained drift or lost quality ...
 min_labelled_rows = {pace.min_labelled_rows}   # ... once so many labelled rows show the new world
+max_rows = {pace.min_labelled_rows + 500}            # this old world is gone: forget its rows
 cooldown_s = 60.0          # the shortest time between two trainings
 """
