@@ -10,6 +10,7 @@ from control_scene import NAME, Scene
 
 from steadynet.control.controller import Controller
 from steadynet.control.publish import without_challenger
+from steadynet.control.report import model_status
 from steadynet.control.world import publish_route
 from steadynet.monitoring.windows import Role
 from steadynet.registry.local import LocalRegistry
@@ -344,3 +345,25 @@ def test_a_champion_that_vanished_is_an_error_that_names_it(scene: Scene) -> Non
     shutil.rmtree(scene.home.model(NAME) / "1")
     with pytest.raises(Exception, match="is not a bundle"):
         controller.tick()
+
+
+def test_status_tells_what_a_stage_waits_for(scene: Scene) -> None:
+    controller = scene.controller()
+    begin(scene, controller)
+    second(scene, controller)
+    scene.obey()
+    scene.traffic("1", "champion", 20)
+    scene.traffic("2", "shadow", 20)
+    scene.clock.advance(1.5)
+    controller.tick()
+    rollout = model_status(scene.home, NAME, scene.clock.now()).rollout
+    assert rollout is not None
+    assert rollout.verdict is not None
+    assert rollout.verdict.stage == "shadow"
+    assert rollout.verdict.outcome == "not_yet"
+    assert {signal.name for signal in rollout.verdict.signals} >= {"errors", "latency", "outputs"}
+    scene.send("rollout.abort")
+    controller.tick()
+    ended = model_status(scene.home, NAME, scene.clock.now()).rollout
+    assert ended is not None
+    assert ended.verdict is None

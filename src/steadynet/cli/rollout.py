@@ -88,7 +88,14 @@ def _words(model: str, found: RolloutStatus | None) -> str:
         return f"{model} has had no rollout"
     paused = ", paused" if found.paused else ""
     share = f", {100 * found.share:g} % of traffic" if found.ended is None else ""
-    return f"version {found.challenger}: {found.phase}{share}{paused}\n  {found.reason}"
+    lines = [f"version {found.challenger}: {found.phase}{share}{paused}", f"  {found.reason}"]
+    if found.verdict is not None:
+        lines.append(f"now: {found.verdict.sentence}")
+        lines += [
+            f"  {signal.name:8} {signal.outcome:8} {signal.sentence}"
+            for signal in found.verdict.signals
+        ]
+    return "\n".join(lines)
 
 
 def _order(

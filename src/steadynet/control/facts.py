@@ -12,11 +12,12 @@ from steadynet.monitoring.reports import (
     QualityState,
     SloReport,
 )
-from steadynet.rollout.evidence import Arm
+from steadynet.rollout.evidence import Arm, Verdict
 from steadynet.statistics.moments import Moments
 
 ROLLOUT = "rollout"
 ALIASES = "aliases"
+VERDICT = "verdict"
 WATCH = "watch"
 HEAL = "heal"
 
@@ -32,6 +33,16 @@ class RolloutNotes(msgspec.Struct, frozen=True, kw_only=True):
     """The champion's arm in the stage before this one."""
     holdout: Moments = Moments()
     """Challenger's loss minus the champion's on rows held out from its training."""
+
+
+class LastVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the judge said last of a running rollout, for people who ask."""
+
+    rollout: str
+    """The rollout's id."""
+    at: float
+    """Seconds UTC."""
+    verdict: Verdict
 
 
 class AliasWish(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from steadynet.control.facts import HEAL, WATCH, HealNotes, WatchNotes
+from steadynet.control.facts import HEAL, VERDICT, WATCH, HealNotes, LastVerdict, WatchNotes
 from steadynet.control.journal import JournalEntry, find_breaks
 from steadynet.control.store import Store, Transaction
 from steadynet.control.tally import Tally
@@ -15,6 +15,7 @@ from steadynet.monitoring.latency import quantile
 from steadynet.monitoring.reports import Alert
 from steadynet.monitoring.windows import Role, Window
 from steadynet.registry.local import LocalRegistry
+from steadynet.rollout.evidence import Verdict
 from steadynet.rollout.state import Rollout
 
 RECENT_S = 60.0
@@ -48,6 +49,8 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None
     paused: bool
     reason: str
+    verdict: Verdict | None = None
+    """What the judge says of the present stage, some seconds old at most; None once it is over."""
 
 
 class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +165,8 @@ def _rollout(tx: Transaction, model: str) -> RolloutStatus | None:
     last = tx.decisions.last_rollout(model, Rollout)
     if last is None:
         return None
+    told = tx.decisions.fact(model, VERDICT, LastVerdict)
+    present = told is not None and (told.rollout, told.verdict.stage) == (last.id, last.stage)
     return RolloutStatus(
         id=last.id,
         challenger=last.challenger,
@@ -171,6 +176,7 @@ def _rollout(tx: Transaction, model: str) -> RolloutStatus | None:
         ended=last.ended,
         paused=last.paused_at is not None,
         reason=last.reason,
+        verdict=told.verdict if told is not None and present and not last.over else None,
     )
 
 

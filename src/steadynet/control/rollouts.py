@@ -16,7 +16,14 @@ import msgspec
 
 from steadynet.control.champion import Champion
 from steadynet.control.evidence import gather_evidence
-from steadynet.control.facts import ALIASES, ROLLOUT, AliasWish, RolloutNotes
+from steadynet.control.facts import (
+    ALIASES,
+    ROLLOUT,
+    VERDICT,
+    AliasWish,
+    LastVerdict,
+    RolloutNotes,
+)
 from steadynet.control.labels import LabelTally
 from steadynet.control.launch import launch
 from steadynet.control.publish import publish, take_off_unrecorded, without_challenger
@@ -28,12 +35,13 @@ from steadynet.control.world import live_workers
 from steadynet.errors import LeaseLost, SteadynetError, StoreError
 from steadynet.monitoring.windows import Window
 from steadynet.rollout import state as machine
-from steadynet.rollout.evidence import Evidence
+from steadynet.rollout.evidence import Evidence, Verdict
 from steadynet.rollout.judge import judge
 from steadynet.rollout.route import Route
 from steadynet.rollout.state import Observation, Rollout, Transition
 
 LABELS_PER_TICK = 5_000
+TELL_EVERY_S = 1.0
 
 START = "rollout.start"
 ORDERS: MappingProxyType[str, machine.Command] = MappingProxyType(
@@ -63,6 +71,7 @@ class Rollouts:
         self._stage: tuple[str, str, float] | None = None
         self._tally = Tally("", 0.0)
         self._labels: LabelTally | None = None
+        self._told = 0.0
 
     def advance(
         self, turn: Turn, champion: Champion, windows: tuple[Window, ...]
@@ -94,7 +103,18 @@ class Rollouts:
                 order=order,
             )
             _take(turn, step, notes)
+        else:
+            self._tell(turn, rollout, observation.verdict)
         return transition.state
+
+    def _tell(self, turn: Turn, rollout: Rollout, verdict: Verdict | None) -> None:
+        """Keep the newest verdict for `status`, at most once in `TELL_EVERY_S`."""
+        if verdict is None or turn.now - self._told < TELL_EVERY_S:
+            return
+        with turn.write() as tx:
+            last = LastVerdict(rollout=rollout.id, at=turn.now, verdict=verdict)
+            tx.decisions.remember(turn.model, VERDICT, last)
+        self._told = turn.now
 
     def _look(
         self,
