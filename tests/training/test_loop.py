@@ -181,7 +181,7 @@ def test_a_fit_that_recovers_ends_with_finite_weights_and_says_so(problem: Make)
     assert result.retries == 1
     assert [record.epoch for record in result.history] == [1, 2, 3, 4, 5, 6]
     assert bool(torch.isfinite(weights(network)).all())
-    assert result.history[-1].learning_rate == pytest.approx(made.plan.learning_rate * 0.1)
+    assert result.history[2].learning_rate == pytest.approx(made.plan.learning_rate * 0.1)
 
 
 def test_targets_beyond_float32_are_refused_at_once(problem: Make) -> None:
@@ -241,6 +241,16 @@ def test_patience_ends_the_fit_and_the_best_epoch_is_kept(problem: Make) -> None
     if best > 0:
         assert loss == pytest.approx(result.history[best - 1].held_loss, abs=1e-6)
     assert all(record.held_loss >= loss - 1e-6 for record in result.history)
+
+
+def test_steps_shrink_from_the_best_weights_where_nothing_gets_better(problem: Make) -> None:
+    made = problem(rows=120, epochs=400, patience=9, learning_rate=0.02)
+    _, result = fitted(made)
+    best = max(result.best_epochs)
+    rates = [record.learning_rate for record in result.history[best:]]
+    cuts = [rates[place] / rates[place - 1] for place in range(1, len(rates))]
+    assert [place + 1 for place, cut in enumerate(cuts) if cut < 0.5] == [3, 6]
+    assert min(cuts) == pytest.approx(loop.PLATEAU_CUT)
 
 
 def test_progress_says_what_people_watch(problem: Make) -> None:

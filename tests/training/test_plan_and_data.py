@@ -9,17 +9,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.features.run import Tensors
+from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
 from steadynet.table.split import Split
 from steadynet.training.data import encode_for_fit, make_folds, training_data
 from steadynet.training.loop import schedule
-from steadynet.training.plan import CROSS_FIT_ROWS, FEWEST_EPOCHS, ROW_BUDGET, plan_fit
+from steadynet.training.plan import CROSS_FIT_ROWS, FEWEST_EPOCHS, ROW_BUDGET, FitPlan, plan_fit
 
 
 def split_of(rows: int, seed: int = 0) -> Split:
     """Cut rows at random."""
     order = np.random.default_rng(seed).permutation(rows).astype(np.int64)
     return Split(*np.split(order, [int(rows * 0.7), int(rows * 0.85)]))
+
+
+def planned(
+    train: int,
+    validation: int,
+    *,
+    spec: TrainingSpec | None = None,
+    task: Task = "binary",
+    shuffled: bool = True,
+) -> FitPlan:
+    """Return the plan for as many rows."""
+    return plan_fit(
+        spec or TrainingSpec(),
+        task=task,
+        train_rows=train,
+        validation_rows=validation,
+        shuffled=shuffled,
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -57,27 +76,29 @@ def test_one_group_fits_training_and_is_held_to_validation() -> None:
 
 
 def test_small_tables_are_cross_fitted_and_large_ones_not() -> None:
-    small = plan_fit(TrainingSpec(), train_rows=700, validation_rows=150, shuffled=True)
-    large = plan_fit(TrainingSpec(), train_rows=CROSS_FIT_ROWS, validation_rows=900, shuffled=True)
+    small = planned(700, 150)
+    large = planned(CROSS_FIT_ROWS, 900)
     assert small.size.groups > 1
     assert large.size.groups == 1
     assert large.size.width > small.size.width
 
 
 def test_rows_split_by_time_or_group_are_not_cross_fitted() -> None:
-    plan = plan_fit(TrainingSpec(), train_rows=700, validation_rows=150, shuffled=False)
+    plan = planned(700, 150, shuffled=False)
     assert plan.size.groups == 1
 
 
 def test_very_few_rows_get_as_many_folds_as_make_sense() -> None:
-    plan = plan_fit(TrainingSpec(), train_rows=21, validation_rows=5, shuffled=True)
+    plan = planned(21, 5)
     assert plan.size.groups == 2
     assert plan.batch_rows <= 21
 
 
 @pytest.mark.parametrize("rows", [100, 5_000, 100_000, 10_000_000])
 def test_the_budget_bounds_the_work(rows: int) -> None:
-    plan = plan_fit(TrainingSpec(), train_rows=rows, validation_rows=rows // 5, shuffled=True)
+    plan = plan_fit(
+        TrainingSpec(), task="binary", train_rows=rows, validation_rows=rows // 5, shuffled=True
+    )
     assert plan.epochs * rows <= max(ROW_BUDGET, FEWEST_EPOCHS * rows)
     assert plan.epochs >= FEWEST_EPOCHS
 
@@ -86,10 +107,19 @@ def test_what_the_spec_sets_is_kept() -> None:
     spec = TrainingSpec(
         width=7, depth=3, members=5, folds=3, batch_rows=11, max_epochs=2, dropout=0.4, seed=9
     )
-    plan = plan_fit(spec, train_rows=700, validation_rows=150, shuffled=True)
+    plan = planned(700, 150, spec=spec)
     size = plan.size
     assert (size.width, size.depth, size.members, size.groups) == (7, 3, 5, 3)
     assert (plan.batch_rows, plan.epochs, size.dropout, plan.seed) == (11, 2, 0.4, 9)
+
+
+def test_classes_are_fitted_with_more_restraint_than_numbers() -> None:
+    classes = planned(700, 150, task="multiclass")
+    numbers = planned(700, 150, task="regression")
+    assert classes.size.dropout > numbers.size.dropout
+    assert classes.learning_rate < numbers.learning_rate
+    plain = planned(700, 150, spec=TrainingSpec(dropout=0.0))
+    assert plain.size.dropout == 0.0
 
 
 def test_the_schedule_warms_up_and_falls_to_nearly_zero() -> None:

@@ -123,7 +123,8 @@ def _training(training: TrainingSpec) -> Iterator[_Rule]:
     ):
         yield _at_least(f"training.{key}", value, 1)
     dropout = training.dropout
-    yield _Rule("training.dropout", dropout, 0 <= dropout < 1, "a share from 0 to below 1")
+    fits = dropout is None or 0 <= dropout < 1
+    yield _Rule("training.dropout", dropout, fits, "a share from 0 to below 1")
     yield _positive("training.learning_rate", training.learning_rate)
     yield _at_least("training.weight_decay", training.weight_decay, 0)
     yield _positive("training.gradient_clip", training.gradient_clip)

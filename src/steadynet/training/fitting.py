@@ -62,6 +62,7 @@ def fit_network(
     split, training = table.split, spec.training
     plan = plan_fit(
         training,
+        task=table.schema.target.task,
         train_rows=len(split.train),
         validation_rows=len(split.validation),
         shuffled=spec.split.time_column is None and spec.split.group_column is None,

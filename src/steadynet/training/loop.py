@@ -33,6 +33,9 @@ Ending = Literal["converged", "epochs", "time", "stopped"]
 
 MOST_RETRIES = 4
 STEP_CUT = 0.1
+PLATEAUS = 3
+PLATEAU_CUT = 0.3
+"""Each third of the patience without anything better, steps shrink by as much, from the best."""
 CHUNK_ROWS = 1024
 """Rows per forward pass where no gradient is needed; more would leave the processor's cache."""
 CHECK_STEPS = 16
@@ -124,6 +127,8 @@ class Fit:
         record.epoch += 1
         self._keep_better(losses)
         self._tell(train_loss, float(losses.mean()), metric, time.perf_counter() - start)
+        if record.stale > 0 and record.stale % max(1, self.plan.patience // PLATEAUS) == 0:
+            self._go_back()
         return cut_short or self._ending()
 
     def _pass(self) -> tuple[float, Ending | None]:
@@ -183,6 +188,11 @@ class Fit:
             record.best_epoch[group] = record.epoch
             for name, value in fitted.items():
                 self._best[name][group] = value.detach()[group]
+
+    def _go_back(self) -> None:
+        """Go on from the best weights with smaller steps, since these made nothing better."""
+        self.network.load_state_dict(self._best)
+        self._record.step_scale *= PLATEAU_CUT
 
     def _retry(self, before: FitTensors) -> None:
         """Go back to the state before the epoch, with smaller steps."""

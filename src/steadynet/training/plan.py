@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import msgspec
 
 from steadynet.networks.base import NetworkSize
+from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
 
 CROSS_FIT_ROWS = 4000
@@ -20,6 +23,9 @@ LINEAR_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse penalties that are tried for the linear start."""
 TUNED_LINEAR_ROWS = 20_000
 """Beyond as many rows the penalty hardly matters, and trying several costs seconds."""
+
+DROPOUT_AND_RATE = MappingProxyType({"classification": (0.2, 1e-3), "regression": (0.1, 2e-3)})
+"""Classes are noisier than numbers, so that their fits need more restraint."""
 
 
 class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +44,7 @@ class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_fit(
-    spec: TrainingSpec, *, train_rows: int, validation_rows: int, shuffled: bool
+    spec: TrainingSpec, *, task: Task, train_rows: int, validation_rows: int, shuffled: bool
 ) -> FitPlan:
     """Choose what the spec leaves open.
 
@@ -51,16 +57,18 @@ def plan_fit(
     folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD))
     fitted = train_rows if folds == 1 else rows - rows // folds
     small = folds > 1
+    dropout, rate = DROPOUT_AND_RATE["regression" if task == "regression" else "classification"]
+    dropped = dropout if spec.dropout is None else spec.dropout
     width = spec.width or (64 if small else 128)
     members = spec.members or (4 if small else 8)
     budgeted = max(FEWEST_EPOCHS, min(MOST_EPOCHS, ROW_BUDGET // max(1, fitted)))
     tried = LINEAR_STRENGTHS if fitted <= TUNED_LINEAR_ROWS else (1.0,)
     return FitPlan(
-        size=NetworkSize(width, spec.depth, members, folds, spec.dropout),
+        size=NetworkSize(width, spec.depth, members, folds, dropped),
         batch_rows=min(spec.batch_rows or _batch_rows(fitted), fitted),
         epochs=spec.max_epochs or budgeted,
         patience=spec.patience,
-        learning_rate=spec.learning_rate,
+        learning_rate=spec.learning_rate or rate,
         weight_decay=spec.weight_decay,
         gradient_clip=spec.gradient_clip,
         linear_strengths=tried,
