@@ -1,7 +1,7 @@
 """A small writer of ONNX nodes: unique names under one prefix, constants once, shapes as they come.
 
 The graph is written from the weights by hand rather than traced; see
-`docs/adr/0003-graphs-from-weights.md`.
+`docs/adr/0008-graphs-from-weights.md`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from steadynet.errors import TrainingError
 from steadynet.files import write_atomic
 
 NAME = "checkpoint.safetensors"
@@ -61,14 +62,21 @@ class FitTensors:
 
 
 def save_checkpoint(folder: Path, record: FitRecord, tensors: FitTensors, identity: str) -> None:
-    """Replace the folder's checkpoint. Raises `OSError` where the disk does not take it."""
+    """Replace the folder's checkpoint, or leave it as it was and raise `TrainingError`."""
     flat = {f"weights/{name}": value for name, value in tensors.weights.items()}
     flat |= {f"best/{name}": value for name, value in tensors.best.items()}
     flat |= {f"optimizer/{name}": value for name, value in tensors.optimizer.items()}
     flat["best_loss"] = tensors.best_loss
     held = {name: value.detach().cpu().contiguous().clone() for name, value in flat.items()}
     meta = {_META: msgspec.json.encode(record).decode(), "identity": identity}
-    write_atomic(folder / NAME, save(held, metadata=meta))
+    try:
+        write_atomic(folder / NAME, save(held, metadata=meta))
+    except OSError as error:
+        raise TrainingError(
+            f"the checkpoint cannot be written to {folder}",
+            got=error.strerror or type(error).__name__,
+            do="Make room and train again: it goes on from the last checkpoint.",
+        ) from error
 
 
 def load_checkpoint(folder: Path, identity: str) -> tuple[FitRecord, FitTensors] | None:
@@ -86,12 +94,13 @@ def load_checkpoint(folder: Path, identity: str) -> tuple[FitRecord, FitTensors]
                 return None
             record = msgspec.json.decode(meta[_META], type=FitRecord)
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            best_loss = flat.pop("best_loss")
     except (SafetensorError, msgspec.DecodeError, KeyError):
         return None
     return record, FitTensors(
         weights=_under(flat, "weights/"),
         best=_under(flat, "best/"),
-        best_loss=flat["best_loss"],
+        best_loss=best_loss,
         optimizer=_under(flat, "optimizer/"),
     )
 

@@ -70,7 +70,6 @@ def draft_bundle(
     fitted: Fitted,
     head: Head,
     judged: Judged,
-    *,
     model: bytes,
     provenance: Provenance,
 ) -> BundleDraft:

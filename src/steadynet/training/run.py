@@ -9,13 +9,14 @@ from pathlib import Path
 
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.manifest import Manifest
+from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import write_bundle
-from steadynet.export.head import export_head
+from steadynet.export.head import Head, export_head
 from steadynet.export.network import export_network
 from steadynet.export.parity import check_parity
 from steadynet.export.weld import weld
-from steadynet.features.fit import fit_features
+from steadynet.features.fit import FeatureGraph, fit_features
 from steadynet.features.run import run_features
 from steadynet.home import Home, check_name
 from steadynet.spec.model import Spec
@@ -24,9 +25,9 @@ from steadynet.training.answers import WeldedGraph
 from steadynet.training.calibrate import calibrate
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoint
 from steadynet.training.draft import draft_bundle, provenance_of
-from steadynet.training.fitting import fit_network, thread_count
-from steadynet.training.judge import judge
-from steadynet.training.prepare import prepare
+from steadynet.training.fitting import Fitted, fit_network, thread_count
+from steadynet.training.judge import Judged, judge
+from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity
 
@@ -62,7 +63,7 @@ def train(
 
     `source` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `stop` is
     asked during the fit; once it is true the best weights so far become the bundle. With
-    `resume`, a run of the same table and spec that was killed is gone on from its checkpoint.
+    `resume`, checkpoints are kept, and a run of the same table and spec that was killed goes on.
     `parent` is the manifest digest of the bundle that this one shall follow. Raises `UserError`
     for a table or spec that cannot be used, and `TrainingError`.
     """
@@ -93,8 +94,7 @@ def train(
     )
 
     shown.on(StepStarted(step="welding and checking the graph"))
-    network = export_network(fitted.network, features.layout)
-    welded = weld(features.model, network, export_head(head, fitted.network)).SerializeToString()
+    welded = _weld(features, fitted, head)
     graph = WeldedGraph(welded, table.schema, threads=threads)
     test_columns = table.part(table.split.test)
     check_parity(graph.run, features, fitted.network, head, table.schema, test_columns)
@@ -105,11 +105,20 @@ def train(
     shown.on(StepStarted(step="writing the bundle"))
     cpu_seconds = time.process_time() - cpu_started
     provenance = provenance_of(table, fitted, cpu_seconds=cpu_seconds, parent=parent)
-    draft = draft_bundle(
-        name, spec, table, fitted, head, judged, model=welded, provenance=provenance
-    )
+    draft = draft_bundle(name, spec, table, fitted, head, judged, welded, provenance)
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoint(folder)
+    return _trained(bundle, table, fitted, judged)
+
+
+def _weld(features: FeatureGraph, fitted: Fitted, head: Head) -> bytes:
+    network = export_network(fitted.network, features.layout)
+    model = weld(features.model, network, export_head(head, fitted.network))
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def _trained(bundle: Bundle, table: Table, fitted: Fitted, judged: Judged) -> Trained:
     return Trained(
         bundle=bundle.path,
         manifest=bundle.manifest,
@@ -117,6 +126,6 @@ def train(
         history=fitted.result.history,
         slices=judged.slices,
         ending=fitted.result.ending,
-        rows=provenance.rows,
+        rows=bundle.manifest.provenance.rows,
         fit_seconds=fitted.result.fit_seconds,
     )
