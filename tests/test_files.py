@@ -74,9 +74,13 @@ def test_new_folder_appears_whole(tmp_path: Path) -> None:
 
 
 def test_new_folder_leaves_nothing_behind_on_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="in the middle"), new_folder(tmp_path / "b") as folder:
-        (folder / "file").write_text("x")
-        raise RuntimeError("in the middle")
+    def fail() -> None:
+        with new_folder(tmp_path / "b") as folder:
+            (folder / "file").write_text("x")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -141,3 +141,16 @@ def test_housekeeping_keeps_the_evidence_of_the_last_hour_fine(scene: Scene) -> 
 def _windows(scene: Scene) -> list[Window]:
     with scene.store.read() as tx:
         return list(tx.observations.windows(NAME, 0.0))
+
+
+def test_a_verdict_that_stays_is_written_down_once(scene: Scene) -> None:
+    controller = scene.controller()
+    for start in range(0, 900, 60):
+        ids = [f"r{number}" for number in range(start, start + 60)]
+        scene.answers(ids, 0.02)
+        scene.truths(ids, "fraud")
+        scene.clock.advance(1.0)
+        controller.tick()
+    assert len(scene.told("quality.lost")) == 1
+    waits = scene.told("heal.wait")
+    assert len(waits) == len({"".join(c for c in text if not c.isdigit()) for text in waits})

@@ -203,3 +203,16 @@ def test_arrays_of_different_lengths_are_refused() -> None:
 def test_a_report_goes_through_json(classifier: Profile) -> None:
     report = assess_quality(classifier, answered(500, 15), PLAN)
     assert msgspec.json.decode(msgspec.json.encode(report), type=QualityReport) == report
+
+
+def test_a_rise_that_chance_explains_is_not_called_quality_that_holds(classifier: Profile) -> None:
+    found = [assess_quality(classifier, answered(120, seed), plan_of(120)) for seed in range(400)]
+    by_chance = [r for r in found if r.verdict == "ok" and (r.rise or 0.0) >= r.tolerance]
+    assert by_chance, "some of 400 small windows have a large loss by chance"
+    assert all("no loss of quality is shown" in report.sentence for report in by_chance)
+    calm = [r for r in found if r.verdict == "ok" and (r.rise or 0.0) < r.tolerance]
+    assert all("quality holds" in report.sentence for report in calm)
+
+
+def plan_of(rows: int) -> MonitoringSpec:
+    return msgspec.structs.replace(PLAN, quality_window_rows=rows)

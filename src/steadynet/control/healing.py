@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from steadynet.rollout.state import Rollout
 
 RETRAIN = "retrain"
 ATTEMPTS_KEPT = 20
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class Healing:
@@ -96,7 +98,7 @@ class Healing:
             return notes
         after = msgspec.structs.replace(notes, stopped=stopped, waiting=waiting)
         with turn.write() as tx:
-            if decision.action in ("wait", "stop"):
+            if decision.action == "stop" or (waiting and not _told(turn, tx, waiting)):
                 _journal(turn, tx, f"heal.{decision.action}", decision.reason, {"view": view})
             tx.decisions.remember(turn.model, HEAL, after)
         return after
@@ -241,7 +243,13 @@ def _stopped_condition(notes: HealNotes) -> Condition:
 
 def _without_numbers(reason: str) -> str:
     """Return a reason without its counts, so that a waiting policy is journaled once."""
-    return "".join("#" if letter.isdigit() else letter for letter in reason)
+    return NUMBER.sub("#", reason)
+
+
+def _told(turn: Turn, tx: Transaction, waiting: str) -> bool:
+    """Tell whether the newest entry on healing says so already."""
+    last = tx.journal.last(turn.model, 1, kinds="heal.%")
+    return bool(last) and last[0].kind == "heal.wait" and _without_numbers(last[0].text) == waiting
 
 
 def _journal(turn: Turn, tx: Transaction, kind: str, text: str, data: Mapping[str, object]) -> None:

@@ -70,7 +70,7 @@ class Watch:
         after = self._judge_quality(turn, champion, self._judge_drift(turn, champion, notes))
         after = msgspec.structs.replace(after, slo=assess_slo(slo, self._events, turn.now))
         with turn.write() as tx:
-            _journal_changes(turn, tx, notes, after)
+            _journal_changes(turn, tx, after)
             tx.decisions.remember(turn.model, WATCH, after)
             found = [*conditions, *_conditions(after), *_rollback(turn, tx)]
             _decide(turn, tx, found)
@@ -192,20 +192,17 @@ def _decide(turn: Turn, tx: Transaction, conditions: Iterable[Condition]) -> Non
                 tx.deliveries.send(turn.model, payload, at=turn.now)
 
 
-def _journal_changes(turn: Turn, tx: Transaction, before: WatchNotes, after: WatchNotes) -> None:
-    """Write down verdicts that differ from the last of their kind."""
-    pairs = (
-        ("drift", before.drift, after.drift),
-        ("quality", before.quality, after.quality),
-    )
-    for name, old, new in pairs:
-        if new is None or new.verdict == "not_yet":
+def _journal_changes(turn: Turn, tx: Transaction, after: WatchNotes) -> None:
+    """Write down verdicts on this version that differ from the last one written down.
+
+    A verdict that is not decided yet says nothing, so it stands between no two equal ones.
+    """
+    for name, report in (("drift", after.drift), ("quality", after.quality)):
+        if report is None or report.verdict == "not_yet":
             continue
-        if old is None or old.verdict != new.verdict:
-            tx.journal.append(
-                turn.model,
-                at=turn.now,
-                kind=f"{name}.{new.verdict}",
-                text=new.sentence,
-                data={"report": new, "version": after.version},
-            )
+        kind, data = f"{name}.{report.verdict}", {"report": report, "version": after.version}
+        told = tx.journal.last(turn.model, 1, kinds=f"{name}.%")
+        if told and told[0].kind == kind and told[0].data.get("version") == after.version:
+            continue
+        tx.journal.append(turn.model, at=turn.now, kind=kind, text=report.sentence, data=data)
+

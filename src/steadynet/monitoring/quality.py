@@ -107,7 +107,9 @@ def assess_quality(
         miscalibrated=miscalibrated,
         since=after.lost_since,
         state=after,
-        sentence=_sentence(verdict, rows, window.mean, profile.loss_mean, rise),
+        sentence=_sentence(
+            verdict, rows, window.mean, profile.loss_mean, rise, plan.quality_loss_share
+        ),
     )
 
 
@@ -187,7 +189,7 @@ def _metrics(labelled: LabelledRows) -> dict[str, float]:
 
 
 def _sentence(
-    verdict: QualityVerdict, rows: int, loss: float, reference: float, rise: float
+    verdict: QualityVerdict, rows: int, loss: float, reference: float, rise: float, tolerance: float
 ) -> str:
     compared = (
         f"the loss on {rows} labelled rows is {loss:.4g}, {100 * rise:+.1f} % against "
@@ -195,4 +197,8 @@ def _sentence(
     )
     if verdict == "lost":
         return f"quality is lost: {compared}"
-    return f"quality holds: {compared}" if verdict == "ok" else f"not decided: {compared}"
+    if verdict == "ok" and rise < tolerance:
+        return f"quality holds: {compared}"
+    if verdict == "ok":
+        return f"no loss of quality is shown, chance may explain the rise: {compared}"
+    return f"not decided: {compared}"
