@@ -43,7 +43,7 @@ class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[EpochRecord, ...]
 
 
-def provenance_of(table: Table, fitted: Fitted, *, cpu_seconds: float, parent: str) -> Provenance:
+def provenance_of(table: Table, fitted: Fitted, cpu_seconds: float, parent: str) -> Provenance:
     """Return how the bundle came about; `parent` is the digest of the bundle it follows, if any."""
     split = table.split
     return Provenance(

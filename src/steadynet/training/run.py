@@ -103,8 +103,7 @@ def train(
     judged = judge(graph, table, tensors, fitted, head)
 
     shown.on(StepStarted(step="writing the bundle"))
-    cpu_seconds = time.process_time() - cpu_started
-    provenance = provenance_of(table, fitted, cpu_seconds=cpu_seconds, parent=parent)
+    provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
     draft = draft_bundle(name, spec, table, fitted, head, judged, welded, provenance)
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoint(folder)
