@@ -50,7 +50,7 @@ def test_numbers_are_predicted_better_than_by_a_line(tmp_path: Path) -> None:
     table = DATA / "bike_sharing_hour" / "bike_sharing_hour.csv"
     spec = Spec(
         table=TableSpec(target="cnt", drop=("casual", "registered")),
-        training=TrainingSpec(width=32, members=4, max_epochs=6),
+        training=TrainingSpec(width=32, members=4, max_epochs=10),
     )
     result = train(str(table), spec, home=Home(tmp_path), name="bikes")
     metrics = result.manifest.metrics["test"]
