@@ -69,6 +69,11 @@ class DataPlane:
         self.telemetry = telemetry
         self._serve = serve
         self._deployment: Deployment | None = None
+        self._deployed = asyncio.Event()
+
+    async def until_ready(self) -> None:
+        """Return once `ready` is true."""
+        await self._deployed.wait()
 
     @property
     def ready(self) -> bool:
@@ -107,6 +112,7 @@ class DataPlane:
             serve=self._serve,
             telemetry=self.telemetry,
         )
+        self._deployed.set()
 
     async def infer(self, ask: Ask) -> Reply:
         """Answer a request.

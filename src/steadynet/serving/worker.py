@@ -66,17 +66,24 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
     plane = DataPlane(settings.model, settings.serve, telemetry)
     fleet = Fleet(home, settings.model, settings.worker, plane, clock=clock)
     server = WorkerServer(_uvicorn_config(settings, plane))
-    stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.drain)
+    stopping, ending = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     following = asyncio.create_task(fleet.run(stopping))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    # None of them ends by itself but `serving`; one that fails ends the worker, and the
-    # supervisor starts another.
-    await asyncio.wait(
-        [following, serving, telemetry.publishing], return_when=asyncio.FIRST_COMPLETED
-    )
-    server.should_exit = True
-    await serving
+    ended = asyncio.create_task(ending.wait())
+    # None of them ends by itself; one that fails ends the worker, and the supervisor starts
+    # another.
+    ends = [following, ended, telemetry.publishing]
+    # Not one connection is taken before the first version can answer: until then others of the
+    # shared socket take it, or it waits there.
+    ready = asyncio.create_task(plane.until_ready())
+    await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
+    if not any(task.done() for task in ends):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
+        server.drain()
+        await serving
+    ready.cancel()
+    ended.cancel()
     stopping.set()
     await following
     await telemetry.stop()
