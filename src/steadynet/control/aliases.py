@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,6 +27,7 @@ from steadynet.registry.local import CHALLENGER, CHAMPION, LocalRegistry
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 5.0
+REAP_EVERY_S = 0.05
 LONGEST_WAIT_S = 900.0
 """Between two attempts to publish where MLflow does not take the aliases."""
 
@@ -59,6 +63,23 @@ class AliasKeeper:
             command = [sys.executable, "-m", "steadynet.control.aliases"]
             command += [str(turn.home.root), turn.model]
             self._publishing = start_process(command, folder, environment={})
+
+    def close(self, timeout_s: float = 8.0) -> None:
+        """Let a running publication end, so that nothing outlives the server; then end it.
+
+        What it did not publish is still marked so, and is published by the next controller.
+        """
+        if self._publishing is None:
+            return
+        for _ in range(int(timeout_s / REAP_EVERY_S)):
+            if reap(self._publishing) is not None:
+                self._publishing = None
+                return
+            time.sleep(REAP_EVERY_S)
+        with suppress(ProcessLookupError):
+            os.kill(self._publishing, signal.SIGKILL)
+        os.waitpid(self._publishing, 0)
+        self._publishing = None
 
     def _fulfil(self, turn: Turn, registry: LocalRegistry, wish: AliasWish) -> None:
         wanted = {CHAMPION: wish.champion, CHALLENGER: wish.challenger}

@@ -98,6 +98,7 @@ class Controller:
     def close(self) -> None:
         """Give the lease back, so that the next controller acts at once."""
         self._delivering.close()
+        self._aliases.close()
         if self._lease is not None:
             with self._store.write() as tx:
                 tx.release_lease(self._lease)

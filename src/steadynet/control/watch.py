@@ -205,4 +205,3 @@ def _journal_changes(turn: Turn, tx: Transaction, after: WatchNotes) -> None:
         if told and told[0].kind == kind and told[0].data.get("version") == after.version:
             continue
         tx.journal.append(turn.model, at=turn.now, kind=kind, text=report.sentence, data=data)
-
