@@ -31,16 +31,16 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
 
     `settings` are dotted keys of `steadynet.toml`, as `{"training.width": 128}`. `home` is where
     the bundle and the key that signs it lie; a temporary folder, removed with the estimator,
-    where it is None.
+    where it is None. What else is None is chosen from the table's size.
     """
 
     def __init__(
         self,
         *,
-        max_epochs: int = 200,
-        width: int = 256,
-        depth: int = 2,
-        dropout: float = 0.1,
+        max_epochs: int | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        dropout: float | None = None,
         time_limit_s: float | None = None,
         random_state: int = 0,
         settings: dict[str, Any] | None = None,
@@ -90,16 +90,17 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _settings(self) -> dict[str, Any]:
-        return {
+        given = {
             "training.max_epochs": self.max_epochs,
             "training.width": self.width,
             "training.depth": self.depth,
             "training.dropout": self.dropout,
             "training.seed": self.random_state,
+            "training.time_limit_s": self.time_limit_s,
             "split.seed": self.random_state,
-            **({} if self.time_limit_s is None else {"training.time_limit_s": self.time_limit_s}),
-            **(self.settings or {}),
         }
+        chosen = {key: value for key, value in given.items() if value is not None}
+        return chosen | (self.settings or {})
 
     def _table(self, features: Any) -> pd.DataFrame:
         check_is_fitted(self)
