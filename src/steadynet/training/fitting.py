@@ -107,9 +107,10 @@ def fit_network(
 def thread_count(training: TrainingSpec) -> int:
     """Return the threads that the spec asks for, one unless set.
 
-    A second thread makes a fit 1.2 to 1.5 times faster on an idle machine, and 4 to 20 times
-    slower on a busy one, where threads wait for each other at every product; retrains run beside
-    the server. The result depends on the number in its last bits, so it is never chosen by load.
+    On two cores a second thread makes a fit 1.4 times faster while they are idle and 10 to 24
+    times slower while they are busy, since threads wait for each other at every product; retrains
+    run beside the server. The result depends on the number in its last bits, so it is never chosen
+    by load.
     """
     return training.threads or 1
 
