@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,12 @@ def invocations(
     log = (tmp_path / "serve.log").open("wb")
     server = subprocess.Popen(
         [sys.executable, *command, *options, "--workers", "1"],
-        env=os.environ | {"MLFLOW_TRACKING_URI": registry.tracking_uri},
+        # MLflow looks for uvicorn on the path, where it is not unless the environment is activated.
+        env=os.environ
+        | {
+            "MLFLOW_TRACKING_URI": registry.tracking_uri,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
         stdout=log,
         stderr=subprocess.STDOUT,
         # A group of its own: the command starts the real server as its child.
@@ -176,7 +182,8 @@ def invocations(
         wait_until_up(port, server, tmp_path / "serve.log")
         yield post
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         try:
             server.wait(15)
         except subprocess.TimeoutExpired:
