@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from steadynet.bundle.gates import failed_gates
 from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
-from steadynet.errors import MissingDependency, UserError
+from steadynet.errors import GateFailed, MissingDependency, UserError
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.runtime.columns import Columns
@@ -134,8 +135,10 @@ def train(
 
     `table` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `settings`
     are dotted keys of `steadynet.toml`, as `{"training.max_epochs": 50}`, on top of `spec`. With
-    `register` the bundle becomes the next version of `name`; otherwise it lies in the home's runs
-    (`model.bundle.path`). Raises `UserError` for a table or a spec that cannot be used.
+    `register` the bundle becomes the next version of `name`, and the champion where it is the
+    first; otherwise it lies in the home's runs (`model.bundle.path`). Raises `UserError` for a
+    table or a spec that cannot be used, and `GateFailed` where a registered version did not pass
+    the spec's gates: it is kept, but not as champion.
     """
     try:
         from steadynet.training.run import train as fit
@@ -152,7 +155,15 @@ def train(
     from steadynet.cli.run_record import run_record
     from steadynet.registry.mlflow_registry import Registry
 
-    registered = Registry(home).register(bundle, run=run_record(chosen, trained))
+    failed = failed_gates(bundle.manifest, chosen.gates)
+    registered = Registry(home).register(
+        bundle, run=run_record(chosen, trained), first_is_champion=not failed
+    )
+    if failed:
+        raise GateFailed(
+            f"version {registered.name}/{registered.version} is no champion: {'; '.join(failed)}",
+            do=f'It is kept: steadynet.load("{registered.name}/{registered.version}").',
+        )
     return load(f"{registered.name}/{registered.version}", home=home)
 
 

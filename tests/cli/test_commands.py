@@ -13,6 +13,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from steadynet.home import Home
+from steadynet.registry.local import LocalRegistry
+
 Run = Callable[..., Any]
 
 METRICS = {"auc", "log_loss", "accuracy", "f1", "precision", "recall", "ece"}
@@ -57,8 +60,7 @@ def test_a_failed_gate_keeps_the_version_and_makes_no_champion(
     done = run_apart("train", "customers.csv", "--spec", "strict.toml", "--name", "strict")
     assert done.code == 4
     assert "at least 0.9999 is required" in done.err
-    aliases = json.loads((tmp_path / "home/models/strict/aliases.json").read_text())
-    assert "now" not in aliases
+    assert LocalRegistry(Home(tmp_path / "home")).aliases("strict") == {}
     assert (tmp_path / "home/models/strict/1/model.onnx").is_file()
     assert "network" in done.out
     assert "boosted trees" in done.out

@@ -13,9 +13,11 @@ from sklearn.exceptions import NotFittedError
 
 from steadynet.bundle.read import verify_bundle
 from steadynet.bundle.sign import signing_key
-from steadynet.errors import UserError
+from steadynet.errors import GateFailed, UserError
 from steadynet.estimators import NetClassifier, NetRegressor
 from steadynet.home import Home
+from steadynet.model import train
+from steadynet.registry.local import LocalRegistry
 
 SMALL: dict[str, Any] = {"max_epochs": 4, "width": 16, "depth": 1}
 SETTINGS = {"training.members": 2, "training.threads": 1}
@@ -97,3 +99,25 @@ def test_input_that_cannot_be_trained_on_is_refused() -> None:
         NetRegressor().fit(np.zeros(5), np.zeros(5))
     with pytest.raises(UserError, match="same name"):
         NetClassifier().fit(features, np.array(["a", " a"] * 5))
+
+
+@pytest.mark.slow
+def test_a_registered_version_that_fails_its_gates_is_kept_and_never_champion(
+    tmp_path: Path,
+) -> None:
+    features, score = table()
+    frame = features.assign(target=np.where(score > 0.4, "yes", "no"))
+    home = Home(tmp_path / "home")
+    settings = {**SETTINGS, "training.max_epochs": 2, "training.width": 16}
+    strict = {**settings, "gates.minimum": {"auc": 0.9999}}
+    with pytest.raises(GateFailed, match=r"version strict/1 is no champion: auc is"):
+        train(frame, target="target", name="strict", settings=strict, home=home, register=True)
+    registry = LocalRegistry(home)
+    assert registry.versions("strict") == ("1",)
+    assert registry.aliases("strict") == {}
+    assert registry.previous("strict", "champion") is None
+    passed = train(
+        frame, target="target", name="strict", settings=settings, home=home, register=True
+    )
+    assert passed.version == "2"
+    assert registry.aliases("strict") == {"champion": "2"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from steadynet.cli.gates import failed_gates
+from steadynet.bundle.gates import failed_gates
 from steadynet.cli.terminal import print_json, stderr, stdout
 from steadynet.cli.train_report import TrainResult, answer, show
 from steadynet.errors import GateFailed, MissingDependency, UserError
@@ -95,10 +95,8 @@ def train(
         parent=parent,
     )
     trained = _fit(run)
-    registered = _register(run, trained) if register else None
     failed = failed_gates(trained.manifest, chosen.gates)
-    if failed and registered is not None:
-        _take_back_champion(run.home, registered)
+    registered = _register(run, trained, passed=not failed) if register else None
     result = TrainResult(trained=trained, registered=registered, failed_gates=tuple(failed))
     if as_json:
         print_json(answer(result))
@@ -173,21 +171,14 @@ def _fit(run: _Run) -> Trained:
         raise
 
 
-def _register(run: _Run, trained: Trained) -> ModelVersion:
-    """Register the bundle with what is known of its run."""
+def _register(run: _Run, trained: Trained, *, passed: bool) -> ModelVersion:
+    """Register the bundle with what is known of its run; one that failed is never champion."""
     from steadynet.bundle.read import verify_bundle
     from steadynet.bundle.sign import signing_key
     from steadynet.cli.run_record import run_record
     from steadynet.registry.mlflow_registry import Registry
 
     bundle = verify_bundle(trained.bundle, signing_key(run.home).public)
-    return Registry(run.home).register(bundle, run=run_record(run.spec, trained))
-
-
-def _take_back_champion(home: Home, registered: ModelVersion) -> None:
-    """A first version becomes champion by being registered; one that failed its gates does not."""
-    from steadynet.registry.local import CHAMPION, LocalRegistry
-    from steadynet.registry.mlflow_registry import Registry
-
-    if LocalRegistry(home).aliases(registered.name).get(CHAMPION) == registered.version:
-        Registry(home).set_alias(registered.name, CHAMPION, None)
+    return Registry(run.home).register(
+        bundle, run=run_record(run.spec, trained), first_is_champion=passed
+    )

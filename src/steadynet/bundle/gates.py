@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from steadynet.bundle.manifest import Manifest
-    from steadynet.spec.model import GatesSpec
+from steadynet.bundle.manifest import Manifest
+from steadynet.spec.model import GatesSpec
 
 
 def failed_gates(manifest: Manifest, gates: GatesSpec) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from steadynet.bundle.gates import failed_gates
 from steadynet.bundle.manifest import Interval, Manifest, Provenance
-from steadynet.cli.gates import failed_gates
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import GatesSpec
 from steadynet.table.schema import Schema, Target
