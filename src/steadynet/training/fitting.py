@@ -107,10 +107,10 @@ def fit_network(
 def thread_count(training: TrainingSpec) -> int:
     """Return the threads that the spec asks for, one unless set.
 
-    On two cores a second thread makes a fit 1.4 times faster while they are idle and 10 to 24
-    times slower while they are busy, since threads wait for each other at every product; retrains
-    run beside the server. The result depends on the number in its last bits, so it is never chosen
-    by load.
+    On two cores two threads are 1.3 times as fast as one where all else is idle, and 0.8 to 0.08
+    times beside two to six busy processes (`bench/threads.py`), since threads wait for each other
+    at every product; retrains run beside the server. The result depends on the number in its last
+    bits, so it is never chosen by load.
     """
     return training.threads or 1
 
