@@ -92,6 +92,11 @@ def test_members_part_in_the_first_layer() -> None:
 
 def test_decay_leaves_scales_biases_heads_and_the_linear_path_alone() -> None:
     network = ensemble()
-    decayed = {id(parameter) for parameter in network.decayed()}
+    decayed = {
+        id(parameter)
+        for group in network.parameter_groups()
+        if group.decays
+        for parameter in group.parameters
+    }
     names = {name for name, value in network.named_parameters() if id(value) in decayed}
     assert names == {"matrices.0", "matrices.1", "embedding.vectors"}

@@ -29,6 +29,17 @@ class NetworkSize:
     dropout: float
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are stepped alike."""
+
+    parameters: list[nn.Parameter]
+    decays: bool
+    """Whether weight decay shrinks them: matrices, not biases or scales."""
+    rate: float = 1.0
+    """What the fit's learning rate is multiplied by for them."""
+
+
 class TabularNetwork(nn.Module, ABC):
     """A network from the feature graph's tensors to member outputs.
 
@@ -59,8 +70,28 @@ class TabularNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decayed(self) -> list[nn.Parameter]:
-        """Return the parameters that weight decay shrinks: matrices, not biases or scales."""
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return every parameter once, with how it is stepped."""
+
+    def progress_to(self, done: float) -> None:
+        """Be told before each step which part of the fit is done, 0 to 1.
+
+        A network whose dropout or other noise fades sets it here. It must depend on `done` alone,
+        so that a resumed fit goes on as it would have.
+        """
+
+    def extra_loss(self) -> Tensor | None:
+        """Return a loss per group (G,) of the last `grouped` call to add while fitting, or None.
+
+        A mixture of experts balances its load by it.
+        """
+        return None
+
+    def _groups_of(self, decayed: list[nn.Parameter]) -> list[ParameterGroup]:
+        """Return two groups: `decayed`, and every other parameter."""
+        chosen = {id(parameter) for parameter in decayed}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in chosen]
+        return [ParameterGroup(decayed, decays=True), ParameterGroup(rest, decays=False)]
 
     def fill_unseen(self, categories: Tensor) -> None:
         """Give the entries that no fitted row has what the others of their column have on average.

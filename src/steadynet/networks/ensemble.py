@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from steadynet.networks.base import NetworkSize, TabularNetwork, seeded
+from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable, LinearPath, PiecewiseLinear, silence_constants
 from steadynet.table.layout import FeatureLayout
 
@@ -93,9 +93,9 @@ class Ensemble(TabularNetwork):
         """See `TabularNetwork.set_linear`."""
         self.linear.start(group, weight, bias)
 
-    def decayed(self) -> list[nn.Parameter]:
-        """See `TabularNetwork.decayed`."""
-        return [*self.matrices, self.embedding.vectors]
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """See `TabularNetwork.parameter_groups`."""
+        return self._groups_of([*self.matrices, self.embedding.vectors])
 
 
 def drop_units(hidden: Tensor, rate: float) -> Tensor:

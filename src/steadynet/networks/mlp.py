@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from steadynet.networks.base import NetworkSize, TabularNetwork, seeded
+from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable, silence_constants
 from steadynet.table.layout import FeatureLayout
 
@@ -63,6 +63,6 @@ class Perceptron(TabularNetwork):
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""
 
-    def decayed(self) -> list[nn.Parameter]:
-        """See `TabularNetwork.decayed`."""
-        return [*self.matrices, self.embedding.vectors]
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """See `TabularNetwork.parameter_groups`."""
+        return self._groups_of([*self.matrices, self.embedding.vectors])

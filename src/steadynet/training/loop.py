@@ -159,6 +159,9 @@ class Fit:
         data = self.data
         outputs = self.network.grouped(data.numbers[batch], data.categories[batch])
         losses = fit_loss(outputs, data.target[batch], data.code)
+        extra = self.network.extra_loss()
+        if extra is not None:
+            losses = losses + extra
         self._optimizer.zero_grad(set_to_none=True)
         # A sum, so that each group's gradient is as large as if it were alone.
         torch.autograd.backward(losses.sum())
@@ -259,7 +262,8 @@ class Fit:
         rate = self.plan.learning_rate * self._record.step_scale
         rate *= schedule(step, epoch_steps, self.plan.epochs)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
+        self.network.progress_to(min(1.0, step / max(1, self.plan.epochs * epoch_steps)))
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -344,13 +348,14 @@ def _auc(scores: Tensor, positive: Tensor) -> Tensor:
 
 
 def _optimizer(network: TabularNetwork, plan: FitPlan) -> torch.optim.Optimizer:
-    decayed = network.decayed()
-    chosen = {id(parameter) for parameter in decayed}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
     return torch.optim.AdamW(
         [
-            {"params": decayed, "weight_decay": plan.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
+            {
+                "params": group.parameters,
+                "weight_decay": plan.weight_decay if group.decays else 0.0,
+                "rate": group.rate,
+            }
+            for group in network.parameter_groups()
         ],
         lr=plan.learning_rate,
         fused=True,
