@@ -82,10 +82,10 @@ def test_booleans_are_plus_and_minus_and_missing_between(make_features: MakeFeat
     ],
 )
 def test_the_fallbacks_of_the_scale(cells: list[float], centre: float, width: float) -> None:
-    scale = fit_number(np.array(cells, dtype=np.float32).reshape(-1, 1))
+    scale = fit_number("x", np.array(cells, dtype=np.float32).reshape(-1, 1))
     assert scale.centre == pytest.approx(centre)
     assert scale.width == pytest.approx(width)
-    assert scale.had_missing == bool(np.isnan(cells).any())
+    assert scale.has_gaps == bool(np.isnan(cells).any())
 
 
 def test_rounding_noise_is_no_range(make_features: MakeFeatures) -> None:

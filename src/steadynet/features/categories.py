@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
 from steadynet.features.draft import GraphDraft
+from steadynet.features.state import KnownEntries
 from steadynet.table.schema import Column, input_name
 
 MISSING_ENTRY = 0
@@ -21,28 +23,40 @@ class Lookup(NamedTuple):
     cardinalities: list[int]
 
 
-def add_categories(
-    draft: GraphDraft, features: list[Column], columns: dict[str, npt.NDArray[Any]]
-) -> Lookup:
-    """Add one lookup per category column.
+def fit_categories(
+    features: list[Column],
+    columns: dict[str, npt.NDArray[Any]],
+    previous: Mapping[str, KnownEntries],
+) -> tuple[KnownEntries, ...]:
+    """Return the entries of category columns (N, 1): those of `previous` first, as they were.
 
     A category of the schema that does not occur in `columns` (the training part) is unknown:
     nothing could be learnt about it.
     """
-    lookup = Lookup([], [])
-    for place, column in enumerate(features):
+    found = []
+    for column in features:
         seen = set(columns[column.name].ravel().tolist())
-        known = [name for name in column.categories if name in seen]
+        known = previous[column.name].known if column.name in previous else ()
+        fresh = [name for name in column.categories if name in seen and name not in set(known)]
+        found.append(KnownEntries(name=column.name, known=(*known, *fresh)))
+    return tuple(found)
+
+
+def add_categories(draft: GraphDraft, entries: Sequence[KnownEntries]) -> Lookup:
+    """Add one lookup per category column."""
+    lookup = Lookup([], [])
+    for place, column in enumerate(entries):
+        count = FIRST_KNOWN + len(column.known)
         lookup.tensors.append(
             draft.node(
                 "LabelEncoder",
                 [input_name(column.name)],
                 f"categories/{place}",
                 domain="ai.onnx.ml",
-                keys_strings=["", *known],
-                values_int64s=[MISSING_ENTRY, *range(FIRST_KNOWN, FIRST_KNOWN + len(known))],
+                keys_strings=["", *column.known],
+                values_int64s=[MISSING_ENTRY, *range(FIRST_KNOWN, count)],
                 default_int64=UNKNOWN_ENTRY,
             )
         )
-        lookup.cardinalities.append(FIRST_KNOWN + len(known))
+        lookup.cardinalities.append(count)
     return lookup

@@ -14,10 +14,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from steadynet.errors import TableError
-from steadynet.features.categories import add_categories
+from steadynet.features.categories import add_categories, fit_categories
 from steadynet.features.draft import IR_VERSION, ML_OPSET, OPSET, PREFIX, GraphDraft
-from steadynet.features.moments import add_moments
-from steadynet.features.numbers import add_numbers
+from steadynet.features.moments import add_moments, fit_moments
+from steadynet.features.numbers import add_numbers, fit_numbers
+from steadynet.features.state import FeatureState
 from steadynet.spec.kinds import Kind
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.schema import Column, Schema, input_name
@@ -37,7 +38,7 @@ TENSOR_TYPES: dict[Kind, int] = {
 
 
 class FeatureGraph(NamedTuple):
-    """A fitted feature graph and the tensors it makes.
+    """A fitted feature graph, the tensors it makes, and what it was written from.
 
     Inputs: one per feature column, named by `input_name`, (N, 1). Outputs: `steadynet/numbers`
     float32 (N, D) and `steadynet/categories` int64 (N, K).
@@ -45,30 +46,48 @@ class FeatureGraph(NamedTuple):
 
     model: onnx.ModelProto
     layout: FeatureLayout
+    state: FeatureState
 
 
-def fit_features(columns: dict[str, npt.NDArray[Any]], schema: Schema) -> FeatureGraph:
+def fit_features(
+    columns: dict[str, npt.NDArray[Any]], schema: Schema, previous: FeatureState | None = None
+) -> FeatureGraph:
     """Fit imputation, scaling, lookups and date parts on the training part alone.
 
-    `columns` are the graph's inputs for the training rows, (N, 1) each. Raises `TableError` where
+    `columns` are the graph's inputs for the training rows, (N, 1) each. What `previous` knows of
+    a column stays; new columns, categories and date parts are added. Raises `TableError` where
     there are no rows.
     """
     _check_rows(columns, schema)
-    of_kind = {kind: [c for c in schema.features if c.kind == kind] for kind in TENSOR_TYPES}
+    known = previous or FeatureState(numbers=(), moments=(), categories=())
     vector = [column for column in schema.features if column.kind in ("number", "boolean")]
+    moments = [column for column in schema.features if column.kind == "datetime"]
+    texts = [column for column in schema.features if column.kind == "category"]
+    state = FeatureState(
+        numbers=fit_numbers(vector, columns, {scale.name: scale for scale in known.numbers}),
+        moments=fit_moments(moments, columns, {scale.name: scale for scale in known.moments}),
+        categories=fit_categories(
+            texts, columns, {entries.name: entries for entries in known.categories}
+        ),
+    )
+    return write_features(state, schema)
+
+
+def write_features(state: FeatureState, schema: Schema) -> FeatureGraph:
+    """Write the graph of a state for the feature columns of `schema`."""
     draft = GraphDraft()
-    numbers = add_numbers(draft, vector, columns)
-    moments = add_moments(draft, of_kind["datetime"], columns)
-    lookup = add_categories(draft, of_kind["category"], columns)
+    numbers = add_numbers(draft, state.numbers)
+    moments = add_moments(draft, state.moments)
+    lookup = add_categories(draft, state.categories)
     _add_output(draft, numbers.tensors + moments.tensors, NUMBERS, schema)
     _add_output(draft, lookup.tensors, CATEGORIES, schema)
     layout = FeatureLayout(
         numbers=(*numbers.names, *moments.names),
         number_sources=(*numbers.sources, *moments.sources),
-        categories=tuple(column.name for column in of_kind["category"]),
+        categories=tuple(column.name for column in state.categories),
         cardinalities=tuple(lookup.cardinalities),
     )
-    return FeatureGraph(_model(draft, schema.features, layout), layout)
+    return FeatureGraph(_model(draft, schema.features, layout), layout, state)
 
 
 def _check_rows(columns: dict[str, npt.NDArray[Any]], schema: Schema) -> None:

@@ -8,6 +8,7 @@ one lookup each replaces the calendar's arithmetic. The calendar parts are exact
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from steadynet.features.draft import GraphDraft
 from steadynet.features.numbers import Made, add_indicators, add_smooth_clip
+from steadynet.features.state import MomentScale
 from steadynet.table.schema import MISSING_DATETIME, Column, input_name
 from steadynet.table.values import FIRST_SECOND, LAST_SECOND
 
@@ -38,33 +40,63 @@ PARTS = (
 """What one date and time becomes; parts that do not vary in training are left out."""
 
 
-def add_moments(
-    draft: GraphDraft, features: list[Column], columns: dict[str, npt.NDArray[Any]]
-) -> Made:
-    """Add the nodes for datetime columns; fitted on `columns` (N, 1) int64."""
-    if not features:
+def fit_moments(
+    features: list[Column],
+    columns: dict[str, npt.NDArray[Any]],
+    previous: Mapping[str, MomentScale],
+) -> tuple[MomentScale, ...]:
+    """Return how datetime columns (N, 1) int64 become parts; `previous` keeps its scales."""
+    found = []
+    for column in features:
+        seconds = columns[column.name].ravel()
+        gaps = seconds == MISSING_DATETIME
+        fill = _median(seconds[~gaps])
+        filled = np.where(gaps, fill, seconds)
+        varying = {part for part, varies in zip(PARTS, _varying(filled), strict=True) if varies}
+        known = previous.get(column.name)
+        if known is not None:
+            varying |= set(known.parts)
+        found.append(
+            MomentScale(
+                name=column.name,
+                fill=fill if known is None else known.fill,
+                spread=_spread(filled) if known is None else known.spread,
+                parts=tuple(part for part in PARTS if part in varying),
+                has_gaps=bool(gaps.any()) or (known is not None and known.has_gaps),
+            )
+        )
+    return tuple(found)
+
+
+def add_moments(draft: GraphDraft, scales: Sequence[MomentScale]) -> Made:
+    """Add the nodes for datetime columns."""
+    if not scales:
         return Made([], [], [])
-    names = [column.name for column in features]
-    seconds = np.concatenate([columns[name] for name in names], axis=1)
-    gaps = seconds == MISSING_DATETIME
-    fill = np.array([[_median(seconds[:, i][~gaps[:, i]]) for i in range(len(names))]])
+    names = [scale.name for scale in scales]
     joined = draft.concat([input_name(name) for name in names], "moments/joined")
     sentinel = draft.constant("moments/sentinel", np.array(MISSING_DATETIME, dtype=np.int64))
     absent = draft.node("Equal", [joined, sentinel], "moments/absent")
-    parts = _add_parts(draft, joined, absent, fill, _spread(seconds, gaps, fill))
-    kept = np.flatnonzero(_varying(np.where(gaps, fill, seconds)))
+    fill = np.array([[scale.fill for scale in scales]], dtype=np.int64)
+    spread = np.array([[scale.spread for scale in scales]], dtype=np.float32)
+    parts = _add_parts(draft, joined, absent, fill, spread)
+    kept = [
+        (scale.name, part, column * len(PARTS) + PARTS.index(part))
+        for column, scale in enumerate(scales)
+        for part in scale.parts
+    ]
     made = Made([], [], [])
-    if len(kept):
+    if kept:
         width = len(names) * len(PARTS)
         flat = draft.constant("moments/flat_shape", np.array([0, width], dtype=np.int64))
         parts = draft.node("Reshape", [parts, flat], "moments/flat")
         if len(kept) < width:
-            places = draft.constant("moments/varying", kept.astype(np.int64))
+            wanted = np.array([place for _, _, place in kept], dtype=np.int64)
+            places = draft.constant("moments/varying", wanted)
             parts = draft.node("Gather", [parts, places], "moments/kept", axis=1)
         made.tensors.append(parts)
-        made.names.extend(f"{names[i // len(PARTS)]} {PARTS[i % len(PARTS)]}" for i in kept)
-        made.sources.extend(names[i // len(PARTS)] for i in kept)
-    with_gaps = [i for i in range(len(names)) if gaps[:, i].any()]
+        made.names.extend(f"{name} {part}" for name, part, _ in kept)
+        made.sources.extend(name for name, _, _ in kept)
+    with_gaps = [place for place, scale in enumerate(scales) if scale.has_gaps]
     add_indicators(draft, absent, with_gaps, names, made)
     return made
 
@@ -73,25 +105,21 @@ def _median(seconds: npt.NDArray[np.int64]) -> int:
     return int(np.sort(seconds)[len(seconds) // 2]) if seconds.size else 0
 
 
-def _spread(
-    seconds: npt.NDArray[np.int64], gaps: npt.NDArray[np.bool_], fill: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Return each column's interquartile range in seconds; a day at least."""
-    filled = np.where(gaps, fill, seconds)
-    low, high = np.quantile(filled, [0.25, 0.75], axis=0)
-    spread: npt.NDArray[np.float32] = np.maximum(high - low, DAY_S).astype(np.float32)
-    return spread.reshape(1, -1)
+def _spread(filled: npt.NDArray[np.int64]) -> float:
+    """Return a column's interquartile range in seconds; a day at least."""
+    low, high = np.quantile(filled, [0.25, 0.75]) if filled.size else (0.0, 0.0)
+    return float(np.float32(max(high - low, DAY_S)))
 
 
 def _varying(seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which parts of which columns (T * P) differ among training's rows."""
+    """Return which of `PARTS` differ among training's rows (N,)."""
     days, rest = np.divmod(seconds, DAY_S)
     in_cycle = _cycle_table()[(days - CYCLE_START) % CYCLE_DAYS]
     in_week = _week_table()[days % 7]
     in_day = _day_table()[rest // 60]
-    elapsed = seconds.astype(np.float64)[..., None]
-    parts = np.concatenate([in_cycle, in_week, in_day, elapsed], axis=2)
-    varies: npt.NDArray[np.bool_] = (parts != parts[:1]).any(axis=0).ravel()
+    elapsed = seconds.astype(np.float64)[:, None]
+    parts = np.concatenate([in_cycle, in_week, in_day, elapsed], axis=1)
+    varies: npt.NDArray[np.bool_] = (parts != parts[:1]).any(axis=0)
     return varies
 
 

@@ -7,26 +7,21 @@ RealMLP (Holzmüller, Grinsztajn, Steinwart 2024, arXiv:2407.04491, section 3): 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from steadynet.features.draft import GraphDraft
+from steadynet.features.state import NumberScale
 from steadynet.table.schema import Column, input_name
 
 CLIP = 3.0
 """The largest size of a scaled number."""
 FAR = 1e6
 """Scaled numbers are cut here first, so that squares stay finite."""
-
-
-class Scale(NamedTuple):
-    """How one column is centred and divided."""
-
-    centre: float
-    width: float
-    had_missing: bool
 
 
 class Made(NamedTuple):
@@ -37,24 +32,37 @@ class Made(NamedTuple):
     sources: list[str]
 
 
-def add_numbers(
-    draft: GraphDraft, features: list[Column], columns: dict[str, npt.NDArray[Any]]
-) -> Made:
-    """Add the nodes for number and boolean columns; fitted on `columns` (N, 1)."""
-    if not features:
+def fit_numbers(
+    features: list[Column],
+    columns: dict[str, npt.NDArray[Any]],
+    previous: Mapping[str, NumberScale],
+) -> tuple[NumberScale, ...]:
+    """Return the scales of number and boolean columns (N, 1); those of `previous` stay."""
+    found = []
+    for column in features:
+        values = columns[column.name]
+        fitted = (
+            _fit_boolean(column.name, values)
+            if column.kind == "boolean"
+            else fit_number(column.name, values)
+        )
+        known = previous.get(column.name)
+        if known is not None:
+            fitted = replace(known, has_gaps=known.has_gaps or fitted.has_gaps)
+        found.append(fitted)
+    return tuple(found)
+
+
+def add_numbers(draft: GraphDraft, scales: Sequence[NumberScale]) -> Made:
+    """Add the nodes for number and boolean columns."""
+    if not scales:
         return Made([], [], [])
-    scales = [
-        _fit_boolean(columns[column.name])
-        if column.kind == "boolean"
-        else fit_number(columns[column.name])
-        for column in features
-    ]
-    joined = draft.concat([input_name(column.name) for column in features], "numbers/joined")
+    names = [scale.name for scale in scales]
+    joined = draft.concat([input_name(name) for name in names], "numbers/joined")
     absent = draft.node("IsNaN", [joined], "numbers/absent")
-    scaled = _add_scaling(draft, joined, absent, scales)
-    made = Made([scaled], [c.name for c in features], [c.name for c in features])
-    with_missing = [place for place, scale in enumerate(scales) if scale.had_missing]
-    add_indicators(draft, absent, with_missing, [c.name for c in features], made)
+    made = Made([_add_scaling(draft, joined, absent, scales)], list(names), list(names))
+    with_gaps = [place for place, scale in enumerate(scales) if scale.has_gaps]
+    add_indicators(draft, absent, with_gaps, names, made)
     return made
 
 
@@ -74,23 +82,23 @@ def add_indicators(
     made.sources.extend(names[place] for place in places)
 
 
-def fit_number(values: npt.NDArray[Any]) -> Scale:
+def fit_number(name: str, values: npt.NDArray[Any]) -> NumberScale:
     """Return a number column's scale: median and interquartile range of its finite values.
 
     Where the range is 0 the standard deviation takes its place, and where that is 0 too, 1.
     """
     cells = values.astype(np.float64).ravel()
     finite = cells[np.isfinite(cells)]
-    had_missing = bool(np.isnan(cells).any())
+    has_gaps = bool(np.isnan(cells).any())
     if finite.size == 0:
-        return Scale(0.0, 1.0, had_missing)
+        return NumberScale(name=name, centre=0.0, width=1.0, has_gaps=has_gaps)
     low, centre, high = np.quantile(finite, [0.25, 0.5, 0.75])
     width = high - low
     if not _usable(width, centre):
         width = finite.std()
     if not _usable(width, centre):
         width = 1.0
-    return Scale(float(centre), float(width), had_missing)
+    return NumberScale(name=name, centre=float(centre), width=float(width), has_gaps=has_gaps)
 
 
 def _usable(width: float, centre: float) -> bool:
@@ -98,12 +106,12 @@ def _usable(width: float, centre: float) -> bool:
     return bool(width > max(abs(centre) * 1e-7, 1e-30))
 
 
-def _fit_boolean(values: npt.NDArray[Any]) -> Scale:
+def _fit_boolean(name: str, values: npt.NDArray[Any]) -> NumberScale:
     """Return the scale that makes false -1, true 1 and missing 0 (before clipping)."""
-    return Scale(0.5, 0.5, bool(np.isnan(values).any()))
+    return NumberScale(name=name, centre=0.5, width=0.5, has_gaps=bool(np.isnan(values).any()))
 
 
-def _add_scaling(draft: GraphDraft, joined: str, absent: str, scales: list[Scale]) -> str:
+def _add_scaling(draft: GraphDraft, joined: str, absent: str, scales: Sequence[NumberScale]) -> str:
     centres = np.array([[scale.centre for scale in scales]], dtype=np.float32)
     widths = np.array([[scale.width for scale in scales]], dtype=np.float32)
     centre = draft.constant("numbers/centre", centres)
