@@ -113,13 +113,10 @@ def test_what_the_spec_sets_is_kept() -> None:
     assert (plan.batch_rows, plan.epochs, size.dropout, plan.seed) == (11, 2, 0.4, 9)
 
 
-def test_classes_are_fitted_with_more_restraint_than_numbers() -> None:
-    classes = planned(700, 150, task="multiclass")
-    numbers = planned(700, 150, task="regression")
-    assert classes.size.dropout > numbers.size.dropout
-    assert classes.learning_rate < numbers.learning_rate
-    plain = planned(700, 150, spec=TrainingSpec(dropout=0.0))
-    assert plain.size.dropout == 0.0
+def test_large_tables_get_fewer_epochs_and_larger_steps() -> None:
+    small, middle, large = (planned(rows, rows // 5) for rows in (5_000, 20_000, 200_000))
+    assert small.epochs > middle.epochs >= large.epochs
+    assert small.batch_rows <= middle.batch_rows < large.batch_rows
 
 
 def test_the_schedule_warms_up_and_falls_to_nearly_zero() -> None:

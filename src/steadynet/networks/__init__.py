@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from steadynet.errors import SpecError
-from steadynet.networks.base import NetworkSize, TabularNetwork
+from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork
 from steadynet.networks.ensemble import Ensemble
 from steadynet.networks.mlp import Perceptron
 from steadynet.table.layout import FeatureLayout
 
-__all__ = ["NETWORKS", "NetworkSize", "TabularNetwork", "build_network"]
+__all__ = ["NETWORKS", "NetworkSize", "ParameterGroup", "TabularNetwork", "build_network"]
 
 
 class NetworkClass(Protocol):

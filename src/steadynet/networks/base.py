@@ -38,6 +38,8 @@ class ParameterGroup:
     """Whether weight decay shrinks them: matrices, not biases or scales."""
     rate: float = 1.0
     """What the fit's learning rate is multiplied by for them."""
+    matrices: bool = False
+    """Whether each is (G, A, B), a matrix between layers per group, and stepped as such."""
 
 
 class TabularNetwork(nn.Module, ABC):
@@ -87,11 +89,17 @@ class TabularNetwork(nn.Module, ABC):
         """
         return None
 
-    def _groups_of(self, decayed: list[nn.Parameter]) -> list[ParameterGroup]:
-        """Return two groups: `decayed`, and every other parameter."""
-        chosen = {id(parameter) for parameter in decayed}
+    def _groups_of(
+        self, matrices: list[nn.Parameter], decayed: list[nn.Parameter]
+    ) -> list[ParameterGroup]:
+        """Return three groups: `matrices`, `decayed`, and every other parameter."""
+        chosen = {id(parameter) for parameter in (*matrices, *decayed)}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in chosen]
-        return [ParameterGroup(decayed, decays=True), ParameterGroup(rest, decays=False)]
+        return [
+            ParameterGroup(matrices, decays=True, matrices=True),
+            ParameterGroup(decayed, decays=True),
+            ParameterGroup(rest, decays=False),
+        ]
 
     def fill_unseen(self, categories: Tensor) -> None:
         """Give the entries that no fitted row has what the others of their column have on average.

@@ -95,7 +95,7 @@ class Ensemble(TabularNetwork):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """See `TabularNetwork.parameter_groups`."""
-        return self._groups_of([*self.matrices, self.embedding.vectors])
+        return self._groups_of(list(self.matrices), [self.embedding.vectors])
 
 
 def drop_units(hidden: Tensor, rate: float) -> Tensor:

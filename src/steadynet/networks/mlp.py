@@ -65,4 +65,5 @@ class Perceptron(TabularNetwork):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """See `TabularNetwork.parameter_groups`."""
-        return self._groups_of([*self.matrices, self.embedding.vectors])
+        *inner, head = self.matrices
+        return self._groups_of(inner, [head, self.embedding.vectors])

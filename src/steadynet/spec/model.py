@@ -64,15 +64,13 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_epochs: int | None = None
     """Most passes over the training part."""
     dropout: float | None = None
-    """Share of units dropped while fitting; 0.2 for classes and 0.1 for numbers unless set."""
-    """Share of a hidden layer's values that are dropped while fitting."""
-    patience: int = 16
+    """Share of a hidden layer's units that are dropped while fitting; 0.1 unless set."""
+    patience: int = 8
     """Epochs without a better validation loss before training stops."""
     learning_rate: float | None = None
-    """Largest step size of AdamW; 0.001 for classes and 0.002 for numbers unless set."""
-    """Largest step size of AdamW."""
-    weight_decay: float = 3e-4
-    """AdamW's pull of the weights towards zero."""
+    """Largest step size; 0.008 unless set."""
+    weight_decay: float = 0.2
+    """Pull of the weights towards zero, per step and learning rate."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -58,7 +57,7 @@ class FitTensors:
     best_loss: Tensor
     """(G,)."""
     optimizer: dict[str, Tensor]
-    """`<parameter number>/<moment>`."""
+    """`<optimizer>/<parameter number>/<moment>`."""
 
 
 def save_checkpoint(folder: Path, record: FitRecord, tensors: FitTensors, identity: str) -> None:
@@ -108,25 +107,6 @@ def load_checkpoint(folder: Path, identity: str) -> tuple[FitRecord, FitTensors]
 def drop_checkpoint(folder: Path) -> None:
     """Remove the checkpoint of a fit that ended."""
     (folder / NAME).unlink(missing_ok=True)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the moments of every parameter by `<number>/<moment>`."""
-    return {
-        f"{number}/{moment}": value
-        for number, moments in optimizer.state_dict()["state"].items()
-        for moment, value in moments.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put the moments back; options of the parameter groups stay as they are."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, moment = name.split("/")
-        state.setdefault(int(number), {})[moment] = value.clone()
-    plain = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
 
 
 def _under(flat: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

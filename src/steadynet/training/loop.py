@@ -1,4 +1,4 @@
-"""Fit a network: AdamW with warm-up and cosine, early stopping per group, retries, checkpoints.
+"""Fit a network: warm-up and cosine, early stopping per group, retries, checkpoints.
 
 Invariants:
 - The weights that a fit returns are, for each group, those of its epoch with the least held-out
@@ -26,6 +26,7 @@ from steadynet.training import checkpoint as saved
 from steadynet.training.checkpoint import EpochRecord, FitRecord, FitTensors
 from steadynet.training.data import Folds, TrainingData
 from steadynet.training.objective import average, fit_loss, held_loss
+from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
 
@@ -33,9 +34,9 @@ Ending = Literal["converged", "epochs", "time", "stopped"]
 
 MOST_RETRIES = 4
 STEP_CUT = 0.1
-PLATEAUS = 3
+PLATEAUS = 2
 PLATEAU_CUT = 0.3
-"""Each third of the patience without anything better, steps shrink by as much, from the best."""
+"""Each half of the patience without anything better, steps shrink by as much, from the best."""
 CHUNK_ROWS = 1024
 """Rows per forward pass where no gradient is needed; more would leave the processor's cache."""
 CHECK_STEPS = 16
@@ -74,7 +75,7 @@ class Fit:
         self._held_rows = torch.from_numpy(folds.held).to(device)  # (G, m)
         self._progress = progress or Silent()
         self._stop = stop
-        self._optimizer = _optimizer(network, plan)
+        self._optimizer = FitOptimizer(network, plan.learning_rate, plan.weight_decay)
         self._record = FitRecord(best_epoch=[0] * network.groups)
         self._best_loss, _ = self._hold()
         if not bool(torch.isfinite(self._best_loss).all()):
@@ -162,7 +163,7 @@ class Fit:
         extra = self.network.extra_loss()
         if extra is not None:
             losses = losses + extra
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         # A sum, so that each group's gradient is as large as if it were alone.
         torch.autograd.backward(losses.sum())
         clip_by_group(list(self.network.parameters()), self.plan.gradient_clip)
@@ -261,25 +262,23 @@ class Fit:
     def _set_rate(self, step: int, epoch_steps: int) -> None:
         rate = self.plan.learning_rate * self._record.step_scale
         rate *= schedule(step, epoch_steps, self.plan.epochs)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
+        self._optimizer.set_rate(rate)
         self.network.progress_to(min(1.0, step / max(1, self.plan.epochs * epoch_steps)))
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def _tensors(self) -> FitTensors:
-        moments = saved.optimizer_tensors(self._optimizer)
         return FitTensors(
             weights=self._weights(),
             best=self._best,
             best_loss=self._best_loss,
-            optimizer={name: value.clone() for name, value in moments.items()},
+            optimizer=self._optimizer.tensors(),
         )
 
     def _restore(self, tensors: FitTensors) -> None:
         self.network.load_state_dict(tensors.weights)
-        saved.restore_optimizer(self._optimizer, tensors.optimizer)
+        self._optimizer.restore(tensors.optimizer)
 
     def _resume(self, folder: Path, identity: str) -> None:
         found = saved.load_checkpoint(folder, identity)
@@ -345,18 +344,3 @@ def _auc(scores: Tensor, positive: Tensor) -> Tensor:
     misses = positive.numel() - hits
     area: Tensor = (ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses)
     return area
-
-
-def _optimizer(network: TabularNetwork, plan: FitPlan) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        [
-            {
-                "params": group.parameters,
-                "weight_decay": plan.weight_decay if group.decays else 0.0,
-                "rate": group.rate,
-            }
-            for group in network.parameter_groups()
-        ],
-        lr=plan.learning_rate,
-        fused=True,
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 import msgspec
 
 from steadynet.networks.base import NetworkSize
@@ -15,17 +13,19 @@ CROSS_FIT_ROWS = 4000
 FOLDS = 8
 ROWS_PER_FOLD = 10
 """Fewer rows to a fold say nothing about a fit."""
-ROW_BUDGET = 1_200_000
+ROW_BUDGET = 170_000
 """Rows that a fit goes over at most, all epochs together, but for `FEWEST_EPOCHS`."""
-FEWEST_EPOCHS = 16
-MOST_EPOCHS = 60
+FEWEST_EPOCHS = 8
+MOST_EPOCHS = 24
 LINEAR_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse penalties that are tried for the linear start."""
 TUNED_LINEAR_ROWS = 20_000
 """Beyond as many rows the penalty hardly matters, and trying several costs seconds."""
 
-DROPOUT_AND_RATE = MappingProxyType({"classification": (0.2, 1e-3), "regression": (0.1, 2e-3)})
-"""Classes are noisier than numbers, so that their fits need more restraint."""
+DROPOUT = 0.1
+MANY_ROWS = 50_000
+"""From here on steps are so many that larger ones cost nothing."""
+LEARNING_RATE = 8e-3
 
 
 class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +57,7 @@ def plan_fit(
     folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD))
     fitted = train_rows if folds == 1 else rows - rows // folds
     small = folds > 1
-    dropout, rate = DROPOUT_AND_RATE["regression" if task == "regression" else "classification"]
-    dropped = dropout if spec.dropout is None else spec.dropout
+    dropped = DROPOUT if spec.dropout is None else spec.dropout
     width = spec.width or (64 if small else 128)
     members = spec.members or (4 if small else 8)
     budgeted = max(FEWEST_EPOCHS, min(MOST_EPOCHS, ROW_BUDGET // max(1, fitted)))
@@ -68,7 +67,7 @@ def plan_fit(
         batch_rows=min(spec.batch_rows or _batch_rows(fitted), fitted),
         epochs=spec.max_epochs or budgeted,
         patience=spec.patience,
-        learning_rate=spec.learning_rate or rate,
+        learning_rate=spec.learning_rate or LEARNING_RATE,
         weight_decay=spec.weight_decay,
         gradient_clip=spec.gradient_clip,
         linear_strengths=tried,
@@ -78,8 +77,10 @@ def plan_fit(
 
 
 def _batch_rows(rows: int) -> int:
-    """Return a power of two that makes some dozens of steps an epoch, 32 to 512."""
+    """Return a power of two that makes some dozens of steps an epoch, 32 to 256, then 512."""
+    if rows >= MANY_ROWS:
+        return 512
     size = 32
-    while size < 512 and size * 40 < rows:
+    while size < 256 and size * 40 < rows:
         size *= 2
     return size
