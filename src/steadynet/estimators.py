@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -41,6 +41,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         width: int | None = None,
         depth: int | None = None,
         dropout: float | None = None,
+        preset: Literal["fast", "balanced", "best"] = "fast",
         time_limit_s: float | None = None,
         random_state: int = 0,
         settings: dict[str, Any] | None = None,
@@ -50,6 +51,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         self.width = width
         self.depth = depth
         self.dropout = dropout
+        self.preset = preset
         self.time_limit_s = time_limit_s
         self.random_state = random_state
         self.settings = settings
@@ -96,6 +98,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
             "training.depth": self.depth,
             "training.dropout": self.dropout,
             "training.seed": self.random_state,
+            "training.preset": self.preset,
             "training.time_limit_s": self.time_limit_s,
             "split.seed": self.random_state,
         }

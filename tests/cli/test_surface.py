@@ -19,6 +19,7 @@ COMMANDS = {
         "--task",
         "--time-column",
         "--group-column",
+        "--preset",
         "--time-limit",
         "--seed",
         "--resume",

@@ -11,11 +11,13 @@ import torch
 from onnx import helper, numpy_helper
 
 from steadynet.errors import ParityError, TrainingError
+from steadynet.export.blend import BlendPart, average_members, export_blend
 from steadynet.export.head import ClassificationHead, Head, RegressionHead, export_head
 from steadynet.export.network import export_network
 from steadynet.export.parity import MANY_ROWS, UNSEEN_CATEGORY, check_parity, stress_rows
 from steadynet.export.weld import weld
 from steadynet.features.fit import FeatureGraph, fit_features
+from steadynet.features.run import Tensors
 from steadynet.networks import NetworkSize, TabularNetwork, build_network
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target, input_name
 from steadynet.training.answers import WeldedGraph
@@ -71,21 +73,41 @@ class Parts:
 
     def model(self) -> onnx.ModelProto:
         """Weld the parts."""
+        return weld(self.features.model, *self.graphs())
+
+    def graphs(self) -> tuple[list[onnx.ModelProto], onnx.ModelProto, onnx.ModelProto]:
+        """Write what stands behind the feature graph."""
         network = export_network(self.network, self.features.layout)
-        return weld(self.features.model, network, export_head(self.head, self.network))
+        part = BlendPart(name="network", members=4, outputs=1, weight=1.0)
+        classes = isinstance(self.head, ClassificationHead)
+        return [network], export_blend([part], classes=classes), export_head(self.head)
+
+    def answer(self, tensors: Tensors) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Answer by torch."""
+        self.network.eval()
+        with torch.inference_mode():
+            members = self.network(
+                torch.from_numpy(tensors.numbers), torch.from_numpy(tensors.categories)
+            ).numpy()
+        return average_members(members, classes=isinstance(self.head, ClassificationHead))
 
     def check(self, model: onnx.ModelProto) -> float:
         """Return the largest difference between a welded model and the parts."""
         graph = WeldedGraph(model.SerializeToString(), self.schema, threads=1)
         found = check_parity(
-            graph.run, self.features, self.network, self.head, self.schema, self.columns
+            graph.run, self.features, self.answer, self.head, self.schema, self.columns
         )
         assert found.rows > MANY_ROWS
         return max(found.largest_difference, found.largest_alone)
 
 
 BINARY = ClassificationHead(
-    classes=("no", "yes"), temperature=1.3, class_weights=(1.0, 1.0), threshold=0.5
+    classes=("no", "yes"),
+    class_weights=(1.0, 1.0),
+    method="temperature",
+    scales=(0.8, 0.8),
+    shifts=(0.0, 0.0),
+    threshold=0.5,
 )
 REGRESSION = RegressionHead(center=1e6, scale=2e4, half_width=3e3)
 
@@ -157,7 +179,7 @@ def test_answers_that_depend_on_the_batch_are_noticed() -> None:
         return answers
 
     with pytest.raises(ParityError, match="the same row in a batch"):
-        check_parity(leaky, parts.features, parts.network, parts.head, parts.schema, parts.columns)
+        check_parity(leaky, parts.features, parts.answer, parts.head, parts.schema, parts.columns)
     assert set(seen) > {1}
 
 
@@ -189,17 +211,16 @@ def test_one_real_row_is_enough() -> None:
 
 def test_parts_of_other_operator_sets_are_refused() -> None:
     parts = Parts(schema_of("number"), BINARY)
-    network = export_network(parts.network, parts.features.layout)
-    network.opset_import[0].version = 17
+    components, blend, head = parts.graphs()
+    components[0].opset_import[0].version = 17
     with pytest.raises(TrainingError, match="other operator sets"):
-        weld(parts.features.model, network, export_head(parts.head, parts.network))
+        weld(parts.features.model, components, blend, head)
 
 
 def test_a_name_made_twice_is_refused() -> None:
     parts = Parts(schema_of("number"), BINARY)
-    network = export_network(parts.network, parts.features.layout)
-    head = export_head(parts.head, parts.network)
-    taken = network.graph.node[0].output[0]
-    head.graph.node.insert(0, helper.make_node("Identity", ["steadynet/members"], [taken]))
+    components, blend, head = parts.graphs()
+    taken = components[0].graph.node[0].output[0]
+    head.graph.node.insert(0, helper.make_node("Identity", ["steadynet/answer"], [taken]))
     with pytest.raises(TrainingError, match="use the same name"):
-        weld(parts.features.model, network, head)
+        weld(parts.features.model, components, blend, head)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steadynet.errors import SpecError, TrainingError
-from steadynet.export.network import CATEGORIES, EXPORTERS, MEMBERS, NUMBERS, export_network
+from steadynet.export.network import CATEGORIES, EXPORTERS, NUMBERS, export_network, members_name
 from steadynet.networks import NETWORKS, NetworkSize, TabularNetwork, build_network
 from steadynet.table.layout import FeatureLayout
 
@@ -163,7 +163,7 @@ def test_the_exported_graph_gives_the_same(
             feed[NUMBERS] = numbers
         if layout.categories:
             feed[CATEGORIES] = categories
-        (found,) = session.run([MEMBERS], feed)
+        (found,) = session.run([members_name("network")], feed)
         np.testing.assert_allclose(found, answers(network, numbers, categories), rtol=0, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Temperatures and conformal widths do what their papers promise."""
+"""Every method does what its paper promises, and the choice among them is made on data."""
 
 from __future__ import annotations
 
@@ -9,67 +9,150 @@ from hypothesis import strategies as st
 
 from steadynet.errors import TrainingError
 from steadynet.export.head import ClassificationHead, RegressionHead, apply_head
-from steadynet.training.calibrate import calibrate, conformal_half_width
+from steadynet.spec.model import CalibrationSpec
+from steadynet.training.calibrate import (
+    METHODS,
+    Calibration,
+    calibrate,
+    conformal_half_width,
+    fit_isotonic,
+)
 from steadynet.training.data import TargetCode
 
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 BINARY = TargetCode("binary", 1, 2, 0.0, 1.0, (1.0, 1.0))
 NUMBERS = TargetCode("regression", 1, 0, 50.0, 4.0, ())
+NAMES = ("no", "yes")
+PLAIN = ClassificationHead(
+    classes=NAMES,
+    class_weights=(1.0, 1.0),
+    scales=(1.0, 1.0),
+    shifts=(0.0, 0.0),
+    threshold=0.5,
+)
 
 
-def drawn(rows: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits that are `sharpness` times too sharp, and classes drawn from the true ones."""
+def drawn(
+    rows: int, sharpness: float, seed: int = 0, shift: float = 0.0
+) -> tuple[Floats, np.ndarray]:
+    """Return answers that are `sharpness` times too sharp and off by `shift`, and true classes."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=rows) * 1.5
     target = (random.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int64)
-    return (logits * sharpness).astype(np.float32)[:, None, None], target
+    positive = 1 / (1 + np.exp(-(logits * sharpness + shift)))
+    return np.stack([1 - positive, positive], axis=1), target
 
 
-def log_loss(head: ClassificationHead, members: np.ndarray, target: np.ndarray) -> float:
+def chosen(answer: Floats, target: np.ndarray, method: str = "auto") -> Calibration:
+    """Calibrate with one method, or by choice."""
+    return calibrate(
+        answer,
+        target,
+        BINARY,
+        NAMES,
+        CalibrationSpec(method=method),  # type: ignore[arg-type]
+    )
+
+
+def log_loss(head: ClassificationHead, answer: Floats, target: np.ndarray) -> float:
     """Return the mean log-loss of a head's answers."""
-    probabilities = apply_head(members, head)["probabilities"]
+    probabilities = apply_head(answer, head)["probabilities"]
     return float(-np.log(probabilities[np.arange(len(target)), target]).mean())
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
 def test_finds_the_temperature_that_the_answers_need(sharpness: float) -> None:
-    members, target = drawn(20_000, sharpness)
-    head = calibrate(members, target, BINARY, ("no", "yes"), 0.9)
+    answer, target = drawn(20_000, sharpness)
+    head = chosen(answer, target, "temperature").head
     assert isinstance(head, ClassificationHead)
-    assert head.temperature == pytest.approx(sharpness, rel=0.08)
+    assert 1 / head.scales[0] == pytest.approx(sharpness, rel=0.08)
     assert head.threshold == 0.5
 
 
-def test_calibrating_never_raises_the_held_out_loss() -> None:
-    for seed in range(20):
-        members, target = drawn(40, 1.3, seed)
-        head = calibrate(members, target, BINARY, ("no", "yes"), 0.9)
+def test_vector_scaling_finds_a_shift_too() -> None:
+    answer, target = drawn(20_000, 2.0, shift=1.0)
+    found = {method: chosen(answer, target, method).head for method in ("temperature", "vector")}
+    fresh, truth = drawn(20_000, 2.0, seed=1, shift=1.0)
+    perfect, _ = drawn(20_000, 1.0, seed=1)
+    losses = {}
+    for method, head in found.items():
         assert isinstance(head, ClassificationHead)
-        plain = ClassificationHead(
-            classes=head.classes, temperature=1.0, class_weights=(1.0, 1.0), threshold=0.5
-        )
-        assert log_loss(head, members, target) <= log_loss(plain, members, target) + 1e-9
+        losses[method] = log_loss(head, fresh, truth)
+    assert losses["vector"] < losses["temperature"] - 0.005
+    assert losses["vector"] == pytest.approx(log_loss(PLAIN, perfect, truth), abs=0.002)
 
 
-def test_answers_that_are_always_right_end_at_the_bound_and_not_at_zero() -> None:
-    members = np.array([[[4.0]], [[-4.0]]], np.float32).repeat(20, axis=0)
-    target = np.array([1] * 20 + [0] * 20)
-    head = calibrate(members, target, BINARY, ("no", "yes"), 0.9)
+def test_isotonic_regression_straightens_what_no_scale_can() -> None:
+    random = np.random.default_rng(0)
+    score = random.random(8000)
+    truth = np.where(score < 0.5, 0.1 + 0.1 * score, 0.6 + 0.3 * score)
+    target = (random.random(8000) < truth).astype(np.int64)
+    answer = np.stack([1 - score, score], axis=1)
+    fitted, fresh = slice(0, 4000), slice(4000, None)
+    heads = {method: fit(answer[fitted], target[fitted], PLAIN) for method, fit in METHODS.items()}
+    losses = {m: log_loss(head, answer[fresh], target[fresh]) for m, head in heads.items()}
+    assert min(losses, key=lambda method: losses[method]) == "isotonic"
+
+
+def test_isotonic_lines_rise_and_keep_two_classes_summing_to_one() -> None:
+    answer, target = drawn(1500, 2.5)
+    head = fit_isotonic(answer, target, PLAIN)
+    for knots in head.knots:
+        assert (np.diff(knots.at) > 0).all()
+        assert (np.diff(knots.value) >= 0).all()
+        assert knots.at[0] == 0
+        assert knots.at[-1] == 1
+        assert 0 < knots.value[0] <= knots.value[-1] < 1
+    found = apply_head(answer, head)["probabilities"]
+    order = np.argsort(answer[:, 1])
+    assert (np.diff(found[order, 1]) >= -1e-12).all()
+
+
+def test_the_choice_leaves_good_answers_alone_and_mends_bad_ones() -> None:
+    kept = [chosen(*drawn(3000, 1.0, seed)).head for seed in range(10)]
+    methods = [head.method for head in kept if isinstance(head, ClassificationHead)]
+    assert methods.count("none") >= 8
+    bad = chosen(*drawn(3000, 2.5)).head
+    assert isinstance(bad, ClassificationHead)
+    assert bad.method == "temperature"
+    shifted = chosen(*drawn(3000, 1.0, shift=1.0)).head
+    assert isinstance(shifted, ClassificationHead)
+    assert shifted.method in ("vector", "isotonic")
+
+
+def test_the_choice_is_told_with_its_noise() -> None:
+    found = chosen(*drawn(3000, 2.5)).scores
+    assert [score.method for score in found] == list(METHODS)
+    assert min(score.worse_by for score in found) == 0.0
+    plain = found[0]
+    assert plain.worse_by > plain.worse_by_error > 0
+    assert "isotonic" not in [score.method for score in chosen(*drawn(200, 1.0)).scores]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_answers_that_are_always_right_stay_finite(method: str) -> None:
+    answer = np.array([[0.02, 0.98], [0.98, 0.02]]).repeat(30, axis=0)
+    target = np.array([1] * 30 + [0] * 30)
+    head = chosen(answer, target, method).head
     assert isinstance(head, ClassificationHead)
-    assert 0.19 < head.temperature < 0.25
+    found = apply_head(np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]), head)["probabilities"]
+    assert np.isfinite(found).all()
+    assert found[0, 1] > 0.9
+    assert found[2, 1] < 0.1
 
 
-def test_several_classes_have_no_threshold() -> None:
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_several_classes_with_an_absent_one(method: str) -> None:
     random = np.random.default_rng(0)
     code = TargetCode("multiclass", 3, 3, 0.0, 1.0, (1.0, 1.0, 1.0))
-    head = calibrate(
-        random.normal(size=(50, 2, 3)).astype(np.float32),
-        random.integers(0, 3, 50),
-        code,
-        ("a", "b", "c"),
-        0.9,
-    )
+    answer = random.dirichlet(np.ones(3), 400)
+    spec = CalibrationSpec(method=method)  # type: ignore[arg-type]
+    head = calibrate(answer, random.integers(0, 2, 400), code, ("a", "b", "c"), spec).head
     assert isinstance(head, ClassificationHead)
     assert head.threshold is None
+    found = apply_head(answer, head)["probabilities"]
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 @settings(deadline=None, max_examples=40)
@@ -102,9 +185,8 @@ def test_too_few_rows_give_the_largest_residual() -> None:
 
 
 def test_a_regression_head_is_in_the_targets_unit() -> None:
-    members = np.zeros((20, 3, 1), np.float32)
     target = np.linspace(48, 52, 20)
-    head = calibrate(members, target, NUMBERS, (), 0.9)
+    head = calibrate(np.zeros((20, 1)), target, NUMBERS, (), CalibrationSpec()).head
     assert isinstance(head, RegressionHead)
     assert (head.center, head.scale) == (50.0, 4.0)
     assert head.half_width == pytest.approx(np.sort(np.abs(target - 50))[18])
@@ -112,4 +194,4 @@ def test_a_regression_head_is_in_the_targets_unit() -> None:
 
 def test_without_held_out_rows_there_is_nothing_to_calibrate_on() -> None:
     with pytest.raises(TrainingError, match="no held-out rows"):
-        calibrate(np.zeros((0, 2, 1), np.float32), np.zeros(0), NUMBERS, (), 0.9)
+        calibrate(np.zeros((0, 1)), np.zeros(0), NUMBERS, (), CalibrationSpec())

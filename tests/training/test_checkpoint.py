@@ -18,7 +18,7 @@ from steadynet.training.checkpoint import (
     EpochRecord,
     FitRecord,
     FitTensors,
-    drop_checkpoint,
+    drop_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
@@ -99,6 +99,6 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path: Pat
 
 def test_a_dropped_checkpoint_is_gone_and_dropping_none_is_no_error(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, FitRecord(best_epoch=[0]), tensors_of(0), "me")
-    drop_checkpoint(tmp_path)
-    drop_checkpoint(tmp_path)
+    drop_checkpoints(tmp_path.parent)
+    drop_checkpoints(tmp_path.parent)
     assert load_checkpoint(tmp_path, "me") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,9 +225,17 @@ def test_stopping_before_the_first_step_keeps_the_start(problem: Make) -> None:
 
 
 def test_a_time_limit_ends_the_fit(problem: Make) -> None:
-    _, result = fitted(problem(epochs=100_000, patience=100_000, time_limit_s=0.3))
+    made = problem(epochs=100_000, patience=100_000)
+    network = made.network()
+    fit = Fit(network, made.data, made.folds, made.plan)
+    result = fit.run(deadline=time.perf_counter() + 0.3)
     assert result.ending == "time"
-    assert 0.3 <= result.fit_seconds < 60
+    assert 0 < len(result.history) < 100_000
+    last = result.history[-1].learning_rate
+    assert last <= made.plan.learning_rate
+    again = Fit(network, made.data, made.folds, made.plan).run(deadline=time.perf_counter())
+    assert again.ending == "time"
+    assert again.history == ()
 
 
 def test_patience_ends_the_fit_and_the_best_epoch_is_kept(problem: Make) -> None:

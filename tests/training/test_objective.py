@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from steadynet.export.blend import average_members
 from steadynet.export.head import ClassificationHead, apply_head
 from steadynet.spec.kinds import Task
 from steadynet.training.data import TargetCode
@@ -78,9 +79,14 @@ def test_averaging_in_training_is_what_the_head_does(classes: int) -> None:
     code = code_of("binary" if classes == 2 else "multiclass", classes, weights)
     outputs = outputs_of(1, 8, 3, code.outputs)[0]
     head = ClassificationHead(
-        classes=tuple("abc"[:classes]), temperature=1.0, class_weights=weights, threshold=None
+        classes=tuple("abc"[:classes]),
+        class_weights=weights,
+        scales=(1.0,) * classes,
+        shifts=(0.0,) * classes,
+        threshold=None,
     )
-    expected = apply_head(outputs.numpy(), head)["probabilities"]
+    answer = average_members(outputs.numpy(), classes=True)
+    expected = apply_head(answer, head)["probabilities"]
     np.testing.assert_allclose(average(outputs, code).numpy(), expected, atol=1e-6)
 
 

@@ -148,7 +148,7 @@ def test_weights_and_training_file_hold_what_rebuilds_the_network(
     weights = load(bundle.read(WEIGHTS))
     assert described.network == "ensemble"
     assert described.training == QUICK
-    assert weights["linear.bias"].shape[0] == described.plan.size.groups == 2
+    assert weights["network/linear.bias"].shape[0] == described.plan.size.groups == 2
     assert all(np.isfinite(values).all() for values in weights.values())
 
 

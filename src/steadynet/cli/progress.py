@@ -16,6 +16,8 @@ from rich.table import Table
 
 from steadynet.control.stories import duration
 from steadynet.training.progress import (
+    ComponentEnded,
+    ComponentStarted,
     EpochEnded,
     Event,
     Progress,
@@ -77,6 +79,10 @@ def event_words(event: Event) -> str:
         )
     if isinstance(event, Resumed):
         return f"an interrupted run goes on after epoch {event.epoch}"
+    if isinstance(event, ComponentStarted):
+        return f"component {event.number} of {event.count}: {event.name}"
+    if isinstance(event, ComponentEnded):
+        return f"{event.name} is fitted, after {duration(event.seconds)}"
     if isinstance(event, EpochEnded):
         return (
             f"epoch {event.epoch}/{event.epochs}  loss {event.train_loss:.4f}  "

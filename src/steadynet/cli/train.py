@@ -41,7 +41,13 @@ TimeColumn = Annotated[str | None, typer.Option(help="Split in the order of this
 GroupColumn = Annotated[
     str | None, typer.Option(help="Keep rows with one value of this column together.")
 ]
-TimeLimit = Annotated[str | None, typer.Option(help="Longest time to fit, as 90s, 5m or 1h.")]
+TimeLimit = Annotated[
+    str | None, typer.Option(help="Longest time for the whole training, as 90s, 5m or 1h.")
+]
+PresetOption = Annotated[
+    Literal["fast", "balanced", "best"] | None,
+    typer.Option(help="How much is fitted: fast (default), balanced or best."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Resume = Annotated[bool, typer.Option(help="Go on with an interrupted run.")]
 Register = Annotated[bool, typer.Option(help="Register the version.")]
@@ -61,6 +67,7 @@ def train(
     task: Task = None,
     time_column: TimeColumn = None,
     group_column: GroupColumn = None,
+    preset: PresetOption = None,
     time_limit: TimeLimit = None,
     seed: Seed = None,
     resume: Resume = True,
@@ -82,6 +89,7 @@ def train(
         "split.group_column": group_column,
         "split.seed": seed,
         "training.seed": seed,
+        "training.preset": preset,
         "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
     }
     chosen = _choose_spec(spec, {key: item for key, item in given.items() if item is not None})

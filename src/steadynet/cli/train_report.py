@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from steadynet.cli.terminal import show_findings
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ def answer(result: TrainResult) -> dict[str, Any]:
             for part, found in manifest.metrics.items()
         },
         "references": manifest.references,
+        "components": [
+            {**msgspec.to_builtins(share), "summary": trained.summaries[share.name]}
+            for share in trained.shares
+        ],
+        "calibrations": trained.calibrations,
         "findings": trained.findings,
         "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
     }
@@ -63,6 +70,8 @@ def show(console: Console, result: TrainResult) -> None:
     console.print(f"\n[bold]{name}[/]: {parts} rows, fitted in {trained.fit_seconds:.1f} s")
     console.print(_metrics_table(trained))
     console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
+    if len(trained.shares) > 1:
+        console.print(_components_table(trained))
     path = trained.bundle if registered is None else registered.bundle
     console.print(f"\nbundle   {path}", markup=False)
     if registered is None:
@@ -101,6 +110,21 @@ def _metrics_table(trained: Trained) -> Any:
         half = (interval.high - interval.low) / 2
         network = f"{_bold(interval.value, best)} ± {half:.4f}"
         table.add_row(name, network, *("-" if v is None else _bold(v, best) for v in others))
+    return table
+
+
+def _components_table(trained: Trained) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for title in ("component", "weight", "held-out loss", "loss without it", "what it is"):
+        table.add_column(title)
+    blended = min(share.loss for share in trained.shares)
+    for share in trained.shares:
+        without = f"+{share.gain:.5f}" if share.weight else "left out"
+        own = _bold(share.loss, blended)
+        summary = trained.summaries[share.name]
+        table.add_row(share.name, f"{share.weight:.2f}", own, without, summary)
     return table
 
 

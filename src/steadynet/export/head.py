@@ -1,12 +1,18 @@
-"""From member outputs to the answer: average, calibrate, name. In ONNX and, to compare, in NumPy.
+"""From the blend's answer to the graph's outputs: calibrate, name. ONNX and, beside it, NumPy.
 
-Classification: the members' probabilities are averaged; a network that was fitted with weighted
-classes gets its weights divided out again (Elkan 2001, prior correction); then one temperature
-flattens or sharpens (Guo et al. 2017, arXiv:1706.04599). Regression: the members' mean in the
-target's unit, with an interval of constant half width (split conformal, Lei et al. 2018).
+Classification: where classes were weighted in the fit, their weights are divided out again (Elkan
+2001, prior correction). Then the logarithms of the probabilities are scaled and shifted per class:
+a common scale is temperature scaling (Guo et al. 2017, arXiv:1706.04599), a scale and a shift per
+class vector scaling, which for two classes is beta calibration (Kull et al. 2017). Or each
+probability goes through a monotone line of knots (isotonic regression, Zadrozny and Elkan 2002).
+
+Regression: the answer in the target's unit, with an interval of constant half width (split
+conformal, Lei et al. 2018).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -14,31 +20,44 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from steadynet.export.network import MEMBERS
+from steadynet.export.blend import ANSWER
 from steadynet.export.nodes import GraphWriter
-from steadynet.networks import TabularNetwork
 
 SMALLEST = 1e-7
 """Probabilities are raised to this before their logarithm is taken: runtimes differ in how they
-round smaller ones, and a temperature would magnify that."""
+round smaller ones, and a scale would magnify that."""
 
 Floats = npt.NDArray[np.float64]
+Method = Literal["none", "temperature", "vector", "isotonic"]
+
+
+class Knots(msgspec.Struct, frozen=True, kw_only=True):
+    """A monotone line through points, constant beyond its ends."""
+
+    at: tuple[float, ...]
+    """Ascending probabilities, two at least."""
+    value: tuple[float, ...]
 
 
 class ClassificationHead(msgspec.Struct, frozen=True, kw_only=True, tag="classification"):
     """Calibration of a classifier."""
 
     classes: tuple[str, ...]
-    temperature: float
-    """Above 0; 1 changes nothing."""
     class_weights: tuple[float, ...]
     """What each class weighed in the fitted loss; all 1 unless balanced."""
+    method: Method = "none"
+    scales: tuple[float, ...]
+    """Factor of each class's log-probability, above 0; all 1 changes nothing."""
+    shifts: tuple[float, ...]
+    """What is added to each class's log-probability; all 0 changes nothing."""
+    knots: tuple[Knots, ...] = ()
+    """Per class, for `isotonic`, applied before the scales."""
     threshold: float | None
     """Binary: the probability of the last class from which it is the label."""
 
 
 class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"):
-    """Units and interval of a regression: `prediction = center + scale * output`."""
+    """Units and interval of a regression: `prediction = center + scale * answer`."""
 
     center: float
     scale: float
@@ -49,30 +68,23 @@ class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"
 Head = ClassificationHead | RegressionHead
 
 
-def member_probabilities(members: npt.NDArray[np.float32]) -> Floats:
-    """Return the members' mean probabilities (N, classes) for logits (N, M, C), C 1 if binary."""
-    logits = members.astype(np.float64)
-    if logits.shape[2] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=2)
-    shifted = np.exp(logits - logits.max(axis=2, keepdims=True))
-    probabilities: Floats = (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=1)
-    return probabilities
+def calibrated(answer: Floats, head: ClassificationHead) -> Floats:
+    """Return calibrated probabilities (N, classes) of the blend's (N, classes)."""
+    logs = _logs(answer) - np.log(head.class_weights)
+    if head.knots:
+        even = _softmax(logs)
+        mapped = [
+            np.interp(even[:, place], line.at, line.value) for place, line in enumerate(head.knots)
+        ]
+        logs = _logs(np.stack(mapped, axis=1))
+    return _softmax(logs * np.array(head.scales) + np.array(head.shifts))
 
 
-def calibrated(probabilities: Floats, head: ClassificationHead) -> Floats:
-    """Return calibrated probabilities (N, classes)."""
-    logs = np.log(np.maximum(probabilities, SMALLEST)) - np.log(head.class_weights)
-    scaled = logs / head.temperature
-    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
-
-
-def apply_head(members: npt.NDArray[np.float32], head: Head) -> dict[str, Floats]:
-    """Return what the graph must answer to member outputs (N, M, C), labels left out."""
+def apply_head(answer: Floats, head: Head) -> dict[str, Floats]:
+    """Return what the graph must answer to the blend's answer (N, C), labels left out."""
     if isinstance(head, ClassificationHead):
-        return {"probabilities": calibrated(member_probabilities(members), head)}
-    prediction = members[:, :, 0].astype(np.float64).mean(axis=1) * head.scale + head.center
+        return {"probabilities": calibrated(answer, head)}
+    prediction = answer[:, 0] * head.scale + head.center
     return {
         "prediction": prediction,
         "lower": prediction - head.half_width,
@@ -80,38 +92,42 @@ def apply_head(members: npt.NDArray[np.float32], head: Head) -> dict[str, Floats
     }
 
 
-def export_head(head: Head, network: TabularNetwork) -> onnx.ModelProto:
-    """Return the graph from `steadynet/members` float32 (N, G * M, C) to the answers."""
-    members, outputs = network.groups * network.members, network.outputs
+def export_head(head: Head) -> onnx.ModelProto:
+    """Return the graph from `steadynet/answer` float32 (N, C) to the outputs."""
     writer = GraphWriter("head")
-    entering = helper.make_tensor_value_info(MEMBERS, TensorProto.FLOAT, ["N", members, outputs])
+    columns = len(head.classes) if isinstance(head, ClassificationHead) else 1
+    entering = helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])
     if isinstance(head, ClassificationHead):
-        leaving = _write_classification(writer, head, outputs)
+        leaving = _write_classification(writer, head)
     else:
         leaving = _write_regression(writer, head)
     return writer.model("head", [entering], leaving)
 
 
+def _logs(probabilities: Floats) -> Floats:
+    logs: Floats = np.log(np.maximum(probabilities, SMALLEST))
+    return logs
+
+
+def _softmax(logs: Floats) -> Floats:
+    shifted = np.exp(logs - logs.max(axis=1, keepdims=True))
+    result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
 def _write_classification(
-    writer: GraphWriter, head: ClassificationHead, outputs: int
+    writer: GraphWriter, head: ClassificationHead
 ) -> list[onnx.ValueInfoProto]:
     count = len(head.classes)
-    averaged = writer.integers([1], "axis")
-    if outputs == 1:
-        # Not a sigmoid: onnxruntime's is off by 1e-8, which a temperature makes a lot of 1e-7.
-        logits = writer.add("Concat", writer.add("Sub", MEMBERS, MEMBERS), MEMBERS, axis=2)
-    else:
-        logits = MEMBERS
-    each = writer.add("Softmax", logits, axis=2)
-    mean = writer.add("ReduceMean", each, averaged, keepdims=0)  # (N, C)
-    smallest = writer.constant(np.array(SMALLEST, np.float32), "smallest")
-    logs = writer.add("Log", writer.add("Max", mean, smallest))
-    sharpness = writer.constant(np.array(1 / head.temperature, np.float32), "sharpness")
-    scaled = writer.add("Mul", logs, sharpness)
+    logs = _write_logs(writer, ANSWER)
     if any(weight != 1 for weight in head.class_weights):
-        weights = -np.log(np.array(head.class_weights)) / head.temperature
-        correction = writer.constant(weights.astype(np.float32), "prior")
-        scaled = writer.add("Add", scaled, correction)
+        prior = writer.constant(np.log(np.array(head.class_weights)).astype(np.float32), "prior")
+        logs = writer.add("Sub", logs, prior)
+    if head.knots:
+        logs = _write_logs(writer, _write_knots(writer, logs, head.knots))
+    scales = writer.constant(np.array(head.scales, np.float32), "scales")
+    shifts = writer.constant(np.array(head.shifts, np.float32), "shifts")
+    scaled = writer.add("Add", writer.add("Mul", logs, scales), shifts)
     writer.add("Softmax", scaled, axis=1, output="probabilities")
     names = writer.texts(head.classes, "classes")
     if head.threshold is not None:
@@ -130,13 +146,38 @@ def _write_classification(
     ]
 
 
+def _write_logs(writer: GraphWriter, probabilities: str) -> str:
+    smallest = writer.constant(np.array(SMALLEST, np.float32), "smallest")
+    return writer.add("Log", writer.add("Max", probabilities, smallest))
+
+
+def _write_knots(writer: GraphWriter, logs: str, lines: tuple[Knots, ...]) -> str:
+    """Write each class's line: its first value plus, per piece, the part of its rise."""
+    even = writer.add("Softmax", logs, axis=1)
+    zero = writer.constant(np.array(0, np.float32), "zero")
+    one = writer.constant(np.array(1, np.float32), "one")
+    axis = writer.integers([1], "axis")
+    columns = []
+    for place, line in enumerate(lines):
+        at, value = np.array(line.at), np.array(line.value)
+        own = writer.add("Gather", even, writer.integers([place], "place"), axis=1)  # (N, 1)
+        start = writer.constant(at[:-1].astype(np.float32), "knots")
+        width = writer.constant(np.diff(at).astype(np.float32), "widths")
+        share = writer.add("Div", writer.add("Sub", own, start), width)
+        share = writer.add("Clip", share, zero, one)  # (N, pieces)
+        rises = writer.constant(np.diff(value).astype(np.float32), "rises")
+        risen = writer.add("ReduceSum", writer.add("Mul", share, rises), axis, keepdims=1)
+        first = writer.constant(np.array(value[0], np.float32), "first")
+        columns.append(writer.add("Add", risen, first))
+    return writer.add("Concat", *columns, axis=1)
+
+
 def _write_regression(writer: GraphWriter, head: RegressionHead) -> list[onnx.ValueInfoProto]:
-    axes = writer.integers([1, 2], "axes")
-    mean = writer.add("ReduceMean", MEMBERS, axes, keepdims=0)  # (N,), C is 1
+    answer = writer.add("Reshape", ANSWER, writer.integers([-1], "flat"))
     scale = writer.constant(np.array(head.scale, np.float32), "scale")
     center = writer.constant(np.array(head.center, np.float32), "center")
     half = writer.constant(np.array(head.half_width, np.float32), "half_width")
-    writer.add("Add", writer.add("Mul", mean, scale), center, output="prediction")
+    writer.add("Add", writer.add("Mul", answer, scale), center, output="prediction")
     writer.add("Sub", "prediction", half, output="lower")
     writer.add("Add", "prediction", half, output="upper")
     return [

@@ -1,7 +1,8 @@
 """torch → ONNX: a network's graph, written from its weights.
 
 The graph maps `steadynet/numbers` float32 (N, D) and `steadynet/categories` int64 (N, K) to
-`steadynet/members` float32 (N, G * M, C), what `TabularNetwork.forward` gives in eval mode.
+`steadynet/<component>/members` float32 (N, G * M, C), what `TabularNetwork.forward` gives in eval
+mode.
 A layout without numbers or without categories leaves that input out.
 """
 
@@ -26,22 +27,28 @@ from steadynet.table.layout import FeatureLayout
 
 NUMBERS = "steadynet/numbers"
 CATEGORIES = "steadynet/categories"
-MEMBERS = "steadynet/members"
 
 
-def export_network(module: TabularNetwork, layout: FeatureLayout) -> onnx.ModelProto:
-    """Return the network's graph; the batch is dynamic."""
+def members_name(component: str) -> str:
+    """Return the name of the tensor that a component of a blend ends in."""
+    return f"steadynet/{component}/members"
+
+
+def export_network(
+    module: TabularNetwork, layout: FeatureLayout, component: str = "network"
+) -> onnx.ModelProto:
+    """Return the network's graph; the batch is dynamic. Its inner names carry `component`."""
     write = EXPORTERS.get(type(module))
     if write is None:
         raise TrainingError(
             f"there is no exporter for {type(module).__name__}",
             expected="one of " + ", ".join(sorted(known.__name__ for known in EXPORTERS)),
         )
-    writer = GraphWriter("network")
+    writer = GraphWriter(component)
     grouped = write(writer, module)  # (G, N, M, C)
     rows_first = writer.add("Transpose", grouped, perm=[1, 0, 2, 3])
     shape = writer.integers([0, module.groups * module.members, module.outputs], "member_shape")
-    writer.add("Reshape", rows_first, shape, output=MEMBERS)
+    writer.add("Reshape", rows_first, shape, output=members_name(component))
     inputs = []
     if layout.numbers:
         inputs.append(
@@ -55,9 +62,9 @@ def export_network(module: TabularNetwork, layout: FeatureLayout) -> onnx.ModelP
         )
     members = module.groups * module.members
     output = helper.make_tensor_value_info(
-        MEMBERS, TensorProto.FLOAT, ["N", members, module.outputs]
+        members_name(component), TensorProto.FLOAT, ["N", members, module.outputs]
     )
-    return writer.model("network", inputs, [output])
+    return writer.model(component, inputs, [output])
 
 
 def _array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:

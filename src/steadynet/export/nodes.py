@@ -15,6 +15,9 @@ from onnx import helper, numpy_helper
 
 from steadynet.features.draft import IR_VERSION, ML_OPSET, OPSET, PREFIX
 
+Graph = onnx.ModelProto
+"""A written graph, for those who only pass it on."""
+
 
 class GraphWriter:
     """Collects nodes and constants; every method returns the name of what it made."""

@@ -1,7 +1,8 @@
-"""Weld the feature graph, the network and the head into one model with the table's inputs.
+"""Weld feature graph, components, blend and head into one model with the table's inputs.
 
-All inner names stand under `steadynet/` (features), `steadynet/network/` and `steadynet/head/`, so
-that welding is joining lists: the tensors in the seams carry the same name on both sides.
+All inner names stand under `steadynet/` (features), `steadynet/<component>/`, `steadynet/blend/`
+and `steadynet/head/`, so that welding is joining lists: the tensors in the seams carry the same
+name on both sides.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from steadynet.features.draft import ML_OPSET, OPSET
 
 
 def weld(
-    features: onnx.ModelProto, network: onnx.ModelProto, head: onnx.ModelProto
+    features: onnx.ModelProto,
+    components: Sequence[onnx.ModelProto],
+    blend: onnx.ModelProto,
+    head: onnx.ModelProto,
 ) -> onnx.ModelProto:
     """Return one checked model: the inputs of `features`, the outputs of `head`.
 
-    Raises `TrainingError` where the three do not fit together.
+    Raises `TrainingError` where they do not fit together.
     """
-    parts = (features, network, head)
+    parts = (features, *components, blend, head)
     for part in parts:
         versions = {entry.domain: entry.version for entry in part.opset_import}
         if versions != {"": OPSET, "ai.onnx.ml": ML_OPSET}:

@@ -47,6 +47,11 @@ class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[training]`: the network and how it is fitted."""
 
+    preset: Literal["fast", "balanced", "best"] = "fast"
+    """How much is fitted: `fast` one network, `balanced` a network and boosted trees over folds,
+    `best` several networks and boosted trees over folds, weighted by what each brings."""
+    trees: Literal["auto", "never"] = "auto"
+    """Whether boosted trees may be among what `balanced` and `best` fit."""
     network: str = "ensemble"
     """A name of `steadynet.networks.NETWORKS`."""
     width: int | None = None
@@ -69,7 +74,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Epochs without a better validation loss before training stops."""
     learning_rate: float | None = None
     """Largest step size; 0.008 unless set."""
-    weight_decay: float = 0.2
+    weight_decay: float = 0.5
     """Pull of the weights towards zero, per step and learning rate."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
@@ -80,12 +85,16 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     seed: int = 0
     """Seed of everything random in fitting."""
     time_limit_s: float | None = None
-    """Longest time to fit; the best so far is kept."""
+    """Longest time of a training, from reading the table to writing the bundle; what there is time
+    for is fitted."""
 
 
 class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[calibration]`."""
 
+    method: Literal["auto", "none", "temperature", "vector", "isotonic"] = "auto"
+    """Classes: how probabilities are calibrated; `auto` takes the simplest method that is not
+    worse on held-out rows beyond the noise."""
     coverage: float = 0.9
     """Regression: promised share of rows inside the interval."""
 

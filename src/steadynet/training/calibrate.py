@@ -1,47 +1,81 @@
-"""Calibration on held-out rows: the head that is welded behind the network.
+"""Calibration on held-out rows: the head that is welded behind the blend.
 
-The held-out rows also chose the epoch at which the fit stopped, so calibration is a little
-optimistic; the test part, which nothing is chosen on, tells by how much.
+The method is a choice made on data. Each is cross-validated on the held-out rows by log-loss, and
+the simplest one that is not worse than the best beyond the noise of the paired difference is
+taken, "none" being the simplest. The held-out rows also chose the epoch at which the fit stopped,
+so calibration is a little optimistic; the test part, which nothing is chosen on, tells by how much.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
+from sklearn.isotonic import IsotonicRegression
 
 from steadynet.errors import TrainingError
 from steadynet.export.head import (
+    SMALLEST,
     ClassificationHead,
     Head,
+    Knots,
     RegressionHead,
     calibrated,
-    member_probabilities,
 )
+from steadynet.spec.model import CalibrationSpec
 from steadynet.training.data import TargetCode
 
 Floats = npt.NDArray[np.float64]
+Classes = npt.NDArray[np.int64]
 
-LOG_TEMPERATURE_BOUNDS = (math.log(0.2), math.log(10.0))
+LOG_SCALE_BOUNDS = (math.log(0.1), math.log(5.0))
+SHIFT_BOUNDS = (-5.0, 5.0)
+SHRINK = 1e-3
+"""Pull of scales and shifts towards no change, so that perfect separation stays finite."""
+ISOTONIC_ROWS = 1000
+"""Held-out rows from which isotonic regression is tried; it overfits fewer."""
+MOST_KNOTS = 32
+CHOICE_FOLDS = 5
 DECISION_THRESHOLD = 0.5
 """The label is the likelier class: with calibrated probabilities that errs least often. Who pays
 more for one kind of error than for the other should decide on `probabilities`."""
 
 
+class MethodScore(msgspec.Struct, frozen=True, kw_only=True):
+    """How a method did on held-out rows that it was not fitted on."""
+
+    method: str
+    log_loss: float
+    worse_by: float
+    """Mean log-loss above the best method's."""
+    worse_by_error: float
+    """Standard error of that paired difference."""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The head, and how its method was chosen."""
+
+    head: Head
+    scores: tuple[MethodScore, ...] = ()
+    """Every method that was tried; none where the spec named one."""
+
+
 def calibrate(
-    members: npt.NDArray[np.float32],
+    answer: Floats,
     target: npt.NDArray[np.generic],
     code: TargetCode,
     classes: tuple[str, ...],
-    coverage: float,
-) -> Head:
+    spec: CalibrationSpec,
+) -> Calibration:
     """Fit the head on held-out rows.
 
-    `members` (N, M, C) are outputs of members that were not fitted on their row; `target` (N,) is
-    the class index or the number itself. `coverage` (0 to 1) is promised by a regression's
-    interval. Raises `TrainingError` where there are no rows.
+    `answer` (N, C) is the blend's answer to rows that its members were not fitted on; `target`
+    (N,) the class index or the number itself. Raises `TrainingError` where there are no rows.
     """
     if len(target) == 0:
         raise TrainingError(
@@ -49,44 +83,131 @@ def calibrate(
             do="Raise split.validation_share.",
         )
     if code.task == "regression":
-        prediction = members[:, :, 0].astype(np.float64).mean(axis=1) * code.scale + code.center
-        return RegressionHead(
-            center=code.center,
-            scale=code.scale,
-            half_width=conformal_half_width(np.abs(target - prediction), coverage),
+        prediction = answer[:, 0] * code.scale + code.center
+        half_width = conformal_half_width(
+            np.abs(target.astype(np.float64) - prediction), spec.coverage
         )
-    head = ClassificationHead(
+        return Calibration(
+            head=RegressionHead(center=code.center, scale=code.scale, half_width=half_width)
+        )
+    count = len(classes)
+    plain = ClassificationHead(
         classes=classes,
-        temperature=1.0,
         class_weights=code.class_weights,
-        threshold=DECISION_THRESHOLD if code.classes == 2 else None,
+        scales=(1.0,) * count,
+        shifts=(0.0,) * count,
+        threshold=DECISION_THRESHOLD if count == 2 else None,
     )
-    return fit_temperature(member_probabilities(members), target.astype(np.int64), head)
+    wanted = target.astype(np.int64)
+    if spec.method != "auto":
+        return Calibration(head=METHODS[spec.method](answer, wanted, plain))
+    scores = score_methods(answer, wanted, plain)
+    chosen = next(score for score in scores if score.worse_by <= score.worse_by_error)
+    return Calibration(head=METHODS[chosen.method](answer, wanted, plain), scores=scores)
+
+
+def score_methods(
+    answer: Floats, target: Classes, plain: ClassificationHead
+) -> tuple[MethodScore, ...]:
+    """Return every method's cross-validated log-loss, the simplest method first."""
+    rows = np.arange(len(target))
+    folds = rows % CHOICE_FOLDS
+    losses: dict[str, Floats] = {}
+    for method, fit in METHODS.items():
+        if method == "isotonic" and len(target) < ISOTONIC_ROWS:
+            continue
+        loss = np.zeros(len(target))
+        for fold in range(CHOICE_FOLDS):
+            out = folds == fold
+            head = fit(answer[~out], target[~out], plain) if (~out).any() else plain
+            chosen = calibrated(answer[out], head)[np.arange(out.sum()), target[out]]
+            loss[out] = -np.log(np.maximum(chosen, SMALLEST))
+        losses[method] = loss
+    best = min(losses.values(), key=lambda loss: float(loss.mean()))
+    scores = []
+    for method, loss in losses.items():
+        apart = loss - best
+        scores.append(
+            MethodScore(
+                method=method,
+                log_loss=float(loss.mean()),
+                worse_by=float(apart.mean()),
+                worse_by_error=float(apart.std() / math.sqrt(len(apart))),
+            )
+        )
+    return tuple(scores)
+
+
+def fit_none(_: Floats, __: Classes, plain: ClassificationHead) -> ClassificationHead:
+    """Change nothing."""
+    return plain
 
 
 def fit_temperature(
-    probabilities: Floats, target: npt.NDArray[np.int64], head: ClassificationHead
+    answer: Floats, target: Classes, plain: ClassificationHead
 ) -> ClassificationHead:
-    """Return `head` with the temperature that has the least log-loss (Guo et al. 2017).
+    """Return the head with the one scale that has the least log-loss (Guo et al. 2017)."""
+    count = len(plain.classes)
 
-    `probabilities` (N, C) are averaged over members, before the class weights are divided out.
+    def at(log_scale: float) -> ClassificationHead:
+        scales = (math.exp(log_scale),) * count
+        return msgspec.structs.replace(plain, method="temperature", scales=scales)
+
+    def loss(log_scale: float) -> float:
+        return _log_loss(calibrated(answer, at(log_scale)), target) + SHRINK * log_scale**2
+
+    found = optimize.minimize_scalar(loss, bounds=LOG_SCALE_BOUNDS, method="bounded")
+    return at(float(found.x)) if found.fun < loss(0.0) else at(0.0)
+
+
+def fit_vector(answer: Floats, target: Classes, plain: ClassificationHead) -> ClassificationHead:
+    """Return the head with a scale and a shift per class (Guo et al. 2017).
+
+    For two classes this is beta calibration (Kull, Silva Filho and Flach 2017).
     """
-    rows = np.arange(len(target))
+    count = len(plain.classes)
 
-    def at(log_temperature: float) -> ClassificationHead:
-        return ClassificationHead(
-            classes=head.classes,
-            temperature=float(np.exp(log_temperature)),
-            class_weights=head.class_weights,
-            threshold=head.threshold,
+    def at(values: Floats) -> ClassificationHead:
+        return msgspec.structs.replace(
+            plain,
+            method="vector",
+            scales=tuple(np.exp(values[:count]).tolist()),
+            shifts=(0.0, *values[count:].tolist()),
         )
 
-    def loss(log_temperature: float) -> float:
-        chosen = calibrated(probabilities, at(log_temperature))[rows, target]
-        return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+    def loss(values: Floats) -> float:
+        return _log_loss(calibrated(answer, at(values)), target) + SHRINK * float(values @ values)
 
-    found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
-    return at(float(found.x)) if found.fun < loss(0.0) else at(0.0)
+    bounds = [LOG_SCALE_BOUNDS] * count + [SHIFT_BOUNDS] * (count - 1)
+    found = optimize.minimize(loss, np.zeros(2 * count - 1), method="L-BFGS-B", bounds=bounds)
+    return at(found.x)
+
+
+def fit_isotonic(answer: Floats, target: Classes, plain: ClassificationHead) -> ClassificationHead:
+    """Return the head with a monotone line per class (Zadrozny and Elkan 2002).
+
+    The steps of isotonic regression become a line through the middles of its flat parts, so that
+    no two rows that were apart become equal between them; classes are one against the rest.
+    """
+    even = calibrated(answer, plain)
+    lines = [_isotonic_line(even[:, c], target == c) for c in range(len(plain.classes))]
+    if len(lines) == 2:  # the two must sum to 1
+        at = tuple(1 - x for x in reversed(lines[1].at))
+        lines[0] = Knots(at=at, value=tuple(1 - y for y in reversed(lines[1].value)))
+    return msgspec.structs.replace(plain, method="isotonic", knots=tuple(lines))
+
+
+METHODS: Mapping[str, Callable[[Floats, Classes, ClassificationHead], ClassificationHead]] = (
+    MappingProxyType(
+        {
+            "none": fit_none,
+            "temperature": fit_temperature,
+            "vector": fit_vector,
+            "isotonic": fit_isotonic,
+        }
+    )
+)
+"""The methods, the simplest first."""
 
 
 def conformal_half_width(residuals: Floats, coverage: float) -> float:
@@ -98,3 +219,39 @@ def conformal_half_width(residuals: Floats, coverage: float) -> float:
     """
     rank = math.ceil((len(residuals) + 1) * coverage)
     return float(np.sort(residuals)[min(rank, len(residuals)) - 1])
+
+
+def _isotonic_line(probability: Floats, hit: npt.NDArray[np.bool_]) -> Knots:
+    order = np.argsort(probability, kind="stable")
+    ascending = probability[order]
+    steps = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(ascending, hit[order])
+    starts = np.flatnonzero(np.r_[True, np.diff(steps) > 0])
+    ends = np.r_[starts[1:], len(steps)]
+    # One hit and one miss more in each flat part, so that none is certain.
+    at = [float(ascending[a:b].mean()) for a, b in zip(starts, ends, strict=True)]
+    rough = [
+        (float(hit[order][a:b].sum()) + steps[a:b].mean()) / (b - a + 1)
+        for a, b in zip(starts, ends, strict=True)
+    ]
+    value = np.clip(np.maximum.accumulate(rough), 1 / (2 * len(steps)), 1 - 1 / (2 * len(steps)))
+    kept = _spread_out(np.array(at), MOST_KNOTS)
+    xs = np.r_[0.0, np.array(at)[kept], 1.0]
+    ys = np.r_[value[kept][0], value[kept], value[kept][-1]]
+    apart = np.r_[True, np.diff(xs) > 1e-4]
+    apart[-1] = True
+    xs, ys = xs[apart], ys[apart]
+    if len(xs) > 2 and xs[-1] - xs[-2] <= 1e-4:
+        xs, ys = np.delete(xs, -2), np.delete(ys, -2)
+    return Knots(at=tuple(xs.tolist()), value=tuple(ys.tolist()))
+
+
+def _spread_out(values: Floats, most: int) -> Classes:
+    """Return the places of at most so many of the values, evenly over their order."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    return np.unique(np.linspace(0, len(values) - 1, most).round().astype(np.int64))
+
+
+def _log_loss(probabilities: Floats, target: Classes) -> float:
+    chosen = probabilities[np.arange(len(target)), target]
+    return float(-np.log(np.maximum(chosen, SMALLEST)).mean())

@@ -7,6 +7,7 @@ the retry (see `training.loop`), so the epoch's number is the whole state.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class FitRecord(msgspec.Struct, kw_only=True):
     best_epoch: list[int]
     """Per group; 0 is the start."""
     history: list[EpochRecord] = []
+    epochs: int = 0
+    """Epochs that the schedule is made for; fewer than planned where time is short."""
 
 
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ def save_checkpoint(folder: Path, record: FitRecord, tensors: FitTensors, identi
     held = {name: value.detach().cpu().contiguous().clone() for name, value in flat.items()}
     meta = {_META: msgspec.json.encode(record).decode(), "identity": identity}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / NAME, save(held, metadata=meta))
     except OSError as error:
         raise TrainingError(
@@ -104,9 +108,12 @@ def load_checkpoint(folder: Path, identity: str) -> tuple[FitRecord, FitTensors]
     )
 
 
-def drop_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a fit that ended."""
-    (folder / NAME).unlink(missing_ok=True)
+def drop_checkpoints(run: Path) -> None:
+    """Remove the checkpoints of all components of a run that ended."""
+    for path in run.glob(f"*/{NAME}"):
+        path.unlink()
+        with suppress(OSError):  # something else lies there too
+            path.parent.rmdir()
 
 
 def _under(flat: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

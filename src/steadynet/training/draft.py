@@ -8,35 +8,65 @@ from importlib import metadata
 
 import msgspec
 from safetensors.torch import save
+from torch import Tensor
 
 import steadynet
 from steadynet.bundle.card import render_card
 from steadynet.bundle.manifest import Provenance
 from steadynet.bundle.write import BundleDraft, draft_manifest, utc_now
 from steadynet.export.head import Head, RegressionHead
+from steadynet.features.state import FeatureState
 from steadynet.spec.model import CalibrationSpec, Spec, SplitSpec, TableSpec, TrainingSpec
 from steadynet.table.layout import FeatureLayout
+from steadynet.training.blending import Share
+from steadynet.training.calibrate import Calibration, MethodScore
 from steadynet.training.checkpoint import EpochRecord
+from steadynet.training.components import FittedNetwork
 from steadynet.training.fitting import Fitted
 from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.plan import FitPlan
 from steadynet.training.prepare import Table
 
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "polars", "safetensors", "scikit-learn", "torch")
+LIBRARIES = (
+    "lightgbm",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "polars",
+    "safetensors",
+    "scikit-learn",
+    "torch",
+)
 """Whose versions the manifest names."""
+
+
+class ComponentFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One component: its weights stand in `weights.safetensors` under `<name>/`."""
+
+    name: str
+    kind: str
+    """A name of `steadynet.networks.NETWORKS`, or "trees", whose nodes the graph alone holds."""
+    summary: str
+    share: Share
+    plan: FitPlan | None
+    """None for trees."""
 
 
 class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
     """`training.json`: with `weights.safetensors` all that it takes to rebuild the network."""
 
     network: str
+    """The kind of the first network."""
+    components: tuple[ComponentFile, ...]
     table: TableSpec
     split: SplitSpec
     training: TrainingSpec
     calibration: CalibrationSpec
     plan: FitPlan
     layout: FeatureLayout
+    features: FeatureState
     head: Head
+    calibrations: tuple[MethodScore, ...]
     ending: str
     best_epochs: tuple[int, ...]
     retries: int
@@ -50,14 +80,14 @@ def provenance_of(table: Table, fitted: Fitted, cpu_seconds: float, parent: str)
         steadynet=steadynet.__version__,
         python=platform.python_version(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
-        seed=fitted.plan.seed,
+        seed=fitted.first.plan.seed,
         snapshot_sha256=table.snapshot,
         rows={
             "train": len(split.train),
             "validation": len(split.validation),
             "test": len(split.test),
         },
-        fit_seconds=fitted.result.fit_seconds,
+        fit_seconds=fitted.fit_seconds,
         cpu_seconds=cpu_seconds,
         parent=parent,
     )
@@ -67,21 +97,25 @@ def draft_bundle(
     name: str,
     spec: Spec,
     table: Table,
+    features: FeatureState,
     fitted: Fitted,
-    head: Head,
+    calibration: Calibration,
     judged: Judged,
     model: bytes,
     provenance: Provenance,
 ) -> BundleDraft:
     """Return the draft with its model card."""
+    head = calibration.head
     bare = BundleDraft(
         name=name,
         schema=table.schema,
         model=model,
         profile=judged.profile,
         golden=judged.golden,
-        weights=save(dict(fitted.network.state_dict())),
-        training=msgspec.json.encode(_training_file(spec, fitted, head), order="sorted"),
+        weights=save(_weights(fitted)),
+        training=msgspec.json.encode(
+            _training_file(spec, features, fitted, calibration), order="sorted"
+        ),
         card="",
         metrics=judged.metrics,
         references=judged.references,
@@ -89,40 +123,75 @@ def draft_bundle(
         slo=spec.slo,
         coverage=spec.calibration.coverage if isinstance(head, RegressionHead) else None,
         decision_threshold=decision_threshold(head),
-        notes=_notes(spec, fitted, head),
+        notes=_notes(fitted, calibration),
     )
     manifest = draft_manifest(bare, created=utc_now())
     return replace(bare, card=render_card(manifest, judged.profile, slices=judged.slices))
 
 
-def _training_file(spec: Spec, fitted: Fitted, head: Head) -> TrainingFile:
+def _weights(fitted: Fitted) -> dict[str, Tensor]:
+    return {
+        f"{component.name}/{name}": value
+        for component in fitted.components
+        if isinstance(component, FittedNetwork)
+        for name, value in component.state().items()
+    }
+
+
+def _training_file(
+    spec: Spec, features: FeatureState, fitted: Fitted, calibration: Calibration
+) -> TrainingFile:
+    shares = {share.name: share for share in fitted.shares}
+    first = fitted.first
     return TrainingFile(
-        network=spec.training.network,
+        network=first.kind,
+        components=tuple(
+            ComponentFile(
+                name=component.name,
+                kind=component.kind if isinstance(component, FittedNetwork) else "trees",
+                summary=component.summary(),
+                share=shares[component.name],
+                plan=component.plan if isinstance(component, FittedNetwork) else None,
+            )
+            for component in fitted.components
+        ),
         table=spec.table,
         split=spec.split,
         training=spec.training,
         calibration=spec.calibration,
-        plan=fitted.plan,
-        layout=fitted.network.layout,
-        head=head,
-        ending=fitted.result.ending,
-        best_epochs=fitted.result.best_epochs,
-        retries=fitted.result.retries,
-        history=fitted.result.history,
+        plan=first.plan,
+        layout=fitted.ground.layout,
+        features=features,
+        head=calibration.head,
+        calibrations=calibration.scores,
+        ending=first.result.ending,
+        best_epochs=first.result.best_epochs,
+        retries=first.result.retries,
+        history=first.result.history,
     )
 
 
-def _notes(spec: Spec, fitted: Fitted, head: Head) -> dict[str, str]:
-    network = fitted.network
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    notes = {
-        "network": f"{spec.training.network}: {fitted.plan.size.depth} layers of "
-        f"{fitted.plan.size.width}, {network.members} members in each of {network.groups} groups, "
-        f"{weights} weights",
-        "fit": f"{len(fitted.result.history)} epochs, ended: {fitted.result.ending}",
-    }
+def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
+    first, head = fitted.first, calibration.head
+    if len(fitted.shares) == 1:
+        notes = {"network": first.summary()}
+    else:
+        notes = {
+            share.name: f"{fitted.summaries[share.name]}; {_share_words(share)}"
+            for share in fitted.shares
+        }
+    notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
     if isinstance(head, RegressionHead):
         notes["calibration"] = f"half width of the interval {head.half_width:.6g}"
     else:
-        notes["calibration"] = f"temperature {head.temperature:.4f}"
+        notes["calibration"] = head.method + "".join(
+            f"; {score.method} {score.log_loss:.5f}" for score in calibration.scores
+        )
     return notes
+
+
+def _share_words(share: Share) -> str:
+    own = f"held-out loss {share.loss:.5f}"
+    if share.weight == 0:
+        return f"left out, since it brought nothing ({own})"
+    return f"weight {share.weight:.2f}, {own}, {share.gain:.5f} more without it"

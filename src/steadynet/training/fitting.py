@@ -1,107 +1,252 @@
-"""Fit the network of a table: plan, folds, linear start, loop, and its held-out answers."""
+"""Fit what a preset asks for: folds, then component after component, then their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from steadynet.export.blend import BlendPart, average_members, blend_answers
 from steadynet.features.run import Tensors
-from steadynet.networks import TabularNetwork, build_network
+from steadynet.networks import build_network
 from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.table.layout import FeatureLayout
-from steadynet.training.data import (
-    TargetCode,
-    encode_for_fit,
-    make_folds,
-    training_data,
-)
+from steadynet.training.blending import Share, choose_weights
+from steadynet.training.components import Component, FittedNetwork, Ground
+from steadynet.training.data import encode_for_fit, make_folds, training_data
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, FitResult, predict_grouped
+from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
-from steadynet.training.progress import Progress
+from steadynet.training.presets import PRESETS, ComponentPlan, components_of
+from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
+from steadynet.training.trees import fit_trees
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A fitted network, on the CPU, and what calibration and the references need of the fit."""
+    """A fitted blend, and what calibration and the references need of the fit."""
 
-    network: TabularNetwork
-    code: TargetCode
-    plan: FitPlan
-    result: FitResult
-    fitted_rows: npt.NDArray[np.int64]
-    """Rows that some group's weights were fitted on."""
-    held_rows: npt.NDArray[np.int64]
-    """Rows that a group was held to, each once."""
-    held_members: npt.NDArray[np.float32]
-    """Their outputs (n, M, C) by the members of the group that was not fitted on them."""
+    components: tuple[Component, ...]
+    """Those with a weight above 0."""
+    shares: tuple[Share, ...]
+    """Of every component that was fitted, those that were left out too."""
+    summaries: dict[str, str]
+    """Component → what it is, in words."""
+    first: FittedNetwork
+    """The first network, whatever its weight: what the history is of."""
+    ground: Ground
+    held_answer: Floats
+    """The blend's answers (n, C) to the held rows by members that were not fitted on them."""
+    fit_seconds: float
+
+    @property
+    def parts(self) -> tuple[BlendPart, ...]:
+        """The blend as the graph needs it."""
+        weights = {share.name: share.weight for share in self.shares}
+        return tuple(
+            BlendPart(
+                name=component.name,
+                members=component.members,
+                outputs=component.outputs,
+                weight=weights[component.name],
+            )
+            for component in self.components
+        )
+
+    @property
+    def groups(self) -> int:
+        """Groups that share nothing; with one, the held rows are the validation part."""
+        return len(self.ground.folds.fit)
+
+    def answer(self, tensors: Tensors) -> Floats:
+        """Return the blend's answer (N, C), by torch and LightGBM."""
+        classes = self.ground.code.classes > 0
+        answers = [
+            average_members(component.outputs_of(tensors), classes=classes)
+            for component in self.components
+        ]
+        return blend_answers(answers, [part.weight for part in self.parts])
 
 
-def fit_network(
-    tensors: Tensors,
-    layout: FeatureLayout,
-    table: Table,
-    spec: Spec,
-    *,
-    checkpoints: tuple[Path, str] | None,
-    progress: Progress,
-    stop: Callable[[], bool],
+@dataclass(frozen=True, kw_only=True)
+class FitContext:
+    """What surrounds a fit."""
+
+    checkpoints: tuple[Path, str] | None
+    """The run's folder and identity; None keeps none."""
+    progress: Progress
+    stop: Callable[[], bool]
+    deadline: float = math.inf
+    """When all components must be fitted, by `time.perf_counter`."""
+
+
+def fit_components(
+    tensors: Tensors, layout: FeatureLayout, table: Table, spec: Spec, context: FitContext
 ) -> Fitted:
-    """Fit the network that the spec names, with what it leaves open chosen from the table's size.
+    """Fit the components of the spec's preset and weigh them.
 
-    `checkpoints` is the run's folder and identity; None keeps none. Raises `NotFinite` and
-    `SpecError`.
+    The first component is fitted whatever the time; each other one only where there is time left
+    for it. Raises `NotFinite` and `SpecError`.
     """
-    split, training = table.split, spec.training
-    plan = plan_fit(
+    started = time.perf_counter()
+    plan = _plan(table, spec)
+    ground = _ground(tensors, layout, table, spec, plan)
+    wanted = components_of(spec.training)
+    fitted: list[Component] = []
+    held: list[Floats] = []
+    first: FittedNetwork | None = None
+    took = 0.0
+    for place, asked in enumerate(wanted):
+        before = time.perf_counter()
+        if place > 0 and (context.stop() or not _affordable(asked, took, before, context.deadline)):
+            continue
+        if len(wanted) > 1:
+            context.progress.on(
+                ComponentStarted(name=asked.name, number=place + 1, count=len(wanted))
+            )
+        deadline = _own_deadline(wanted[place:], before, context.deadline)
+        if asked.kind == "trees":
+            trees, raw = fit_trees(
+                tensors,
+                table.target,
+                ground.code,
+                ground.folds,
+                layout,
+                name=asked.name,
+                seed=plan.seed + asked.seed,
+                threads=thread_count(spec.training),
+                deadline=deadline,
+                stop=context.stop,
+            )
+            made: Component = trees
+        else:
+            network, raw = _fit_network(
+                ground, _own_plan(plan, asked, spec.training), asked, spec, context, deadline
+            )
+            made, first = network, first or network
+        fitted.append(made)
+        held.append(average_members(raw, classes=ground.code.classes > 0))
+        took = took or (time.perf_counter() - before) / asked.cost
+        if len(wanted) > 1:
+            seconds = time.perf_counter() - before
+            context.progress.on(ComponentEnded(name=asked.name, seconds=seconds))
+    assert first is not None  # the first component of every preset is a network
+    names = [component.name for component in fitted]
+    target = table.target[ground.held_rows]
+    shares = choose_weights(names, held, target, ground.code)
+    kept = [place for place, share in enumerate(shares) if share.weight > 0]
+    return Fitted(
+        components=tuple(fitted[place] for place in kept),
+        shares=shares,
+        summaries={component.name: component.summary() for component in fitted},
+        first=first,
+        ground=ground,
+        held_answer=blend_answers(
+            [held[place] for place in kept], [shares[place].weight for place in kept]
+        ),
+        fit_seconds=time.perf_counter() - started,
+    )
+
+
+def _plan(table: Table, spec: Spec) -> FitPlan:
+    shuffled = spec.split.time_column is None and spec.split.group_column is None
+    training = spec.training
+    folds = PRESETS[training.preset].folds
+    if training.folds is None and folds is not None and shuffled:
+        training = msgspec.structs.replace(training, folds=folds)
+    return plan_fit(
         training,
         task=table.schema.target.task,
-        train_rows=len(split.train),
-        validation_rows=len(split.validation),
-        shuffled=spec.split.time_column is None and spec.split.group_column is None,
+        train_rows=len(table.split.train),
+        validation_rows=len(table.split.validation),
+        shuffled=shuffled,
     )
-    folds = make_folds(split, table.target, plan.size.groups, plan.seed)
+
+
+def _own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> FitPlan:
+    """Return the plan of one component."""
+    width = plan.size.width
+    if training.width is None:
+        width = round(width * asked.width_factor)
+    size = replace(plan.size, width=width)
+    return msgspec.structs.replace(plan, size=size, seed=plan.seed + asked.seed)
+
+
+def _ground(
+    tensors: Tensors, layout: FeatureLayout, table: Table, spec: Spec, plan: FitPlan
+) -> Ground:
+    folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
     code = encode_for_fit(
         table.target,
         table.schema.target.task,
         len(table.classes),
         folds.fitted,
-        balanced=training.class_weights == "balanced",
+        balanced=spec.training.class_weights == "balanced",
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = training_data(tensors, table.target, code, device)
-    with torch_set_up(training):
+    return Ground(
+        tensors=tensors, target=table.target, layout=layout, folds=folds, code=code, data=data
+    )
+
+
+def _affordable(asked: ComponentPlan, took: float, now: float, deadline: float) -> bool:
+    """Return whether half of what a component needs can be spent on it."""
+    return now + 0.5 * took * asked.cost < deadline
+
+
+def _own_deadline(wanted: Sequence[ComponentPlan], now: float, deadline: float) -> float:
+    """Return when the first of the components that are left must be done."""
+    if math.isinf(deadline):
+        return deadline
+    return now + (deadline - now) * wanted[0].cost / sum(asked.cost for asked in wanted)
+
+
+def _fit_network(
+    ground: Ground,
+    plan: FitPlan,
+    asked: ComponentPlan,
+    spec: Spec,
+    context: FitContext,
+    deadline: float,
+) -> tuple[FittedNetwork, npt.NDArray[np.float32]]:
+    """Fit one network; return it and its members' outputs (n, M, C) for the held rows."""
+    data, folds = ground.data, ground.folds
+    device = data.target.device
+    kind = asked.network or spec.training.network
+    with torch_set_up(spec.training):
         network = build_network(
-            training.network,
-            layout,
-            code.outputs,
+            kind,
+            ground.layout,
+            ground.code.outputs,
             plan.size,
-            numbers=tensors.numbers[folds.fitted],
+            numbers=ground.tensors.numbers[folds.fitted],
             seed=plan.seed,
         )
         if network.starts_linear:
             start_as_linear(network, data, folds, plan.linear_strengths)
-        fit = Fit(network.to(device), data, folds, plan, progress=progress, stop=stop)
-        folder, identity = checkpoints if checkpoints else (None, "")
-        result = fit.run(folder, identity=identity)
+        fit = Fit(
+            network.to(device), data, folds, plan, progress=context.progress, stop=context.stop
+        )
+        folder, identity = context.checkpoints or (None, "")
+        result = fit.run(
+            folder / asked.name if folder else None, identity=identity, deadline=deadline
+        )
         network.fill_unseen(data.categories[torch.from_numpy(folds.fitted).to(device)])
         held = predict_grouped(network, data, torch.from_numpy(folds.held).to(device))
-    return Fitted(
-        network=network.cpu(),
-        code=code,
-        plan=plan,
-        result=result,
-        fitted_rows=folds.fitted,
-        held_rows=folds.held.ravel(),
-        held_members=held.flatten(0, 1).cpu().numpy(),
-    )
+    made = FittedNetwork(asked.name, kind, network.cpu(), plan, result)
+    return made, held.flatten(0, 1).cpu().numpy()
 
 
 def thread_count(training: TrainingSpec) -> int:

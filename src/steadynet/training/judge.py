@@ -46,7 +46,7 @@ def judge(
     tested = graph.run(test_columns)
     metrics = {"test": evaluate(tested, test_target, schema, threshold)}
     unseen = tested
-    if fitted.network.groups == 1:
+    if fitted.groups == 1:
         unseen = graph.run(table.part(split.validation))
         target = table.target[split.validation]
         metrics["validation"] = evaluate(unseen, target, schema, threshold)
@@ -58,7 +58,7 @@ def judge(
         target=test_target,
         threshold=threshold,
         importance=permutation_importance(
-            graph, schema, test_columns, test_target, fitted.plan.seed
+            graph, schema, test_columns, test_target, fitted.first.plan.seed
         ),
     )
     references = fit_references(
@@ -66,8 +66,8 @@ def judge(
         table.columns,
         table.target,
         schema=schema,
-        layout=fitted.network.layout,
-        fitted=fitted.fitted_rows,
+        layout=fitted.ground.layout,
+        fitted=fitted.ground.folds.fitted,
         test=split.test,
     )
     return Judged(

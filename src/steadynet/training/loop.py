@@ -76,7 +76,7 @@ class Fit:
         self._progress = progress or Silent()
         self._stop = stop
         self._optimizer = FitOptimizer(network, plan.learning_rate, plan.weight_decay)
-        self._record = FitRecord(best_epoch=[0] * network.groups)
+        self._record = FitRecord(best_epoch=[0] * network.groups, epochs=plan.epochs)
         self._best_loss, _ = self._hold()
         if not bool(torch.isfinite(self._best_loss).all()):
             raise NotFinite(
@@ -87,15 +87,18 @@ class Fit:
         self._best = self._weights()
         self._deadline = math.inf
 
-    def run(self, folder: Path | None = None, *, identity: str = "") -> FitResult:
+    def run(
+        self, folder: Path | None = None, *, identity: str = "", deadline: float = math.inf
+    ) -> FitResult:
         """Fit until nothing gets better, then put the best weights back into the network.
 
         With a `folder`, checkpoints are kept there, and one of the same `identity` is gone on
-        from. Raises `NotFinite` where the loss stays so after every retry.
+        from. Where the epochs would last beyond `deadline` (of `time.perf_counter`), fewer are
+        done, and the steps shrink sooner. Raises `NotFinite` where the loss stays so after every
+        retry.
         """
         started = time.perf_counter()
-        if self.plan.time_limit_s is not None:
-            self._deadline = started + self.plan.time_limit_s
+        self._deadline = deadline
         if folder is not None:
             self._resume(folder, identity)
         written = time.perf_counter()
@@ -105,6 +108,8 @@ class Fit:
             if folder is not None and time.perf_counter() - written >= CHECKPOINT_EVERY_S:
                 saved.save_checkpoint(folder, self._record, self._tensors(), identity)
                 written = time.perf_counter()
+        if folder is not None:
+            saved.save_checkpoint(folder, self._record, self._tensors(), identity)
         self.network.load_state_dict(self._best)
         self.network.eval()
         return FitResult(
@@ -127,10 +132,20 @@ class Fit:
         record = self._record
         record.epoch += 1
         self._keep_better(losses)
-        self._tell(train_loss, float(losses.mean()), metric, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self._fit_into_time(seconds)
+        self._tell(train_loss, float(losses.mean()), metric, seconds)
         if record.stale > 0 and record.stale % max(1, self.plan.patience // PLATEAUS) == 0:
             self._go_back()
         return cut_short or self._ending()
+
+    def _fit_into_time(self, seconds: float) -> None:
+        """Plan no more epochs than there is time for, at `seconds` each."""
+        if math.isinf(self._deadline):
+            return
+        record = self._record
+        left = max(0.0, self._deadline - time.perf_counter())
+        record.epochs = min(record.epochs, record.epoch + int(left / max(seconds, 1e-9)))
 
     def _pass(self) -> tuple[float, Ending | None]:
         """Go once over every group's rows; return the mean loss and why it was cut short."""
@@ -227,11 +242,11 @@ class Fit:
                 learning_rate=rate,
             )
         )
-        left = (self.plan.epochs - record.epoch) * seconds
+        left = (record.epochs - record.epoch) * seconds
         self._progress.on(
             EpochEnded(
                 epoch=record.epoch,
-                epochs=self.plan.epochs,
+                epochs=record.epochs,
                 train_loss=train_loss,
                 held_loss=loss,
                 metric="rmse" if self.data.code.task == "regression" else "auc",
@@ -249,7 +264,9 @@ class Fit:
             return interrupted
         if self._record.stale >= self.plan.patience:
             return "converged"
-        return "epochs" if self._record.epoch >= self.plan.epochs else None
+        if self._record.epoch < self._record.epochs:
+            return None
+        return "epochs" if self._record.epochs == self.plan.epochs else "time"
 
     def _interrupted(self) -> Ending | None:
         if self._stop():
@@ -261,9 +278,9 @@ class Fit:
 
     def _set_rate(self, step: int, epoch_steps: int) -> None:
         rate = self.plan.learning_rate * self._record.step_scale
-        rate *= schedule(step, epoch_steps, self.plan.epochs)
+        rate *= schedule(step, epoch_steps, self._record.epochs)
         self._optimizer.set_rate(rate)
-        self.network.progress_to(min(1.0, step / max(1, self.plan.epochs * epoch_steps)))
+        self.network.progress_to(min(1.0, step / max(1, self._record.epochs * epoch_steps)))
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.network.state_dict().items()}

@@ -40,7 +40,6 @@ class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
     gradient_clip: float
     linear_strengths: tuple[float, ...]
     seed: int
-    time_limit_s: float | None = None
 
 
 def plan_fit(
@@ -56,7 +55,7 @@ def plan_fit(
     chosen = FOLDS if cross else 1
     folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD))
     fitted = train_rows if folds == 1 else rows - rows // folds
-    small = folds > 1
+    small = folds > 1 and rows <= CROSS_FIT_ROWS
     dropped = DROPOUT if spec.dropout is None else spec.dropout
     width = spec.width or (64 if small else 128)
     members = spec.members or (4 if small else 8)
@@ -72,7 +71,6 @@ def plan_fit(
         gradient_clip=spec.gradient_clip,
         linear_strengths=tried,
         seed=spec.seed,
-        time_limit_s=spec.time_limit_s,
     )
 
 

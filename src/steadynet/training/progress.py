@@ -49,7 +49,23 @@ class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Epochs that were done already."""
 
 
-Event = StepStarted | EpochEnded | Retried | Resumed
+class ComponentStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A component of a blend begins to be fitted."""
+
+    name: str
+    number: int
+    """From 1."""
+    count: int
+
+
+class ComponentEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A component of a blend is fitted."""
+
+    name: str
+    seconds: float
+
+
+Event = StepStarted | EpochEnded | Retried | Resumed | ComponentStarted | ComponentEnded
 
 
 class Progress(Protocol):

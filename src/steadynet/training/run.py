@@ -12,8 +12,8 @@ from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import write_bundle
+from steadynet.export.blend import export_blend
 from steadynet.export.head import Head, export_head
-from steadynet.export.network import export_network
 from steadynet.export.parity import check_parity
 from steadynet.export.weld import weld
 from steadynet.features.fit import FeatureGraph, fit_features
@@ -22,10 +22,12 @@ from steadynet.home import Home, check_name
 from steadynet.spec.model import Spec
 from steadynet.table.findings import Finding
 from steadynet.training.answers import WeldedGraph
-from steadynet.training.calibrate import calibrate
-from steadynet.training.checkpoint import EpochRecord, drop_checkpoint
+from steadynet.training.blending import Share
+from steadynet.training.budget import fit_deadline
+from steadynet.training.calibrate import Calibration, MethodScore, calibrate
+from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
 from steadynet.training.draft import draft_bundle, provenance_of
-from steadynet.training.fitting import Fitted, fit_network, thread_count
+from steadynet.training.fitting import FitContext, Fitted, fit_components, thread_count
 from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
@@ -41,6 +43,12 @@ class Trained:
     findings: tuple[Finding, ...]
     history: tuple[EpochRecord, ...]
     slices: tuple[SliceMetrics, ...]
+    shares: tuple[Share, ...]
+    """Every component that was fitted, with its weight in the blend."""
+    summaries: dict[str, str]
+    """Component → what it is, in words."""
+    calibrations: tuple[MethodScore, ...]
+    """The calibration methods that were compared."""
     ending: str
     """Why the fit ended: "converged", "epochs", "time" or "stopped"."""
     rows: dict[str, int]
@@ -69,6 +77,7 @@ def train(
     """
     check_name(name)
     shown = progress or Silent()
+    started = time.perf_counter()
     cpu_started = time.process_time()
     threads = thread_count(spec.training)
 
@@ -82,49 +91,64 @@ def train(
     tensors = run_features(features, table.columns, threads=threads)
 
     shown.on(StepStarted(step="fitting the network"))
-    checkpoints = (folder, identity) if resume else None
-    fitted = fit_network(
-        tensors, features.layout, table, spec, checkpoints=checkpoints, progress=shown, stop=stop
+    context = FitContext(
+        checkpoints=(folder, identity) if resume else None,
+        progress=shown,
+        stop=stop,
+        deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors),
     )
+    fitted = fit_components(tensors, features.layout, table, spec, context)
 
     shown.on(StepStarted(step="calibrating"))
-    held_target = table.target[fitted.held_rows]
-    head = calibrate(
-        fitted.held_members, held_target, fitted.code, table.classes, spec.calibration.coverage
+    ground = fitted.ground
+    held_target = table.target[ground.held_rows]
+    calibration = calibrate(
+        fitted.held_answer, held_target, ground.code, table.classes, spec.calibration
     )
+    head = calibration.head
 
     shown.on(StepStarted(step="welding and checking the graph"))
     welded = _weld(features, fitted, head)
     graph = WeldedGraph(welded, table.schema, threads=threads)
     test_columns = table.part(table.split.test)
-    check_parity(graph.run, features, fitted.network, head, table.schema, test_columns)
+    check_parity(graph.run, features, fitted.answer, head, table.schema, test_columns)
 
     shown.on(StepStarted(step="evaluating beside the references"))
     judged = judge(graph, table, tensors, fitted, head)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
-    draft = draft_bundle(name, spec, table, fitted, head, judged, welded, provenance)
+    draft = draft_bundle(
+        name, spec, table, features.state, fitted, calibration, judged, welded, provenance
+    )
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
-    drop_checkpoint(folder)
-    return _trained(bundle, table, fitted, judged)
+    drop_checkpoints(folder)
+    return _trained(bundle, table, fitted, calibration, judged)
 
 
 def _weld(features: FeatureGraph, fitted: Fitted, head: Head) -> bytes:
-    network = export_network(fitted.network, features.layout)
-    model = weld(features.model, network, export_head(head, fitted.network))
-    serialized: bytes = model.SerializeToString()
+    components = [component.export() for component in fitted.components]
+    blend = export_blend(fitted.parts, classes=fitted.ground.code.classes > 0)
+    serialized: bytes = weld(
+        features.model, components, blend, export_head(head)
+    ).SerializeToString()
     return serialized
 
 
-def _trained(bundle: Bundle, table: Table, fitted: Fitted, judged: Judged) -> Trained:
+def _trained(
+    bundle: Bundle, table: Table, fitted: Fitted, calibration: Calibration, judged: Judged
+) -> Trained:
+    result = fitted.first.result
     return Trained(
         bundle=bundle.path,
         manifest=bundle.manifest,
         findings=table.findings,
-        history=fitted.result.history,
+        history=result.history,
         slices=judged.slices,
-        ending=fitted.result.ending,
+        shares=fitted.shares,
+        summaries=fitted.summaries,
+        calibrations=calibration.scores,
+        ending=result.ending,
         rows=bundle.manifest.provenance.rows,
-        fit_seconds=fitted.result.fit_seconds,
+        fit_seconds=fitted.fit_seconds,
     )

@@ -1,0 +1,86 @@
+"""From the components' members to one answer: average each, then weigh. ONNX and, beside it, NumPy.
+
+A component's answer is the mean of its members' probabilities, or the mean of their standardised
+predictions. A blend is the weighted mean of its components' answers; one component alone has the
+weight 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from steadynet.export.network import members_name
+from steadynet.export.nodes import GraphWriter
+
+ANSWER = "steadynet/answer"
+"""float32 (N, C): probabilities, or the standardised prediction (C is 1)."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class BlendPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One component of a blend."""
+
+    name: str
+    members: int
+    outputs: int
+    """Outputs of a member: 1 for binary and regression, else the number of classes."""
+    weight: float
+    """Above 0; all parts' weights sum to 1."""
+
+
+def average_members(members: npt.NDArray[np.float32], *, classes: bool) -> Floats:
+    """Return the answer (N, C) of members' outputs (N, M, C).
+
+    With `classes` these are logits (one where there are two classes) and become probabilities.
+    """
+    values = members.astype(np.float64)
+    if not classes:
+        mean: Floats = values.mean(axis=1)
+        return mean
+    if values.shape[2] == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=2)
+    shifted = np.exp(values - values.max(axis=2, keepdims=True))
+    probabilities: Floats = (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=1)
+    return probabilities
+
+
+def blend_answers(answers: Sequence[Floats], weights: Sequence[float] | Floats) -> Floats:
+    """Return the weighted mean (N, C) of answers (N, C)."""
+    blended: Floats = np.einsum("k,knc->nc", np.asarray(weights), np.stack(answers))
+    return blended
+
+
+def export_blend(parts: Sequence[BlendPart], *, classes: bool) -> onnx.ModelProto:
+    """Return the graph from every part's `steadynet/<name>/members` to `steadynet/answer`."""
+    writer = GraphWriter("blend")
+    axis = writer.integers([1], "axis")
+    entering, answers = [], []
+    columns = 0
+    for part in parts:
+        members = members_name(part.name)
+        shape = ["N", part.members, part.outputs]
+        entering.append(helper.make_tensor_value_info(members, TensorProto.FLOAT, shape))
+        columns = 2 if classes and part.outputs == 1 else part.outputs
+        each = members
+        if classes:
+            if part.outputs == 1:
+                # Not a sigmoid: onnxruntime's is off by 1e-8, which a logarithm makes a lot of.
+                none = writer.add("Sub", members, members)
+                each = writer.add("Concat", none, members, axis=2)
+            each = writer.add("Softmax", each, axis=2)
+        answers.append(writer.add("ReduceMean", each, axis, keepdims=0))
+    if len(parts) > 1:
+        answers = [
+            writer.add("Mul", answer, writer.constant(np.array(part.weight, np.float32), "weight"))
+            for answer, part in zip(answers, parts, strict=True)
+        ]
+    writer.add("Sum", *answers, output=ANSWER)
+    leaving = helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])
+    return writer.model("blend", entering, [leaving])

@@ -1,0 +1,142 @@
+"""The weights of a blend, found on held-out rows.
+
+Weights are at least 0 and sum to 1 (Breiman 1996, stacked regressions); the loss of a weighted
+mean is convex in them, so that there is one best choice. A component stays only where the blend
+without it is worse beyond the noise of the paired difference: each one costs time in every answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from steadynet.export.blend import blend_answers
+from steadynet.training.data import TargetCode
+
+Floats = npt.NDArray[np.float64]
+
+SMALLEST = 1e-7
+NOISE = 1.0
+"""Standard errors of the paired difference by which a component must help to stay."""
+SMALLEST_WEIGHT = 0.03
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A component's part in a blend."""
+
+    name: str
+    weight: float
+    """0 where it was left out."""
+    loss: float
+    """Its own held-out loss: log-loss, or the mean squared error of the standardised target."""
+    gain: float
+    """How much the held-out loss rises without it."""
+
+
+def held_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
+    """Return each row's loss (n,) of answers (n, C)."""
+    if not code.classes:
+        coded = (target.astype(np.float64) - code.center) / code.scale
+        squares: Floats = np.square(answer[:, 0] - coded)
+        return squares
+    even = answer / np.array(code.class_weights)
+    even = even / even.sum(axis=1, keepdims=True)
+    chosen = even[np.arange(len(target)), target.astype(np.int64)]
+    losses: Floats = -np.log(np.maximum(chosen, SMALLEST))
+    return losses
+
+
+def choose_weights(
+    names: Sequence[str],
+    answers: Sequence[Floats],
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+) -> tuple[Share, ...]:
+    """Return every component's share, in the order of `names`.
+
+    `answers` are each component's (n, C) for held-out rows that it was not fitted on.
+    """
+    kept = list(range(len(names)))
+    weights = best_weights(answers, target, code)
+    while len(kept) > 1:
+        whole = held_losses(blend_answers([answers[k] for k in kept], weights), target, code)
+        least, without = _least_needed(kept, answers, target, code, whole)
+        apart = without.loss - whole
+        noise = NOISE * float(apart.std()) / math.sqrt(len(apart))
+        if float(apart.mean()) > noise and weights[kept.index(least)] >= SMALLEST_WEIGHT:
+            break
+        kept.remove(least)
+        weights = without.weights
+    blended = held_losses(blend_answers([answers[k] for k in kept], weights), target, code)
+    shares = dict(zip(kept, weights, strict=True))
+    found = []
+    for place, name in enumerate(names):
+        own = held_losses(answers[place], target, code)
+        gain = 0.0
+        if place in shares and len(kept) > 1:
+            rest = _without(kept, place, answers, target, code)
+            gain = float(rest.loss.mean() - blended.mean())
+        weight = float(shares.get(place, 0.0))
+        found.append(Share(name=name, weight=weight, loss=float(own.mean()), gain=gain))
+    return tuple(found)
+
+
+def best_weights(
+    answers: Sequence[Floats], target: npt.NDArray[np.generic], code: TargetCode
+) -> Floats:
+    """Return the weights (K,) of least held-out loss."""
+    count = len(answers)
+    if count == 1:
+        return np.ones(1)
+
+    def loss(raw: Floats) -> float:
+        return float(held_losses(blend_answers(answers, raw / raw.sum()), target, code).mean())
+
+    found = optimize.minimize(
+        loss,
+        np.full(count, 1 / count),
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * count,
+        constraints={"type": "eq", "fun": lambda raw: raw.sum() - 1},
+        options={"ftol": 1e-9, "maxiter": 200},
+    )
+    weights: Floats = np.clip(found.x, 0, 1)
+    even: Floats = weights / weights.sum()
+    return even
+
+
+class _Without(msgspec.Struct, frozen=True, kw_only=True):
+    """A blend that leaves one component out."""
+
+    weights: Floats
+    loss: Floats
+
+
+def _without(
+    kept: list[int],
+    place: int,
+    answers: Sequence[Floats],
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+) -> _Without:
+    rest = [answers[other] for other in kept if other != place]
+    weights = best_weights(rest, target, code)
+    return _Without(weights=weights, loss=held_losses(blend_answers(rest, weights), target, code))
+
+
+def _least_needed(
+    kept: list[int],
+    answers: Sequence[Floats],
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+    whole: Floats,
+) -> tuple[int, _Without]:
+    """Return the component whose absence costs least, and the blend without it."""
+    found = {place: _without(kept, place, answers, target, code) for place in kept}
+    least = min(found, key=lambda place: float((found[place].loss - whole).mean()))
+    return least, found[least]

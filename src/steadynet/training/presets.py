@@ -1,0 +1,68 @@
+"""What each preset fits. A literal table; messages list what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from steadynet.spec.model import TrainingSpec
+
+Kind = Literal["network", "trees"]
+
+
+class ComponentPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One component of a blend."""
+
+    name: str
+    kind: Kind = "network"
+    seed: int = 0
+    """Added to the run's seed."""
+    network: str = ""
+    """A network other than the spec's; empty keeps it."""
+    width_factor: float = 1.0
+    """Times the width that the table's size asks for, unless the spec names one."""
+    cost: float = 1.0
+    """About how long it takes, the first component being 1; shares a time limit out."""
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """What a preset fits, in order; the first is fitted whatever the time limit."""
+
+    components: tuple[ComponentPlan, ...]
+    folds: int | None = None
+    """Groups that each leave out a fold of the training and validation rows, where rows are split
+    at random and the spec names no number; None leaves it to the table's size."""
+    time_limit_s: float | None = None
+    """Where the spec names none."""
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "fast": Preset(components=(ComponentPlan(name="network"),)),
+        "balanced": Preset(
+            components=(
+                ComponentPlan(name="network"),
+                ComponentPlan(name="trees", kind="trees", cost=0.5),
+            ),
+            folds=4,
+        ),
+        "best": Preset(
+            components=(
+                ComponentPlan(name="network"),
+                ComponentPlan(name="trees", kind="trees", cost=0.5),
+                ComponentPlan(name="wide", width_factor=2.0, seed=1, cost=2.5),
+            ),
+            folds=8,
+            time_limit_s=600.0,
+        ),
+    }
+)
+
+
+def components_of(spec: TrainingSpec) -> tuple[ComponentPlan, ...]:
+    """Return the components that a spec asks for."""
+    found = PRESETS[spec.preset].components
+    return tuple(plan for plan in found if plan.kind == "network" or spec.trees == "auto")

@@ -1,0 +1,212 @@
+"""Boosted trees on the feature graph's own tensors, by LightGBM, as a member of a blend.
+
+They read what the networks read, so that one graph serves both. Categories come as their entries,
+which stand in the order of frequency. Each group leaves out its own fold and stops where that
+fold's loss is least.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+
+from steadynet.export.nodes import Graph
+from steadynet.export.trees import LEAF, Forest, Tree, export_trees
+from steadynet.features.run import Tensors
+from steadynet.table.layout import FeatureLayout
+from steadynet.training.data import Folds, TargetCode
+
+MOST_ROUNDS = 1500
+PATIENCE = 40
+"""Rounds without a better held-out loss before a fit ends."""
+FEW_ROWS = 4000
+"""Below, trees are kept smaller."""
+SETTINGS: dict[str, object] = {
+    "learning_rate": 0.05,
+    "feature_fraction": 0.8,
+    "lambda_l2": 1.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+class FittedTrees:
+    """Boosted trees of every group. Members are the groups."""
+
+    def __init__(
+        self, boosters: list[lightgbm.Booster], outputs: int, layout: FeatureLayout, name: str
+    ) -> None:
+        self.name = name
+        self.outputs = outputs
+        self._boosters = boosters
+        self._layout = layout
+
+    @property
+    def members(self) -> int:
+        """Members of an answer: one per group."""
+        return len(self._boosters)
+
+    @property
+    def rounds(self) -> int:
+        """Trees of all groups and outputs together."""
+        return sum(booster.num_trees() for booster in self._boosters)
+
+    def outputs_of(self, tensors: Tensors) -> npt.NDArray[np.float32]:
+        """Return raw scores (N, groups, C)."""
+        cells = tree_cells(tensors)
+        scores = [_raw(booster, cells, self.outputs) for booster in self._boosters]
+        return np.stack(scores, axis=1)
+
+    def export(self) -> Graph:
+        """Return the graph to `steadynet/<name>/members`."""
+        forest = Forest([_trees(booster, self.outputs) for booster in self._boosters])
+        return export_trees(forest, self._layout, self.name)
+
+    def summary(self) -> str:
+        """Say in words what this is."""
+        return f"boosted trees: {self.rounds} trees in {self.members} groups"
+
+
+def fit_trees(
+    tensors: Tensors,
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+    folds: Folds,
+    layout: FeatureLayout,
+    *,
+    name: str,
+    seed: int,
+    threads: int,
+    deadline: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
+    """Fit every group; return the trees and their raw scores (G * m, 1, C) of the held rows.
+
+    `target` (N,) is the class index or the number; trees are fitted to the standardised number.
+    After `deadline` (of `time.perf_counter`), or once `stop` says so, a fit ends with the trees
+    that it has.
+    """
+    cells = tree_cells(tensors)
+    coded = _coded(target, code)
+    boosters, held = [], []
+    for number, (fit, hold) in enumerate(zip(folds.fit, folds.held, strict=True)):
+        left = (deadline - time.perf_counter()) / (len(folds.fit) - number)
+        booster = _fit(
+            cells[fit],
+            coded[fit],
+            cells[hold],
+            coded[hold],
+            code=code,
+            settings=_settings(code, len(fit), seed + number, threads),
+            ends=_Ends(time.perf_counter() + left, stop),
+        )
+        boosters.append(booster)
+        held.append(_raw(booster, cells[hold], code.outputs))
+    return FittedTrees(boosters, code.outputs, layout, name), np.concatenate(held)[:, None]
+
+
+def tree_cells(tensors: Tensors) -> npt.NDArray[np.float32]:
+    """Return the trees' input (N, D + K): numbers, then entries."""
+    return np.concatenate([tensors.numbers, tensors.categories.astype(np.float32)], axis=1)
+
+
+class _Ends:
+    """A LightGBM callback that ends the fit when time is up."""
+
+    order = 40
+
+    def __init__(self, deadline: float, stop: Callable[[], bool]) -> None:
+        self._deadline = deadline
+        self._stop = stop
+
+    def __call__(self, env: Any) -> None:
+        """Raise LightGBM's sign where the fit shall end."""
+        if time.perf_counter() >= self._deadline or self._stop():
+            raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list)
+
+
+def _fit(
+    cells: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float64],
+    held_cells: npt.NDArray[np.float32],
+    held_target: npt.NDArray[np.float64],
+    *,
+    code: TargetCode,
+    settings: dict[str, object],
+    ends: _Ends,
+) -> lightgbm.Booster:
+    weights = np.array(code.class_weights)[target.astype(np.int64)] if code.classes else None
+    data = lightgbm.Dataset(cells, target, weight=weights)
+    held = lightgbm.Dataset(held_cells, held_target, reference=data)
+    return lightgbm.train(
+        settings,
+        data,
+        MOST_ROUNDS,
+        valid_sets=[held],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), ends],
+    )
+
+
+def _settings(code: TargetCode, rows: int, seed: int, threads: int) -> dict[str, object]:
+    if code.task == "regression":
+        loss: dict[str, object] = {"objective": "regression", "metric": "l2"}
+    elif code.classes == 2:
+        loss = {"objective": "binary", "metric": "binary_logloss"}
+    else:
+        loss = {"objective": "multiclass", "metric": "multi_logloss", "num_class": code.classes}
+    small = rows < FEW_ROWS
+    size = {"num_leaves": 15 if small else 31, "min_data_in_leaf": min(20, max(1, rows // 20))}
+    return {**SETTINGS, **loss, **size, "seed": seed, "num_threads": threads}
+
+
+def _coded(target: npt.NDArray[np.generic], code: TargetCode) -> npt.NDArray[np.float64]:
+    values = target.astype(np.float64)
+    return values if code.classes else (values - code.center) / code.scale
+
+
+def _raw(
+    booster: lightgbm.Booster, cells: npt.NDArray[np.float32], outputs: int
+) -> npt.NDArray[np.float32]:
+    """Return raw scores (N, C) of the best rounds."""
+    scores = booster.predict(cells, raw_score=True, num_iteration=booster.best_iteration)
+    return np.asarray(scores, np.float32).reshape(len(cells), outputs)
+
+
+def _trees(booster: lightgbm.Booster, outputs: int) -> list[list[Tree]]:
+    """Return the trees of every output."""
+    dumped = booster.dump_model(num_iteration=booster.best_iteration)
+    found: list[list[Tree]] = [[] for _ in range(outputs)]
+    for place, info in enumerate(dumped["tree_info"]):
+        found[place % outputs].append(_tree(info["tree_structure"]))
+    return found
+
+
+def _tree(root: dict[str, Any]) -> Tree:
+    rows: list[tuple[int, float, int, int, float]] = []
+
+    def visit(node: dict[str, Any]) -> int:
+        place = len(rows)
+        rows.append((LEAF, 0.0, 0, 0, 0.0))
+        if "split_feature" not in node:
+            rows[place] = (LEAF, 0.0, 0, 0, float(node["leaf_value"]))
+            return place
+        left, right = visit(node["left_child"]), visit(node["right_child"])
+        rows[place] = (int(node["split_feature"]), float(node["threshold"]), left, right, 0.0)
+        return place
+
+    visit(root)
+    feature, threshold, left, right, value = zip(*rows, strict=True)
+    return Tree(
+        np.array(feature, np.int64),
+        np.array(threshold, np.float64),
+        np.array(left, np.int64),
+        np.array(right, np.int64),
+        np.array(value, np.float64),
+    )

@@ -1,0 +1,76 @@
+"""Weights of a blend: right where they can be known, and only as many as help."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steadynet.export.blend import blend_answers
+from steadynet.training.blending import best_weights, choose_weights, held_losses
+from steadynet.training.data import TargetCode
+
+NUMBERS = TargetCode("regression", 1, 0, 0.0, 1.0, ())
+BINARY = TargetCode("binary", 1, 2, 0.0, 1.0, (1.0, 1.0))
+
+
+def noisy(target: np.ndarray, *spreads: float, seed: int = 1) -> list[np.ndarray]:
+    """Return unbiased predictions with independent errors of those spreads."""
+    random = np.random.default_rng(seed)
+    return [(target + spread * random.normal(size=len(target)))[:, None] for spread in spreads]
+
+
+def test_independent_errors_are_weighted_by_their_inverse_variances() -> None:
+    target = np.random.default_rng(0).normal(size=40_000)
+    weights = best_weights(noisy(target, 1.0, 2.0, 2.0), target, NUMBERS)
+    np.testing.assert_allclose(weights, np.array([4, 1, 1]) / 6, atol=0.02)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 200), count=st.integers(1, 4))
+def test_a_blend_is_never_worse_on_the_held_rows_than_its_best_component(
+    seed: int, count: int
+) -> None:
+    random = np.random.default_rng(seed)
+    target = random.integers(0, 2, 300)
+    answers = []
+    for _ in range(count):
+        positive = np.clip(0.5 + (target - 0.5) * random.uniform(-0.3, 0.8), 0.02, 0.98)
+        positive = np.clip(positive + 0.15 * random.normal(size=300), 0.01, 0.99)
+        answers.append(np.stack([1 - positive, positive], axis=1))
+    weights = best_weights(answers, target, BINARY)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    blended = held_losses(blend_answers(answers, weights), target, BINARY).mean()
+    best = min(held_losses(answer, target, BINARY).mean() for answer in answers)
+    assert blended <= best + 1e-6
+
+
+def test_what_brings_nothing_is_left_out() -> None:
+    target = np.random.default_rng(0).normal(size=2000)
+    good = noisy(target, 0.3)[0]
+    copy = good + 1e-3 * np.random.default_rng(5).normal(size=good.shape)
+    noise = noisy(target, 30.0)[0]
+    shares = choose_weights(["good", "copy", "noise"], [good, copy, noise], target, NUMBERS)
+    assert sum(share.weight > 0 for share in shares) == 1
+    assert shares[2].weight == 0
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+
+
+def test_what_helps_stays_and_its_gain_is_told() -> None:
+    target = np.random.default_rng(0).normal(size=4000)
+    shares = choose_weights(["a", "b"], noisy(target, 1.0, 1.0), target, NUMBERS)
+    assert [round(share.weight, 1) for share in shares] == [0.5, 0.5]
+    for share in shares:
+        assert share.loss == pytest.approx(1.0, abs=0.08)
+        assert share.gain == pytest.approx(0.5, abs=0.06)
+
+
+def test_class_weights_are_divided_out_before_judging() -> None:
+    weighted = TargetCode("binary", 1, 2, 0.0, 1.0, (0.5, 2.0))
+    true = np.array([[0.9, 0.1], [0.4, 0.6]])
+    answer = true * weighted.class_weights
+    answer = answer / answer.sum(axis=1, keepdims=True)
+    found = held_losses(answer, np.array([1, 0]), weighted)
+    np.testing.assert_allclose(found, -np.log([0.1, 0.4]))
