@@ -9,21 +9,37 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import unique_labels
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
-from steadynet.errors import UserError
+from steadynet.bundle.read import open_bundle
+from steadynet.errors import InputError, UserError
 from steadynet.home import Home
 from steadynet.model import Model, train
 from steadynet.table.values import category
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FEWEST_ROWS = 8
+"""Fewer rows than `steadynet train` takes, since scikit-learn's users fit on folds of folds."""
 
 
 class _NetEstimator(BaseEstimator):  # type: ignore[misc]
@@ -63,33 +79,61 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         model: Model = self.model_
         return Path(shutil.copytree(model.bundle.path, folder))
 
-    def _fit(self, features: Any, target: np.ndarray, more: dict[str, Any]) -> None:
+    def _fit(self, table: pd.DataFrame, target: np.ndarray, more: dict[str, Any]) -> None:
         """Train on the features with the target beside them."""
-        table = _as_frame(features)
-        if len(table) != len(target):
-            raise UserError(
-                "X and y have different lengths",
-                expected=f"{len(table)} rows in y",
-                got=f"{len(target)}",
-            )
         name = "target"
         while name in table.columns:
             name += "_"
-        self.n_features_in_ = table.shape[1]
-        self.feature_names_in_ = np.array([str(column) for column in table.columns], dtype=object)
-        if self.home is None:
-            # Removed when the estimator is: the model needs its files until then.
-            self.folder_ = Path(tempfile.mkdtemp(prefix="steadynet-"))
-            weakref.finalize(self, shutil.rmtree, self.folder_, ignore_errors=True)
-            home = Home(self.folder_)
-        else:
-            home = Home(Path(self.home).absolute())
-        self.model_ = train(
-            table.assign(**{name: target}),
-            target=name,
-            settings=self._settings() | more,
-            home=home,
-        )
+        if len(table) < FEWEST_ROWS:
+            raise ValueError(f"n_samples={len(table)} is too few; expected {FEWEST_ROWS} or more")
+        home = Home(self._own_folder() if self.home is None else Path(self.home).absolute())
+        with _as_value_errors():
+            self.model_ = train(
+                table.assign(**{name: target}),
+                target=name,
+                settings=self._settings() | more,
+                home=home,
+            )
+
+    def _own_folder(self) -> Path:
+        """Make a folder that is removed when the estimator is: the model needs its files."""
+        self.folder_ = Path(tempfile.mkdtemp(prefix="steadynet-"))
+        weakref.finalize(self, shutil.rmtree, self.folder_, ignore_errors=True)
+        return self.folder_
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Carry the bundle's files instead of the model, which holds a session."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        model: Model | None = state.pop("model_", None)
+        state.pop("folder_", None)
+        if model is not None:
+            folder = model.bundle.path
+            state["_bundle"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+            state["_manifest_sha256"] = model.bundle.manifest_sha256
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Write the bundle to a folder of this estimator's own and check its digests."""
+        files: dict[str, bytes] | None = state.pop("_bundle", None)
+        digest = state.pop("_manifest_sha256", "")
+        super().__setstate__(state)
+        if files is None:
+            return
+        folder = self._own_folder() / "bundle"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / Path(name).name).write_bytes(content)
+        bundle = open_bundle(folder, manifest_sha256=digest)
+        self.model_ = Model(bundle, name=bundle.manifest.name, version=digest[:12])
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say that texts, categories and missing values are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.non_deterministic = False
+        return tags
 
     def _settings(self) -> dict[str, Any]:
         given = {
@@ -101,20 +145,27 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
             "training.preset": self.preset,
             "training.time_limit_s": self.time_limit_s,
             "split.seed": self.random_state,
+            "split.min_rows": FEWEST_ROWS,
         }
         chosen = {key: value for key, value in given.items() if value is not None}
         return chosen | (self.settings or {})
 
-    def _table(self, features: Any) -> pd.DataFrame:
-        check_is_fitted(self)
-        table = _as_frame(features)
-        if table.shape[1] != self.n_features_in_:
-            raise UserError(
-                "X has another number of columns than in training",
-                expected=str(self.n_features_in_),
-                got=str(table.shape[1]),
+    def _features(self, features: Any, *, reset: bool) -> pd.DataFrame:
+        """Return X as a frame; with `reset` its columns become those that the estimator knows."""
+        if not reset:
+            check_is_fitted(self)
+        checked = _checked(features)
+        validate_data(self, checked, reset=reset, skip_check_array=True)
+        return _as_frame(checked)
+
+    def _target(self, y: Any) -> np.ndarray:
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
             )
-        return table
+        column: np.ndarray = column_or_1d(y, warn=True)
+        return column
 
 
 class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
@@ -126,30 +177,39 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Train on rows X (N, D) with classes y (N,). The last class in order is positive."""
-        target = column_or_1d(y)
-        self.classes_ = unique_labels(target)
-        names = [category(label) for label in self.classes_.tolist()]
+        table, target = self._features(X, reset=True), self._target(y)
+        check_consistent_length(table, target)
+        if target.dtype.kind == "f":
+            assert_all_finite(target, input_name="y")
+        check_classification_targets(target)
+        classes = unique_labels(target)
+        if len(classes) < 2:
+            raise ValueError("y holds one class; expected at least two classes")
+        names = [category(label) for label in classes.tolist()]
         if len(set(names)) < len(names):
-            raise UserError("two classes have the same name", do="Rename them in y.")
+            raise ValueError("two classes have the same name; rename them in y")
         task = "binary" if len(names) == 2 else "multiclass"
-        more = {"table.task": task}
+        more: dict[str, Any] = {"table.task": task}
         if task == "binary":
             more["table.positive_class"] = names[-1]
-        codes = np.searchsorted(self.classes_, target)
-        self._fit(X, np.array(names, dtype=object)[codes], more)
+        codes = np.searchsorted(classes, target)
+        self._fit(table, np.array(names, dtype=object)[codes], more)
+        self.classes_ = classes
         # The bundle may order its classes otherwise.
         self._order = [self.model_.classes.index(name) for name in names]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the probabilities (N, C) of `classes_`, in their order."""
-        table = self._table(X)
-        return self.model_.predict_proba(table)[:, self._order]
+        table = self._features(X, reset=False)
+        with _as_value_errors():
+            return self.model_.predict_proba(table)[:, self._order]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the classes (N,), of y's own type."""
-        table = self._table(X)
-        labels = self.model_.predict(table)
+        table = self._features(X, reset=False)
+        with _as_value_errors():
+            labels = self.model_.predict(table)
         position = {self.model_.classes[at]: index for index, at in enumerate(self._order)}
         classes: np.ndarray = self.classes_[[position[label] for label in labels]]
         return classes
@@ -163,18 +223,47 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Train on rows X (N, D) with numbers y (N,)."""
-        self._fit(X, column_or_1d(y).astype(np.float64), {"table.task": "regression"})
+        table, target = self._features(X, reset=True), self._target(y)
+        check_consistent_length(table, target)
+        numbers = target.astype(np.float64)
+        assert_all_finite(numbers, input_name="y")
+        self._fit(table, numbers, {"table.task": "regression"})
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the predictions, float32 (N,)."""
-        table = self._table(X)
-        return self.model_.predict(table)
+        table = self._features(X, reset=False)
+        with _as_value_errors():
+            return self.model_.predict(table)
 
     def predict_interval(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return lower and upper bounds, float32 (N, 2)."""
-        table = self._table(X)
-        return self.model_.predict_interval(table)
+        table = self._features(X, reset=False)
+        with _as_value_errors():
+            return self.model_.predict_interval(table)
+
+
+@contextmanager
+def _as_value_errors() -> Iterator[None]:
+    """Raise our errors as the ValueError that scikit-learn's callers expect."""
+    try:
+        yield
+    except (UserError, InputError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked(features: Any) -> Any:
+    """Return X, as an array where it is no frame; refuse what is no table."""
+    if sparse.issparse(features):
+        raise TypeError("sparse input is not supported; convert X with .toarray()")
+    library = type(features).__module__.partition(".")[0]
+    if library == "pyarrow":
+        features = features.to_pandas()
+    if library in ("pandas", "polars", "pyarrow"):
+        if len(features) == 0 or features.shape[1] == 0:
+            raise ValueError(f"X is empty; expected rows and columns, got {features.shape}")
+        return features
+    return check_array(features, dtype=None, ensure_all_finite=False)
 
 
 def _as_frame(features: Any) -> pd.DataFrame:
@@ -183,11 +272,7 @@ def _as_frame(features: Any) -> pd.DataFrame:
 
     if isinstance(features, pd.DataFrame):
         return features.set_axis([str(name) for name in features.columns], axis=1)
-    library = type(features).__module__.partition(".")[0]
-    if library == "polars":
+    if type(features).__module__.partition(".")[0] == "polars":
         frame: pd.DataFrame = features.to_pandas()
         return frame
-    array = np.asarray(features)
-    if array.ndim != 2:
-        raise UserError("X is no table", expected="(N, D)", got=str(array.shape))
-    return pd.DataFrame(array, columns=[f"x{place}" for place in range(array.shape[1])])
+    return pd.DataFrame(features, columns=[f"x{place}" for place in range(features.shape[1])])

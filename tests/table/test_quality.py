@@ -140,15 +140,6 @@ def test_a_class_that_training_lacks_is_an_error() -> None:
     assert findings[0].level == "error"
 
 
-def test_too_few_rows_are_an_error() -> None:
-    frame = honest(20)
-    schema = infer_schema(frame, TableSpec(target="y"), SplitSpec())
-    split = Split(np.arange(16), np.arange(16, 18), np.arange(18, 20))
-    assert "too_few_rows" in [
-        finding.code for finding in errors_of(check_quality(frame, schema, split))
-    ]
-
-
 def test_columns_left_out_and_mostly_missing() -> None:
     sentences = [f"this is the long text number {n} of many" for n in range(ROWS)]
     frame = honest().with_columns(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from steadynet.errors import TableError
 from steadynet.spec.model import SplitSpec
 from steadynet.table.schema import Column, Schema, Target
-from steadynet.table.split import MIN_ROWS, Split, split_rows
+from steadynet.table.split import Split, split_rows
 
 CLASSES = ("a", "b", "c")
 
@@ -38,7 +38,7 @@ SHARES = st.tuples(st.floats(0.01, 0.44), st.floats(0.01, 0.44))
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.integers(MIN_ROWS, 200),
+    st.integers(SplitSpec().min_rows, 200),
     st.lists(st.sampled_from(CLASSES), min_size=200, max_size=200),
     SHARES,
     st.integers(0, 5),
@@ -114,7 +114,7 @@ def test_rows_without_a_time_train() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=MIN_ROWS, max_size=150), st.integers(0, 3))
+@given(st.lists(st.integers(0, 30), min_size=SplitSpec().min_rows, max_size=150), st.integers(0, 3))
 def test_groups_stay_together(cells: list[int], seed: int) -> None:
     frame = pl.DataFrame({"y": np.arange(float(len(cells))), "g": cells})
     spec = SplitSpec(group_column="g", seed=seed)
@@ -148,7 +148,11 @@ def test_rows_without_a_group_are_each_their_own() -> None:
 @pytest.mark.parametrize(
     ("frame", "spec", "message"),
     [
-        (pl.DataFrame({"y": np.zeros(MIN_ROWS - 1)}), SplitSpec(), f"at least {MIN_ROWS} rows"),
+        (
+            pl.DataFrame({"y": np.zeros(SplitSpec().min_rows - 1)}),
+            SplitSpec(),
+            f"at least {SplitSpec().min_rows} rows",
+        ),
         (pl.DataFrame({"y": np.zeros(40)}), SplitSpec(time_column="t"), "no column 't'"),
         (pl.DataFrame({"y": np.zeros(40)}), SplitSpec(group_column="g"), "no column 'g'"),
         (

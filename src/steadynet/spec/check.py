@@ -109,6 +109,7 @@ def _split(split: SplitSpec) -> Iterator[_Rule]:
         "either split.time_column or split.group_column, not both",
     )
     yield _at_least("split.seed", split.seed, 0)
+    yield _at_least("split.min_rows", split.min_rows, 6)
 
 
 def _training(training: TrainingSpec) -> Iterator[_Rule]:

@@ -42,6 +42,8 @@ class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Rows with one value of this column stay in one part."""
     seed: int = 0
     """Seed of the random split."""
+    min_rows: int = 30
+    """A table with fewer rows that have a target is refused."""
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from steadynet.table.convert import encode_target
 from steadynet.table.findings import Finding
 from steadynet.table.leak import find_leaks
 from steadynet.table.schema import Schema
-from steadynet.table.split import MIN_ROWS, Split
+from steadynet.table.split import Split
 
 FEW_ROWS = 200
 RARE_CLASS_ROWS = 20
@@ -48,9 +48,6 @@ def errors_of(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 
 def _check_rows(frame: pl.DataFrame) -> list[Finding]:
     rows = frame.height
-    if rows < MIN_ROWS:
-        message = f"the table has {rows} rows; at least {MIN_ROWS} are needed"
-        return [Finding(level="error", code="too_few_rows", message=message)]
     if rows < FEW_ROWS:
         message = (
             f"the table has only {rows} rows: metrics will be uncertain; {FEW_ROWS} or more"

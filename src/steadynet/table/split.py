@@ -18,11 +18,10 @@ from steadynet.table.schema import Schema
 
 Indices = npt.NDArray[np.int64]
 
-MIN_ROWS = 30
-"""Fewer rows than this are no table to train on."""
-
 TARGET_BINS = 10
-"""A regression's rows are stratified by as many quantiles of the target."""
+"""A regression's rows are stratified by as many quantiles of the target at most."""
+ROWS_PER_BIN = 10
+"""Fewer rows in a quantile could not be shared out over three parts."""
 
 
 class Split(NamedTuple):
@@ -40,10 +39,10 @@ def split_rows(frame: pl.DataFrame, schema: Schema, split: SplitSpec) -> Split:
     least 3 rows is in every part. By time, the newest rows test and rows of one moment stay
     together. Raises `TableError` for too few rows, moments or groups, and for an unknown column.
     """
-    if frame.height < MIN_ROWS:
+    if frame.height < split.min_rows:
         raise TableError(
             "the table has too few rows to train on",
-            expected=f"at least {MIN_ROWS} rows with a target",
+            expected=f"at least {split.min_rows} rows with a target",
             got=str(frame.height),
         )
     if split.time_column is not None:
@@ -59,7 +58,8 @@ def _strata(target: npt.NDArray[np.generic], schema: Schema) -> Indices:
         return target.astype(np.int64)
     ranks = np.empty(len(target), dtype=np.int64)
     ranks[np.argsort(target, kind="stable")] = np.arange(len(target))
-    return ranks * TARGET_BINS // len(target)
+    bins = max(1, min(TARGET_BINS, len(target) // ROWS_PER_BIN))
+    return ranks * bins // len(target)
 
 
 def _stratified(strata: Indices, split: SplitSpec) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from steadynet.bundle.card import SliceMetrics
@@ -72,7 +73,10 @@ def judge(
     )
     return Judged(
         metrics=metrics,
-        references=references,
+        references={
+            name: {metric: value for metric, value in found.items() if math.isfinite(value)}
+            for name, found in references.items()
+        },
         slices=evaluate_slices(tested, test_target, test_columns, schema, threshold),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns),
