@@ -15,7 +15,7 @@ from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.errors import GateFailed, MissingDependency, UserError
 from steadynet.home import Home
-from steadynet.registry.local import LocalRegistry
+from steadynet.registry.local import LocalRegistry, ModelVersion
 from steadynet.runtime.columns import Columns
 from steadynet.runtime.predictor import Predictor
 from steadynet.table.schema import Schema
@@ -115,10 +115,19 @@ def load(
     where this machine does not reproduce the bundle's answers.
     """
     home = home or Home.default()
-    given = str(reference.absolute()) if isinstance(reference, Path) else reference
-    found = LocalRegistry(home).resolve(given)
+    found = _resolve(reference, home)
     bundle = verify_bundle(found.bundle, key or signing_key(home).public)
     return Model(bundle, name=found.name, version=found.version, threads=threads)
+
+
+def load_bundle(reference: str | Path, *, home: Home) -> Bundle:
+    """Verify the bundle of a version or a path and return it, without a session."""
+    return verify_bundle(_resolve(reference, home).bundle, signing_key(home).public)
+
+
+def _resolve(reference: str | Path, home: Home) -> ModelVersion:
+    given = str(reference.absolute()) if isinstance(reference, Path) else reference
+    return LocalRegistry(home).resolve(given)
 
 
 def train(
@@ -130,6 +139,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     home: Home | None = None,
     register: bool = False,
+    start_from: str | Path | None = None,
 ) -> Model:
     """Train a network on a table and return it as a model.
 
@@ -138,7 +148,8 @@ def train(
     `register` the bundle becomes the next version of `name`, and the champion where it is the
     first; otherwise it lies in the home's runs (`model.bundle.path`). Raises `UserError` for a
     table or a spec that cannot be used, and `GateFailed` where a registered version did not pass
-    the spec's gates: it is kept, but not as champion.
+    the spec's gates: it is kept, but not as champion. `start_from` names a version or a bundle to
+    go on from with its features and weights (fine-tuning).
     """
     try:
         from steadynet.training.run import train as fit
@@ -147,7 +158,8 @@ def train(
 
     home = home or Home.default()
     chosen = _spec(spec, dict(settings or {}) | ({"table.target": target} if target else {}))
-    trained = fit(table, chosen, home=home, name=name)
+    earlier = None if start_from is None else load_bundle(start_from, home=home)
+    trained = fit(table, chosen, home=home, name=name, start_from=earlier)
     bundle = verify_bundle(trained.bundle, signing_key(home).public)
     if not register:
         return Model(bundle, name=name, version=bundle.manifest_sha256[:12])

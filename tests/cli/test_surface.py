@@ -20,6 +20,7 @@ COMMANDS = {
         "--time-column",
         "--group-column",
         "--preset",
+        "--from",
         "--time-limit",
         "--seed",
         "--resume",

@@ -28,8 +28,8 @@ from steadynet.spec.model import Spec, SplitSpec, TableSpec, TrainingSpec
 from steadynet.table.convert import encode_target, to_columns
 from steadynet.table.split import split_rows
 from steadynet.training.checkpoint import NAME
-from steadynet.training.draft import TrainingFile
 from steadynet.training.progress import EpochEnded, Event, Resumed, StepStarted
+from steadynet.training.record import TrainingFile
 from steadynet.training.run import Trained, train
 
 Make = Callable[..., pl.DataFrame]

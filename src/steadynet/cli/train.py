@@ -54,6 +54,10 @@ Register = Annotated[bool, typer.Option(help="Register the version.")]
 OnInterruptOption = Annotated[
     OnInterrupt, typer.Option(help="What Ctrl-C does with the best so far.")
 ]
+StartFrom = Annotated[
+    str | None,
+    typer.Option("--from", help="Go on from a version's weights: name@alias, name/3 or a path."),
+]
 Parent = Annotated[str, typer.Option(hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
@@ -73,6 +77,7 @@ def train(
     resume: Resume = True,
     register: Register = True,
     on_interrupt: OnInterruptOption = "ask",
+    start_from: StartFrom = None,
     parent: Parent = "",
     as_json: Json = False,
 ) -> None:
@@ -101,6 +106,7 @@ def train(
         resume=resume,
         on_interrupt=on_interrupt,
         parent=parent,
+        start_from=start_from,
     )
     trained = _fit(run)
     failed = failed_gates(trained.manifest, chosen.gates)
@@ -128,6 +134,7 @@ class _Run:
     resume: bool
     on_interrupt: OnInterrupt
     parent: str
+    start_from: str | None
 
 
 def seconds_of(text: str) -> float:
@@ -152,12 +159,14 @@ def _fit(run: _Run) -> Trained:
     """Train with the progress shown and Ctrl-C caught."""
     try:
         from steadynet.cli.progress import Interrupts, show_progress
+        from steadynet.model import load_bundle
         from steadynet.training.run import train as fit
     except ModuleNotFoundError as error:
         raise MissingDependency(error.name or "torch", "train") from error
 
     console = stderr()
     interrupts = Interrupts(console, run.on_interrupt)
+    earlier = None if run.start_from is None else load_bundle(run.start_from, home=run.home)
     try:
         with interrupts.caught() as stop, show_progress(console) as progress:
             return fit(
@@ -169,6 +178,7 @@ def _fit(run: _Run) -> Trained:
                 stop=stop,
                 resume=run.resume,
                 parent=run.parent,
+                start_from=earlier,
             )
     except KeyboardInterrupt:
         console.print(

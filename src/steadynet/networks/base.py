@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from steadynet.errors import UserError
 from steadynet.networks.encoding import GroupedTable
+from steadynet.networks.growth import Growth
 from steadynet.table.layout import FeatureLayout
 
 
@@ -100,6 +102,17 @@ class TabularNetwork(nn.Module, ABC):
             ParameterGroup(decayed, decays=True),
             ParameterGroup(rest, decays=False),
         ]
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """Take in new inputs without changing any answer; `fresh` is a new network for them.
+
+        The weights are those of the layout before `growth`. Raises `UserError` where the network
+        cannot.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot take new columns, categories or date parts",
+            do="Train anew, or leave the new columns out with table.drop.",
+        )
 
     def fill_unseen(self, categories: Tensor) -> None:
         """Give the entries that no fitted row has what the others of their column have on average.

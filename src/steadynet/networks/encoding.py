@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from steadynet.networks.growth import Growth, grown_rows, rows_of
+
 QUANTILES = 32
 SAMPLE_ROWS = 100_000
 """Rows that quantiles are taken from; more would not move them."""
@@ -44,6 +46,29 @@ class PiecewiseLinear(nn.Module):
         self.register_buffer("source", torch.tensor(source, dtype=torch.int64))
         self.register_buffer("scale", (1 / width).float())
         self.register_buffer("shift", (-low / width).float())
+
+    def grow(self, places: tuple[int, ...], fresh: PiecewiseLinear) -> list[int]:
+        """Keep the bins of known numbers, take those of new ones from `fresh`.
+
+        `places` says per number where it stood before, -1 for a new one. Returns per bin of now
+        its place before, -1 for a new one.
+        """
+        sources: list[int] = []
+        scales: list[Tensor] = []
+        shifts: list[Tensor] = []
+        origins: list[int] = []
+        for number, place in enumerate(places):
+            maker = self if place >= 0 else fresh
+            wanted = place if place >= 0 else number
+            own = torch.nonzero(maker.source == wanted).flatten()
+            sources += [number] * len(own)
+            scales.append(maker.scale[own])
+            shifts.append(maker.shift[own])
+            origins += own.tolist() if place >= 0 else [-1] * len(own)
+        self.source = torch.tensor(sources, dtype=torch.int64)
+        self.scale = torch.cat(scales) if scales else self.scale
+        self.shift = torch.cat(shifts) if shifts else self.shift
+        return origins
 
     @property
     def size(self) -> int:
@@ -94,6 +119,12 @@ class GroupedTable(nn.Module):
             index = index + (torch.arange(groups, device=index.device) * entries)[:, None, None]
         return functional.embedding(index, self.vectors.flatten(0, 1))
 
+    def grow(self, growth: Growth, fresh: GroupedTable) -> None:
+        """Take in new entries and columns; entries of new columns are those of `fresh`."""
+        places = rows_of(growth.entries)
+        self.vectors = nn.Parameter(grown_rows(self.vectors, places, fresh.vectors))
+        self.offsets = fresh.offsets.clone()
+
     def fill_unseen(self, categories: Tensor) -> None:
         """Set entries that no row of `categories` (n, K) has to their column's weighted mean."""
         entries = self.vectors.shape[1]
@@ -136,6 +167,11 @@ class LinearPath(nn.Module):
         """Map (G, B, D) and (G, B, K) to (G, B, C)."""
         entries: Tensor = self.table(categories).sum(2)
         return torch.baddbmm(self.bias[:, None], numbers, self.weight) + entries
+
+    def grow(self, growth: Growth, fresh: LinearPath) -> None:
+        """Take in new inputs with weights of zero."""
+        self.weight = nn.Parameter(grown_rows(self.weight, rows_of(growth.numbers)))
+        self.table.grow(growth, fresh.table)
 
     def start(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Set a group's weights; see `TabularNetwork.set_linear`."""

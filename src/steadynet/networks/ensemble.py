@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable, LinearPath, PiecewiseLinear, silence_constants
+from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.table.layout import FeatureLayout
 
 EMBEDDING = 8
@@ -88,6 +89,24 @@ class Ensemble(TabularNetwork):
         deep = torch.matmul(hidden.transpose(1, 2), self.heads).transpose(1, 2)  # (G, B, M, C)
         linear: Tensor = self.linear(numbers, categories)
         return deep + self.head_biases[:, None] + linear[:, :, None]
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """See `TabularNetwork.grow`."""
+        if not isinstance(fresh, Ensemble):
+            raise TypeError("an Ensemble grows by an Ensemble")
+        numbers, size = self.linear.weight.shape[1], self.bins.size
+        bins = self.bins.grow(growth.numbers, fresh.bins)
+        embedded = [
+            place * EMBEDDING + part if place >= 0 else NEW
+            for place in growth.categories
+            for part in range(EMBEDDING)
+        ]
+        places = [*growth.numbers]
+        places += [numbers + place if place >= 0 else NEW for place in bins]
+        places += [numbers + size + place if place >= 0 else NEW for place in embedded]
+        self.matrices[0] = nn.Parameter(grown_rows(self.matrices[0], rows_of(tuple(places))))
+        self.embedding.grow(growth, fresh.embedding)
+        self.linear.grow(growth, fresh.linear)
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """See `TabularNetwork.set_linear`."""

@@ -13,6 +13,9 @@ from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
 from steadynet.table.split import Split
 
+ROWS_PER_FOLD = 10
+"""Fewer rows to a fold say nothing about a fit."""
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -85,9 +88,17 @@ def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed:
 
 
 def encode_for_fit(
-    target: npt.NDArray[np.generic], task: Task, classes: int, fitted: Indices, *, balanced: bool
+    target: npt.NDArray[np.generic],
+    task: Task,
+    classes: int,
+    fitted: Indices,
+    *,
+    balanced: bool,
+    units: tuple[float, float] | None = None,
 ) -> TargetCode:
-    """Choose units and class weights from the fitted rows alone."""
+    """Choose units and class weights from the fitted rows alone, or keep a regression's `units`."""
+    if task == "regression" and units is not None:
+        return TargetCode(task, 1, 0, *units, ())
     if task == "regression":
         values = target[fitted].astype(np.float64)
         scale = float(values.std())

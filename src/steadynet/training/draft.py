@@ -14,18 +14,16 @@ import steadynet
 from steadynet.bundle.card import render_card
 from steadynet.bundle.manifest import Provenance
 from steadynet.bundle.write import BundleDraft, draft_manifest, utc_now
-from steadynet.export.head import Head, RegressionHead
+from steadynet.export.head import RegressionHead
 from steadynet.features.state import FeatureState
-from steadynet.spec.model import CalibrationSpec, Spec, SplitSpec, TableSpec, TrainingSpec
-from steadynet.table.layout import FeatureLayout
+from steadynet.spec.model import Spec
 from steadynet.training.blending import Share
-from steadynet.training.calibrate import Calibration, MethodScore
-from steadynet.training.checkpoint import EpochRecord
+from steadynet.training.calibrate import Calibration
 from steadynet.training.components import FittedNetwork
 from steadynet.training.fitting import Fitted
 from steadynet.training.judge import Judged, decision_threshold
-from steadynet.training.plan import FitPlan
 from steadynet.training.prepare import Table
+from steadynet.training.record import ComponentFile, TrainingFile
 
 LIBRARIES = (
     "lightgbm",
@@ -38,39 +36,6 @@ LIBRARIES = (
     "torch",
 )
 """Whose versions the manifest names."""
-
-
-class ComponentFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One component: its weights stand in `weights.safetensors` under `<name>/`."""
-
-    name: str
-    kind: str
-    """A name of `steadynet.networks.NETWORKS`, or "trees", whose nodes the graph alone holds."""
-    summary: str
-    share: Share
-    plan: FitPlan | None
-    """None for trees."""
-
-
-class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`training.json`: with `weights.safetensors` all that it takes to rebuild the network."""
-
-    network: str
-    """The kind of the first network."""
-    components: tuple[ComponentFile, ...]
-    table: TableSpec
-    split: SplitSpec
-    training: TrainingSpec
-    calibration: CalibrationSpec
-    plan: FitPlan
-    layout: FeatureLayout
-    features: FeatureState
-    head: Head
-    calibrations: tuple[MethodScore, ...]
-    ending: str
-    best_epochs: tuple[int, ...]
-    retries: int
-    history: tuple[EpochRecord, ...]
 
 
 def provenance_of(table: Table, fitted: Fitted, cpu_seconds: float, parent: str) -> Provenance:

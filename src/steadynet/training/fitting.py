@@ -29,6 +29,7 @@ from steadynet.training.prepare import Table
 from steadynet.training.presets import PRESETS, ComponentPlan, components_of
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
 from steadynet.training.trees import fit_trees
+from steadynet.training.warm import Parent, inherit, inherited_plan
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,6 +90,8 @@ class FitContext:
     stop: Callable[[], bool]
     deadline: float = math.inf
     """When all components must be fitted, by `time.perf_counter`."""
+    parent: Parent | None = None
+    """What the fit goes on from."""
 
 
 def fit_components(
@@ -101,7 +104,9 @@ def fit_components(
     """
     started = time.perf_counter()
     plan = _plan(table, spec)
-    ground = _ground(tensors, layout, table, spec, plan)
+    if context.parent is not None:
+        plan = inherited_plan(plan, context.parent)
+    ground = _ground(tensors, layout, table, spec, plan, context.parent)
     wanted = components_of(spec.training)
     fitted: list[Component] = []
     held: list[Floats] = []
@@ -184,7 +189,12 @@ def _own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> Fi
 
 
 def _ground(
-    tensors: Tensors, layout: FeatureLayout, table: Table, spec: Spec, plan: FitPlan
+    tensors: Tensors,
+    layout: FeatureLayout,
+    table: Table,
+    spec: Spec,
+    plan: FitPlan,
+    parent: Parent | None,
 ) -> Ground:
     folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
     code = encode_for_fit(
@@ -193,6 +203,7 @@ def _ground(
         len(table.classes),
         folds.fitted,
         balanced=spec.training.class_weights == "balanced",
+        units=parent.units if parent else None,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = training_data(tensors, table.target, code, device)
@@ -226,16 +237,19 @@ def _fit_network(
     device = data.target.device
     kind = asked.network or spec.training.network
     with torch_set_up(spec.training):
-        network = build_network(
-            kind,
-            ground.layout,
-            ground.code.outputs,
-            plan.size,
-            numbers=ground.tensors.numbers[folds.fitted],
-            seed=plan.seed,
-        )
-        if network.starts_linear:
-            start_as_linear(network, data, folds, plan.linear_strengths)
+        if context.parent is not None:
+            network = inherit(context.parent, ground, plan)
+        else:
+            network = build_network(
+                kind,
+                ground.layout,
+                ground.code.outputs,
+                plan.size,
+                numbers=ground.tensors.numbers[folds.fitted],
+                seed=plan.seed,
+            )
+            if network.starts_linear:
+                start_as_linear(network, data, folds, plan.linear_strengths)
         fit = Fit(
             network.to(device), data, folds, plan, progress=context.progress, stop=context.stop
         )

@@ -7,12 +7,11 @@ import msgspec
 from steadynet.networks.base import NetworkSize
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
+from steadynet.training.data import ROWS_PER_FOLD
 
 CROSS_FIT_ROWS = 4000
 """Up to as many training and validation rows every group leaves out a fold of its own."""
 FOLDS = 8
-ROWS_PER_FOLD = 10
-"""Fewer rows to a fold say nothing about a fit."""
 ROW_BUDGET = 170_000
 """Rows that a fit goes over at most, all epochs together, but for `FEWEST_EPOCHS`."""
 FEWEST_EPOCHS = 8

@@ -84,7 +84,9 @@ def tree_cells(
     for column in schema.features:
         if column.kind in ("number", "boolean"):
             raw = columns[column.name][:, 0].astype(np.float32)
-            parts.append(np.where(np.isfinite(raw), raw, np.nan).astype(np.float32))
+            finite = np.isfinite(raw)
+            # scikit-learn cannot bin a column without any value.
+            parts.append(np.where(finite, raw, np.nan if finite.any() else 0).astype(np.float32))
             is_category.append(False)
     for place, source in enumerate(layout.number_sources):
         if source in moments:

@@ -32,6 +32,7 @@ from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity
+from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +67,21 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     resume: bool = True,
     parent: str = "",
+    start_from: Bundle | None = None,
 ) -> Trained:
     """Train a network on a table and write it as a signed bundle under the home's runs.
 
     `source` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `stop` is
     asked during the fit; once it is true the best weights so far become the bundle. With
     `resume`, checkpoints are kept, and a run of the same table and spec that was killed goes on.
-    `parent` is the manifest digest of the bundle that this one shall follow. Raises `UserError`
-    for a table or spec that cannot be used, and `TrainingError`.
+    `parent` is the manifest digest of the bundle that this one shall follow. `start_from`, a
+    verified bundle, is gone on from: its features, network and weights. Raises `UserError` for a
+    table or spec that cannot be used, and `TrainingError`.
     """
     check_name(name)
+    inherited = None if start_from is None else open_parent(start_from)
+    if inherited is not None:
+        spec, parent = inherited_spec(spec, inherited), inherited.manifest_sha256
     shown = progress or Silent()
     started = time.perf_counter()
     cpu_started = time.process_time()
@@ -83,11 +89,15 @@ def train(
 
     shown.on(StepStarted(step="reading the table"))
     table = prepare(source, spec)
-    identity = run_identity(name, spec, table.snapshot)
+    if inherited is not None:
+        rows = len(table.split.train) + len(table.split.validation)
+        check_inherits(inherited, table.schema, rows)
+    identity = run_identity(name, spec, table.snapshot, parent)
     folder = run_folder(home, name, identity)
 
     shown.on(StepStarted(step="fitting the feature graph"))
-    features = fit_features(table.part(table.split.train), table.schema)
+    known = None if inherited is None else inherited.training.features
+    features = fit_features(table.part(table.split.train), table.schema, known)
     tensors = run_features(features, table.columns, threads=threads)
 
     shown.on(StepStarted(step="fitting the network"))
@@ -96,6 +106,7 @@ def train(
         progress=shown,
         stop=stop,
         deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors),
+        parent=inherited,
     )
     fitted = fit_components(tensors, features.layout, table, spec, context)
 

@@ -15,11 +15,15 @@ from steadynet.spec.model import Spec
 BUNDLE = "bundle"
 
 
-def run_identity(name: str, spec: Spec, snapshot: str) -> str:
-    """Return what makes two runs the same: name, table, the spec's parts that a fit reads, code."""
+def run_identity(name: str, spec: Spec, snapshot: str, parent: str) -> str:
+    """Return what makes two runs the same: name, table, the spec's parts that a fit reads, code.
+
+    `parent` is the digest of what is gone on from or followed, if anything.
+    """
     fixed = [
         name,
         snapshot,
+        parent,
         msgspec.to_builtins(spec.table),
         msgspec.to_builtins(spec.split),
         msgspec.to_builtins(spec.training),

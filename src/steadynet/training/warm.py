@@ -1,0 +1,178 @@
+"""Go on from a bundle: its features, its network, its weights.
+
+Law: before the first step, the network answers every row as its parent does. New columns and new
+date parts enter by weights of zero, a new category as its column's unknown category did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from steadynet.bundle.manifest import TRAINING, WEIGHTS
+from steadynet.bundle.read import Bundle
+from steadynet.errors import TableError, UserError
+from steadynet.export.head import RegressionHead
+from steadynet.networks import NetworkSize, TabularNetwork, build_network
+from steadynet.networks.growth import Growth, growth_between, load_exactly
+from steadynet.spec.model import Spec, TableSpec
+from steadynet.table.schema import Schema
+from steadynet.training.components import Ground
+from steadynet.training.data import ROWS_PER_FOLD
+from steadynet.training.plan import FitPlan
+from steadynet.training.record import TrainingFile
+
+STEP_SHARE = 0.25
+"""Of a fresh fit's learning rate: larger steps would forget before they learn."""
+EPOCHS_SHARE = 0.5
+"""Of a fresh fit's epochs."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a training goes on from."""
+
+    schema: Schema
+    training: TrainingFile
+    weights: dict[str, Tensor]
+    """The network's, by its own names."""
+    manifest_sha256: str
+
+    @property
+    def size(self) -> NetworkSize:
+        """The network's sizes, which stay."""
+        return self.training.plan.size
+
+    @property
+    def units(self) -> tuple[float, float] | None:
+        """Center and scale of a regression's target, which stay; None for classes."""
+        head = self.training.head
+        return (head.center, head.scale) if isinstance(head, RegressionHead) else None
+
+
+def open_parent(bundle: Bundle) -> Parent:
+    """Read what a training goes on from out of a verified bundle.
+
+    Raises `UserError` where the bundle is a blend or was written before this was possible.
+    """
+    try:
+        training = msgspec.json.decode(bundle.read(TRAINING), type=TrainingFile)
+    except msgspec.DecodeError as error:
+        raise UserError(
+            f"{bundle.manifest.name} cannot be gone on from: its training.json does not fit",
+            expected="a bundle of this version of steadynet",
+            do="Train anew, without --from.",
+        ) from error
+    if len(training.components) != 1 or training.components[0].kind == "trees":
+        names = ", ".join(component.name for component in training.components)
+        raise UserError(
+            f"{bundle.manifest.name} cannot be gone on from: it is a blend",
+            expected="one network (preset fast)",
+            got=names,
+            do="Train anew with the same preset, or train a single network first.",
+        )
+    prefix = f"{training.components[0].name}/"
+    weights = {
+        name.removeprefix(prefix): value for name, value in load(bundle.read(WEIGHTS)).items()
+    }
+    return Parent(bundle.manifest.schema, training, weights, bundle.manifest_sha256)
+
+
+def inherited_spec(spec: Spec, parent: Parent) -> Spec:
+    """Return the spec with what the parent decides: target, task, kinds, and one network.
+
+    Raises `UserError` where the spec asks for something else.
+    """
+    target, table = parent.schema.target, spec.table
+    asked = {"table.target": (table.target, target.name), "table.task": (table.task, target.task)}
+    for key, (wanted, known) in asked.items():
+        if wanted is not None and wanted != known:
+            raise UserError(f"{key} is not the parent's", expected=repr(known), got=repr(wanted))
+    if spec.training.preset != "fast":
+        raise UserError(
+            "a training that goes on fits one network",
+            expected='preset "fast"',
+            got=f'"{spec.training.preset}"',
+        )
+    kinds = {column.name: column.kind for column in parent.schema.features}
+    given = TableSpec(
+        target=target.name,
+        task=target.task,
+        positive_class=target.classes[-1] if target.task == "binary" else None,
+        drop=table.drop,
+        kinds={**table.kinds, **kinds},
+        missing=table.missing,
+    )
+    training = msgspec.structs.replace(spec.training, network=parent.training.network)
+    return msgspec.structs.replace(spec, table=given, training=training)
+
+
+def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
+    """Raise `TableError` where a table of `schema` does not continue the parent's.
+
+    `rows` are those of training and validation.
+    """
+    known = {column.name for column in parent.schema.features}
+    kinds = {column.name: column.kind for column in schema.columns}
+    gone = sorted(known - set(kinds))
+    if gone:
+        raise TableError(
+            "columns that the parent reads are missing",
+            expected=", ".join(gone),
+            do="Add them (empty cells will do), or train anew without --from.",
+        )
+    for column in parent.schema.features:
+        if kinds[column.name] != column.kind:
+            raise TableError(
+                f"the column {column.name!r} has changed its kind",
+                expected=column.kind,
+                got=kinds[column.name],
+                do="Mend the column, or train anew without --from.",
+            )
+    if schema.target.classes != parent.schema.target.classes:
+        raise TableError(
+            f"the target {schema.target.name!r} has other classes than the parent's",
+            expected=", ".join(parent.schema.target.classes),
+            got=", ".join(schema.target.classes),
+            do="Train anew without --from, on rows of every class.",
+        )
+    fewest = parent.size.groups * ROWS_PER_FOLD
+    if rows < fewest:
+        raise TableError(
+            "there are too few rows to go on with",
+            expected=f"at least {fewest} for training and validation",
+            got=str(rows),
+        )
+
+
+def inherited_plan(plan: FitPlan, parent: Parent) -> FitPlan:
+    """Return a plan with the parent's sizes, smaller steps and fewer epochs."""
+    return msgspec.structs.replace(
+        plan,
+        size=parent.size,
+        learning_rate=plan.learning_rate * STEP_SHARE,
+        epochs=max(2, round(plan.epochs * EPOCHS_SHARE)),
+    )
+
+
+def inherit(parent: Parent, ground: Ground, plan: FitPlan) -> TabularNetwork:
+    """Return the parent's network, grown by what is new in the table."""
+    numbers = ground.tensors.numbers[ground.folds.fitted]
+    kind, outputs = parent.training.network, ground.code.outputs
+    growth = growth_between(parent.training.layout, ground.layout)
+
+    def build() -> TabularNetwork:
+        return build_network(
+            kind, ground.layout, outputs, plan.size, numbers=numbers, seed=plan.seed
+        )
+
+    network = build()
+    load_exactly(network, parent.weights)
+    if growth != Growth.none(parent.training.layout):
+        with torch.no_grad():
+            network.grow(growth, build())
+    return network
