@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 
 from steadynet.export.blend import average_members
-from steadynet.export.network import CATEGORIES, NUMBERS, members_name
+from steadynet.export.network import members_name
+from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.export.trees import rounded_down
 from steadynet.features.run import Tensors
 from steadynet.training.blending import held_losses

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from steadynet.export.network import CATEGORIES, NUMBERS, members_name
+from steadynet.export.network import members_name
 from steadynet.export.nodes import GraphWriter
+from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.table.layout import FeatureLayout
 
 LEAF = -1

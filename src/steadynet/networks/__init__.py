@@ -13,7 +13,12 @@ import numpy.typing as npt
 from steadynet.errors import SpecError
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork
 from steadynet.networks.ensemble import Ensemble
+from steadynet.networks.ft_transformer import FtTransformer
 from steadynet.networks.mlp import Perceptron
+from steadynet.networks.moe import MixtureOfExperts
+from steadynet.networks.realmlp import RealMlp
+from steadynet.networks.resnet import ResidualNetwork
+from steadynet.networks.tabm import TabM
 from steadynet.table.layout import FeatureLayout
 
 __all__ = ["NETWORKS", "NetworkSize", "ParameterGroup", "TabularNetwork", "build_network"]
@@ -34,7 +39,17 @@ class NetworkClass(Protocol):
         ...
 
 
-NETWORKS: Mapping[str, NetworkClass] = MappingProxyType({"ensemble": Ensemble, "mlp": Perceptron})
+NETWORKS: Mapping[str, NetworkClass] = MappingProxyType(
+    {
+        "ensemble": Ensemble,
+        "tabm": TabM,
+        "realmlp": RealMlp,
+        "resnet": ResidualNetwork,
+        "ft_transformer": FtTransformer,
+        "moe": MixtureOfExperts,
+        "mlp": Perceptron,
+    }
+)
 
 
 def build_network(
