@@ -20,6 +20,7 @@ COMMANDS = {
         "--time-column",
         "--group-column",
         "--preset",
+        "--search",
         "--from",
         "--time-limit",
         "--seed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from steadynet.training.progress import (
     Resumed,
     Retried,
     StepStarted,
+    TrialEnded,
 )
 
 OnInterrupt = Literal["ask", "keep", "discard"]
@@ -83,6 +85,10 @@ def event_words(event: Event) -> str:
         return f"component {event.number} of {event.count}: {event.name}"
     if isinstance(event, ComponentEnded):
         return f"{event.name} is fitted, after {duration(event.seconds)}"
+    if isinstance(event, TrialEnded):
+        loss = "" if math.isnan(event.loss) else f", held-out loss {event.loss:.5f}"
+        best = f"best {event.best_loss:.5f}"
+        return f"trial {event.number} of {event.count}: {event.state}{loss}; {best}"
     if isinstance(event, EpochEnded):
         return (
             f"epoch {event.epoch}/{event.epochs}  loss {event.train_loss:.4f}  "

@@ -41,6 +41,7 @@ TimeColumn = Annotated[str | None, typer.Option(help="Split in the order of this
 GroupColumn = Annotated[
     str | None, typer.Option(help="Keep rows with one value of this column together.")
 ]
+Search = Annotated[int | None, typer.Option(help="Settings of the network to try first.", min=0)]
 TimeLimit = Annotated[
     str | None, typer.Option(help="Longest time for the whole training, as 90s, 5m or 1h.")
 ]
@@ -72,6 +73,7 @@ def train(
     time_column: TimeColumn = None,
     group_column: GroupColumn = None,
     preset: PresetOption = None,
+    search: Search = None,
     time_limit: TimeLimit = None,
     seed: Seed = None,
     resume: Resume = True,
@@ -95,6 +97,7 @@ def train(
         "split.seed": seed,
         "training.seed": seed,
         "training.preset": preset,
+        "training.search_trials": search,
         "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
     }
     chosen = _choose_spec(spec, {key: item for key, item in given.items() if item is not None})

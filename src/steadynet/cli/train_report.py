@@ -56,6 +56,7 @@ def answer(result: TrainResult) -> dict[str, Any]:
             for share in trained.shares
         ],
         "calibrations": trained.calibrations,
+        "search": trained.search,
         "findings": trained.findings,
         "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
     }
@@ -70,6 +71,10 @@ def show(console: Console, result: TrainResult) -> None:
     console.print(f"\n[bold]{name}[/]: {parts} rows, fitted in {trained.fit_seconds:.1f} s")
     console.print(_metrics_table(trained))
     console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
+    if trained.search is not None:
+        console.print(f"search   {trained.manifest.notes['search']}", markup=False)
+        if trained.search.settings:
+            console.print(f"to keep them:\n{trained.search.toml()}", markup=False)
     if len(trained.shares) > 1:
         console.print(_components_table(trained))
     path = trained.bundle if registered is None else registered.bundle

@@ -54,6 +54,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `best` several networks and boosted trees over folds, weighted by what each brings."""
     trees: Literal["auto", "never"] = "auto"
     """Whether boosted trees may be among what `balanced` and `best` fit."""
+    search_trials: int = 0
+    """Settings of the network to try before the fit; 0 searches nothing."""
     network: str = "ensemble"
     """A name of `steadynet.networks.NETWORKS`."""
     width: int | None = None

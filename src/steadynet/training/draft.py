@@ -24,6 +24,7 @@ from steadynet.training.fitting import Fitted
 from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.prepare import Table
 from steadynet.training.record import ComponentFile, TrainingFile
+from steadynet.training.search import SearchReport
 
 LIBRARIES = (
     "lightgbm",
@@ -129,6 +130,7 @@ def _training_file(
         features=features,
         head=calibration.head,
         calibrations=calibration.scores,
+        search=fitted.search,
         ending=first.result.ending,
         best_epochs=first.result.best_epochs,
         retries=first.result.retries,
@@ -145,6 +147,8 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
             share.name: f"{fitted.summaries[share.name]}; {_share_words(share)}"
             for share in fitted.shares
         }
+    if fitted.search is not None:
+        notes["search"] = _search_words(fitted.search)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
     if isinstance(head, RegressionHead):
         notes["calibration"] = f"half width of the interval {head.half_width:.6g}"
@@ -153,6 +157,21 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
             f"; {score.method} {score.log_loss:.5f}" for score in calibration.scores
         )
     return notes
+
+
+def _search_words(report: SearchReport) -> str:
+    kept = "the settings of the spec stayed"
+    if report.settings:
+        kept = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in report.settings.items()
+        )
+    mattered = ", ".join(f"{name} {share:.0%}" for name, share in report.importance.items())
+    return (
+        f"{report.trials} trials ({report.pruned} pruned, {report.failed} failed), held-out loss "
+        f"{report.own_loss:.5f} before, {report.best_loss:.5f} at best; taken: {kept}"
+        + (f"; what mattered: {mattered}" if mattered else "")
+    )
 
 
 def _share_words(share: Share) -> str:

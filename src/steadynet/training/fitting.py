@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
 from steadynet.training.presets import PRESETS, ComponentPlan, components_of
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
+from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.trees import fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
@@ -50,6 +52,7 @@ class Fitted:
     held_answer: Floats
     """The blend's answers (n, C) to the held rows by members that were not fitted on them."""
     fit_seconds: float
+    search: SearchReport | None = None
 
     @property
     def parts(self) -> tuple[BlendPart, ...]:
@@ -107,6 +110,10 @@ def fit_components(
     if context.parent is not None:
         plan = inherited_plan(plan, context.parent)
     ground = _ground(tensors, layout, table, spec, plan, context.parent)
+    report = None
+    if spec.training.search_trials and context.parent is None:
+        spec, report = _search(ground, spec, context)
+        plan = _plan(table, spec)
     wanted = components_of(spec.training)
     fitted: list[Component] = []
     held: list[Floats] = []
@@ -161,11 +168,31 @@ def fit_components(
             [held[place] for place in kept], [shares[place].weight for place in kept]
         ),
         fit_seconds=time.perf_counter() - started,
+        search=report,
     )
 
 
+def _search(ground: Ground, spec: Spec, context: FitContext) -> tuple[Spec, SearchReport]:
+    """Return the spec with the settings that a search found best."""
+    with tempfile.TemporaryDirectory() as alone:
+        folder, identity = context.checkpoints or (Path(alone), "search")
+        found = SearchContext(
+            folder=folder / "search",
+            identity=identity,
+            progress=context.progress,
+            stop=context.stop,
+            deadline=context.deadline,
+        )
+        training, report = search(ground, spec.training, _is_shuffled(spec), found)
+    return msgspec.structs.replace(spec, training=training), report
+
+
+def _is_shuffled(spec: Spec) -> bool:
+    return spec.split.time_column is None and spec.split.group_column is None
+
+
 def _plan(table: Table, spec: Spec) -> FitPlan:
-    shuffled = spec.split.time_column is None and spec.split.group_column is None
+    shuffled = _is_shuffled(spec)
     training = spec.training
     folds = PRESETS[training.preset].folds
     if training.folds is None and folds is not None and shuffled:

@@ -65,7 +65,22 @@ class ComponentEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
 
 
-Event = StepStarted | EpochEnded | Retried | Resumed | ComponentStarted | ComponentEnded
+class TrialEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A trial of a search ended."""
+
+    number: int
+    """Trials that ended so far."""
+    count: int
+    state: str
+    """"complete", "pruned" or "failed"."""
+    loss: float
+    """Held-out loss; NaN unless complete."""
+    best_loss: float
+
+
+Event = (
+    StepStarted | EpochEnded | Retried | Resumed | ComponentStarted | ComponentEnded | TrialEnded
+)
 
 
 class Progress(Protocol):

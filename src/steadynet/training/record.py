@@ -12,6 +12,7 @@ from steadynet.training.blending import Share
 from steadynet.training.calibrate import MethodScore
 from steadynet.training.checkpoint import EpochRecord
 from steadynet.training.plan import FitPlan
+from steadynet.training.search import SearchReport
 
 
 class ComponentFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
     features: FeatureState
     head: Head
     calibrations: tuple[MethodScore, ...]
+    search: SearchReport | None
     ending: str
     best_epochs: tuple[int, ...]
     retries: int

@@ -32,6 +32,7 @@ from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity
+from steadynet.training.search import SearchReport
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 
 
@@ -50,6 +51,7 @@ class Trained:
     """Component → what it is, in words."""
     calibrations: tuple[MethodScore, ...]
     """The calibration methods that were compared."""
+    search: SearchReport | None
     ending: str
     """Why the fit ended: "converged", "epochs", "time" or "stopped"."""
     rows: dict[str, int]
@@ -159,6 +161,7 @@ def _trained(
         shares=fitted.shares,
         summaries=fitted.summaries,
         calibrations=calibration.scores,
+        search=fitted.search,
         ending=result.ending,
         rows=bundle.manifest.provenance.rows,
         fit_seconds=fitted.fit_seconds,
