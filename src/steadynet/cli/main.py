@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from steadynet.cli import (
+    check,
     evaluate,
     feedback,
     init,
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(init.init)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

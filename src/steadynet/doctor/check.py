@@ -1,0 +1,165 @@
+"""Check a table: everything that training would say of it, and what only a closer look finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steadynet.doctor.columns import column_symptoms, target_symptoms
+from steadynet.doctor.duplicates import duplicate_symptoms, group_like_rows
+from steadynet.doctor.folds import FOLDS, out_of_fold
+from steadynet.doctor.labels import label_symptoms
+from steadynet.doctor.report import Report, Symptom
+from steadynet.doctor.shift import shift_symptoms
+from steadynet.features.fit import fit_features
+from steadynet.features.run import run_features
+from steadynet.spec.model import Spec
+from steadynet.table.convert import encode_target, to_columns
+from steadynet.table.findings import Finding
+from steadynet.table.infer import infer_schema
+from steadynet.table.quality import check_quality
+from steadynet.table.read import read_with_findings
+from steadynet.table.schema import Schema
+from steadynet.table.split import split_rows
+from steadynet.table.target import drop_rows_without_target
+from steadynet.training.answers import Columns, take_rows
+from steadynet.training.reference import tree_cells
+
+Indices = npt.NDArray[np.int64]
+
+MOST_ROWS = 40_000
+"""More rows are sampled for the checks that fit models."""
+ORDER = ("error", "warning", "note")
+CODES = (
+    *("leak", "label_error", "conflicting_labels", "near_duplicates", "shift"),
+    *("sentinel", "spelling_variants", "capped_target"),
+)
+"""Of one level, these come first, in this order."""
+
+
+def check_table(
+    source: object,
+    spec: Spec,
+    *,
+    compare: object | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Return everything that is wrong or odd about a table.
+
+    `source` is what training takes; `compare` another table of the same columns, as one of newer
+    rows, to look for a shift. `tell` hears each step. Raises `TableError` and `UserError` where the
+    table cannot be read at all.
+    """
+    tell("reading the table")
+    read = read_with_findings(source, spec.table)
+    numbers, frame = _numbered(read.frame, spec)
+    schema = infer_schema(frame, spec.table, spec.split)
+    split = split_rows(frame, schema, spec.split)
+    findings = (*read.findings, *check_quality(frame, schema, split))
+    columns, target = to_columns(frame, schema), encode_target(frame, schema)
+
+    tell("looking at the columns")
+    symptoms = [_symptom(finding) for finding in findings]
+    symptoms += column_symptoms(columns, schema, numbers)
+    if not schema.target.classes:
+        symptoms += target_symptoms(target.astype(np.float64), schema.target.name, numbers)
+    together = group_like_rows(columns, schema)
+    symptoms += duplicate_symptoms(together, target, numbers, schema)
+
+    rows = np.arange(len(target))
+    if len(rows) > MOST_ROWS:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_ROWS])
+    symptoms += _costly(
+        take_rows(columns, rows), target[rows], together[rows], numbers[rows], schema, tell
+    )
+    if compare is not None:
+        tell("comparing with the other table")
+        symptoms += _compare(columns, schema, compare, spec)
+    return Report(
+        rows=read.frame.height,
+        columns=read.frame.width,
+        target=schema.target.name,
+        task=schema.target.task,
+        symptoms=tuple(sorted(symptoms, key=_harm)),
+        sampled=len(rows) if len(rows) < len(target) else 0,
+    )
+
+
+def _numbered(frame: pl.DataFrame, spec: Spec) -> tuple[Indices, pl.DataFrame]:
+    """Return the rows that have a target with their numbers in the file, from 1."""
+    name = "row"
+    while name in frame.columns:
+        name += "_"
+    kept, _ = drop_rows_without_target(frame.with_row_index(name, offset=1), spec.table)
+    return kept[name].to_numpy().astype(np.int64), kept.drop(name)
+
+
+def _costly(
+    columns: Columns,
+    target: npt.NDArray[np.generic],
+    together: Indices,
+    numbers: Indices,
+    schema: Schema,
+    tell: Callable[[str], None],
+) -> list[Symptom]:
+    """Return what only models find: likely label errors, and a shift in the file's order."""
+    if len(np.unique(together)) < 2 * FOLDS:
+        return []
+    cells, names = _cells(columns, schema)
+    found: list[Symptom] = []
+    classes = schema.target.classes
+    smallest = np.bincount(target.astype(np.int64)).min() if classes else FOLDS
+    if smallest >= FOLDS:
+        tell("looking for wrong labels")
+        answers = out_of_fold(cells, target, together, classes=len(classes))
+        found += label_symptoms(answers, target, numbers, classes)
+    tell("looking for a shift in the order of the rows")
+    late = np.arange(len(target)) >= len(target) // 2
+    found += shift_symptoms(
+        cells, names, late, first_name="the first half of the file", second_name="the second half"
+    )
+    return found
+
+
+def _cells(columns: Columns, schema: Schema) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """Return what trees take (N, F), and the column that each of the F comes from."""
+    features = fit_features(columns, schema)
+    tensors = run_features(features, columns)
+    cells, _ = tree_cells(tensors, columns, schema, features.layout)
+    moments = {column.name for column in schema.features if column.kind == "datetime"}
+    names = [column.name for column in schema.features if column.kind in ("number", "boolean")]
+    names += [source for source in features.layout.number_sources if source in moments]
+    names += list(features.layout.categories)
+    return cells, names
+
+
+def _compare(columns: Columns, schema: Schema, other: object, spec: Spec) -> list[Symptom]:
+    frame = read_with_findings(other, spec.table).frame
+    second = to_columns(frame, schema)
+    random = np.random.default_rng(0)
+
+    def some(table: Columns) -> Columns:
+        rows = len(next(iter(table.values())))
+        return take_rows(table, np.sort(random.permutation(rows)[: MOST_ROWS // 2]))
+
+    first, second = some(columns), some(second)
+    both = {name: np.concatenate([values, second[name]]) for name, values in first.items()}
+    cells, names = _cells(both, schema)
+    late = np.arange(len(cells)) >= len(next(iter(first.values())))
+    return shift_symptoms(
+        cells, names, late, first_name="the table", second_name="the compared table"
+    )
+
+
+def _symptom(finding: Finding) -> Symptom:
+    return Symptom(
+        level=finding.level, code=finding.code, message=finding.message, column=finding.column
+    )
+
+
+def _harm(symptom: Symptom) -> tuple[int, int, int]:
+    place = CODES.index(symptom.code) if symptom.code in CODES else len(CODES)
+    return ORDER.index(symptom.level), place, -symptom.count

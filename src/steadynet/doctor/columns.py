@@ -1,0 +1,153 @@
+"""What is odd about single columns: sentinels, caps, variants of one word, copies, dead weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steadynet.doctor.report import MOST_ROWS, Symptom
+from steadynet.table.schema import Schema
+from steadynet.training.answers import Columns
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+SENTINELS = (-999.0, -9999.0, -99.0, 999.0, 9999.0, 99999.0, 999999.0)
+CAP_SHARE = 0.01
+"""Of the rows, that a column's end must hold to look capped."""
+CAP_FACTOR = 10
+"""And as many times more than the next value."""
+SAME = 0.999999
+"""Rank correlation from which a column says what another one says."""
+SAMPLE = 5000
+
+
+def column_symptoms(columns: Columns, schema: Schema, numbers: Indices) -> list[Symptom]:
+    """Return what is odd about the feature columns; `numbers` (N,) are row numbers of the file."""
+    found: list[Symptom] = []
+    for column in schema.features:
+        values = columns[column.name][:, 0]
+        if column.kind == "number":
+            found += sentinels(column.name, values.astype(np.float64), numbers)
+        elif column.kind == "category":
+            found += variants(column.name, values, numbers)
+    return found + copies(columns, schema)
+
+
+def sentinels(name: str, values: Floats, numbers: Indices) -> list[Symptom]:
+    """Return numbers that stand for "no value": far outside of all others, and repeated."""
+    finite = values[np.isfinite(values)]
+    found = []
+    for sentinel in SENTINELS:
+        hits = np.flatnonzero(values == sentinel)
+        rest = finite[finite != sentinel]
+        if len(hits) < 2 or len(rest) < 10:
+            continue
+        low, high = np.quantile(rest, [0.005, 0.995])
+        reach = 2 * (high - low)
+        if low - reach <= sentinel <= high + reach:
+            continue
+        found.append(
+            Symptom(
+                level="warning",
+                code="sentinel",
+                message=f"{name!r} holds {sentinel:g} {len(hits)} times, far from all else",
+                column=name,
+                rows=tuple(numbers[hits[:MOST_ROWS]].tolist()),
+                count=len(hits),
+                do=f'If it means "no value", add "{sentinel:g}" to table.missing.',
+            )
+        )
+    return found
+
+
+def variants(name: str, values: npt.NDArray[np.generic], numbers: Indices) -> list[Symptom]:
+    """Return spellings that differ by case or blanks alone."""
+    texts = pl.DataFrame({"text": values.astype(str).tolist()})
+    texts = texts.with_columns(
+        pl.col("text")
+        .str.to_lowercase()
+        .str.replace_all(r"[\s_\-]+", " ")
+        .str.strip_chars()
+        .alias("key")
+    )
+    mixed = texts.group_by("key").agg(pl.col("text").n_unique().alias("spellings"))
+    keys = mixed.filter((pl.col("spellings") > 1) & (pl.col("key") != ""))["key"]
+    if len(keys) == 0:
+        return []
+    common = texts.filter(pl.col("key").is_in(keys.implode()))
+    usual = (
+        common.group_by("key", "text")
+        .len()
+        .sort("len", descending=True)
+        .group_by("key", maintain_order=True)
+        .first()
+    )
+    rare = ~texts["text"].is_in(usual["text"].implode()) & texts["key"].is_in(keys.implode())
+    rows = np.flatnonzero(rare.to_numpy())
+    return [
+        Symptom(
+            level="warning",
+            code="spelling_variants",
+            message=f"{name!r} spells {len(keys)} words in several ways (case, blanks, dashes)",
+            column=name,
+            rows=tuple(numbers[rows[:MOST_ROWS]].tolist()),
+            count=len(rows),
+            do="Spell them alike; each spelling is a category of its own.",
+        )
+    ]
+
+
+def copies(columns: Columns, schema: Schema) -> list[Symptom]:
+    """Return number columns that rank the rows as an earlier one does."""
+    names = [column.name for column in schema.features if column.kind == "number"]
+    if len(names) < 2:
+        return []
+    rows = np.random.default_rng(0).permutation(len(columns[names[0]]))[:SAMPLE]
+    ranks = []
+    for name in names:
+        values = pl.Series(columns[name][rows, 0].astype(np.float64)).fill_nan(None)
+        rank = values.rank("average").fill_null(0.0).to_numpy()
+        spread = rank.std()
+        ranks.append((rank - rank.mean()) / spread if spread > 0 else np.zeros(len(rank)))
+    likeness = np.abs(np.stack(ranks) @ np.stack(ranks).T) / len(rows)
+    found = []
+    for place, name in enumerate(names):
+        twins = [names[other] for other in range(place) if likeness[place, other] >= SAME]
+        if twins:
+            found.append(
+                Symptom(
+                    level="note",
+                    code="copy",
+                    message=f"{name!r} ranks the rows exactly as {twins[0]!r} does",
+                    column=name,
+                    do=f"One of them is enough: table.drop = [{name!r}].",
+                )
+            )
+    return found
+
+
+def target_symptoms(target: Floats, name: str, numbers: Indices) -> list[Symptom]:
+    """Return what is odd about a target that is a number: an end that looks capped."""
+    found = []
+    for end, side in ((float(target.max()), "upper"), (float(target.min()), "lower")):
+        hits = np.flatnonzero(target == end)
+        inner = target[target != end]
+        if len(inner) == 0 or len(np.unique(target)) < 50:
+            continue
+        edge = float(inner.max() if side == "upper" else inner.min())
+        next_to = int((inner == edge).sum())
+        if len(hits) >= CAP_SHARE * len(target) and len(hits) >= CAP_FACTOR * next_to:
+            found.append(
+                Symptom(
+                    level="warning",
+                    code="capped_target",
+                    message=f"the target {name!r} looks capped: {len(hits)} rows at its {side} end",
+                    column=name,
+                    rows=tuple(numbers[hits[:MOST_ROWS]].tolist()),
+                    count=len(hits),
+                    do="The true values lie beyond; predictions there are too near the middle.",
+                )
+            )
+    return found

@@ -1,0 +1,83 @@
+"""Rows that are the same but for rounding, case and blanks."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steadynet.doctor.report import MOST_ROWS, Symptom
+from steadynet.table.schema import Schema
+from steadynet.training.answers import Columns
+
+Indices = npt.NDArray[np.int64]
+
+DIGITS = 4
+"""Significant digits that count."""
+SHARE = 0.01
+"""Of the rows, from which duplicates are worth a warning."""
+SURPRISING_VALUES = 1000
+"""Combinations of values that a table must at least allow before equal rows surprise."""
+
+
+def group_like_rows(columns: Columns, schema: Schema) -> Indices:
+    """Return a number per row (N,): rows with the same one are alike in every feature."""
+    series = []
+    for column in schema.features:
+        values = columns[column.name][:, 0]
+        if column.kind == "category":
+            texts = pl.Series(column.name, values.astype(str), dtype=pl.Utf8)
+            series.append(texts.str.strip_chars().str.to_lowercase())
+        elif column.kind == "datetime":
+            series.append(pl.Series(column.name, values))
+        else:
+            rounded = pl.Series(column.name, values.astype(np.float64)).round_sig_figs(DIGITS)
+            series.append(rounded)
+    keys = pl.DataFrame(series).select(pl.struct(pl.all()).rank("dense").alias("key"))
+    found: Indices = keys["key"].to_numpy().astype(np.int64)
+    return found
+
+
+def duplicate_symptoms(
+    together: Indices, target: npt.NDArray[np.generic], numbers: Indices, schema: Schema
+) -> list[Symptom]:
+    """Return what is to be said of like rows; `together` (N,) is of `group_like_rows`."""
+    possible = 1.0
+    for column in schema.features:
+        possible *= max(2, column.distinct)
+    if possible < SURPRISING_VALUES:
+        return []
+    sizes = np.bincount(together)
+    again = np.flatnonzero(sizes[together] > 1)
+    _, first = np.unique(together, return_index=True)
+    extra = np.setdiff1d(again, first)
+    if len(extra) < max(2, SHARE * len(together)):
+        return []
+    found = [
+        Symptom(
+            level="warning",
+            code="near_duplicates",
+            message=f"{len(extra)} rows repeat an earlier one, but for rounding, case and blanks",
+            rows=tuple(numbers[extra[:MOST_ROWS]].tolist()),
+            count=len(extra),
+            do="Drop them, or keep them in one part: split.group_column.",
+        )
+    ]
+    if not schema.target.classes:
+        return found
+    labels = pl.DataFrame({"key": together, "label": target.astype(np.int64)})
+    mixed = labels.group_by("key").agg(pl.col("label").n_unique().alias("labels"))
+    bad = mixed.filter(pl.col("labels") > 1)["key"].to_numpy()
+    rows = np.flatnonzero(np.isin(together, bad))
+    if len(rows):
+        found.append(
+            Symptom(
+                level="warning",
+                code="conflicting_labels",
+                message=f"{len(rows)} rows are alike but carry different classes",
+                rows=tuple(numbers[rows[:MOST_ROWS]].tolist()),
+                count=len(rows),
+                do="No model can tell them apart: find the column that is missing, or the error.",
+            )
+        )
+    return found
