@@ -11,7 +11,7 @@ from steadynet.cli.main import app
 
 COMMANDS = {
     "init": {"--target", "--task", "--drop", "--name", "--output", "--force"},
-    "check": {"--target", "--spec", "--drop", "--compare", "--strict", "--no-strict", "--json"},
+    "check": {"--target", "--spec", "--drop", "--compare", "--strict", "--json"},
     "train": {
         "--target",
         "--name",
