@@ -21,6 +21,7 @@ from steadynet.runtime.predictor import Predictor
 from steadynet.table.schema import Schema
 
 if TYPE_CHECKING:
+    from steadynet.explain.shapley import Attribution
     from steadynet.spec.model import Spec
 
 CHUNK_ROWS = 20_000
@@ -86,6 +87,22 @@ class Model:
             for start in range(0, rows, CHUNK_ROWS)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def explain(
+        self, row: Mapping[str, object], background: object, *, orders: int = 200, seed: int = 0
+    ) -> Attribution:
+        """Return what each column adds to one row's answer: Shapley values with standard errors.
+
+        The answer is the last class's probability, or the prediction. `background` holds rows of
+        any form that `predict` takes, against which the row is held; some hundreds of the training
+        table will do. `orders` sampled orders cost (columns + 1) * `orders` answers.
+        """
+        from steadynet.explain.answering import score_of
+        from steadynet.explain.shapley import explain_row
+
+        score = score_of(self._predictor.run, self.schema)
+        rows = self._columns(background)
+        return explain_row(score, self._columns(row), rows, orders=orders, seed=seed)
 
     def _columns(self, data: object) -> Columns:
         decoder = self._predictor.decoder

@@ -12,6 +12,7 @@ from steadynet.cli.main import app
 COMMANDS = {
     "init": {"--target", "--task", "--drop", "--name", "--output", "--force"},
     "check": {"--target", "--spec", "--drop", "--compare", "--strict", "--json"},
+    "explain": {"--row", "--orders", "--seed", "--json"},
     "train": {
         "--target",
         "--name",

@@ -13,6 +13,7 @@ import typer
 from steadynet.cli import (
     check,
     evaluate,
+    explain,
     feedback,
     init,
     predict,
@@ -39,6 +40,7 @@ app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("predict")(predict.predict)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
