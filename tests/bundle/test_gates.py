@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from steadynet.bundle.gates import failed_gates
-from steadynet.bundle.manifest import Interval, Manifest, Provenance
+from steadynet.bundle.manifest import EceFloor, Interval, Manifest, Provenance
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import GatesSpec
 from steadynet.table.schema import Schema, Target
@@ -69,3 +69,25 @@ def test_a_metric_that_is_not_defined_fails_its_gate() -> None:
     found = manifest("binary", accuracy=(0.9, 0.8))
     gates = GatesSpec(minimum={"f1": 0.5})
     assert [why.split()[0] for why in failed_gates(found, gates)] == ["auc", "f1"]
+
+
+def test_an_ece_beyond_chance_fails_only_where_asked() -> None:
+    floor = EceFloor(
+        mean=0.016,
+        quantile_05=0.01,
+        quantile_50=0.016,
+        quantile_95=0.023,
+        quantile_99=0.027,
+        chance=0.004,
+    )
+    found = msgspec.structs.replace(
+        manifest("binary", auc=(0.7, 0.6), ece=(0.03, 0.02)), ece_floor=floor
+    )
+    assert failed_gates(found, GatesSpec()) == []
+    [why] = failed_gates(found, GatesSpec(ece_within_chance=True))
+    assert "0.0300" in why
+    assert "0.0270" in why
+    lucky = msgspec.structs.replace(found, ece_floor=msgspec.structs.replace(floor, chance=0.2))
+    assert failed_gates(lucky, GatesSpec(ece_within_chance=True)) == []
+    number = manifest("regression", r2=(0.5, 0.4))
+    assert failed_gates(number, GatesSpec(ece_within_chance=True)) == []

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steadynet.errors import TrainingError
+from steadynet.errors import SpecError, TrainingError
 from steadynet.export.head import ClassificationHead, RegressionHead, apply_head
 from steadynet.spec.model import CalibrationSpec
 from steadynet.training.calibrate import (
-    METHODS,
     Calibration,
     calibrate,
     conformal_half_width,
     fit_isotonic,
+    methods_for,
 )
 from steadynet.training.data import TargetCode
 
@@ -69,17 +69,44 @@ def test_finds_the_temperature_that_the_answers_need(sharpness: float) -> None:
     assert head.threshold == 0.5
 
 
-def test_vector_scaling_finds_a_shift_too() -> None:
+def test_beta_calibration_finds_a_shift_too() -> None:
     answer, target = drawn(20_000, 2.0, shift=1.0)
-    found = {method: chosen(answer, target, method).head for method in ("temperature", "vector")}
+    found = {method: chosen(answer, target, method).head for method in ("temperature", "beta")}
     fresh, truth = drawn(20_000, 2.0, seed=1, shift=1.0)
     perfect, _ = drawn(20_000, 1.0, seed=1)
     losses = {}
     for method, head in found.items():
         assert isinstance(head, ClassificationHead)
         losses[method] = log_loss(head, fresh, truth)
-    assert losses["vector"] < losses["temperature"] - 0.005
-    assert losses["vector"] == pytest.approx(log_loss(PLAIN, perfect, truth), abs=0.002)
+    assert losses["beta"] < losses["temperature"] - 0.005
+    assert losses["beta"] == pytest.approx(log_loss(PLAIN, perfect, truth), abs=0.002)
+
+
+def test_beta_calibration_is_the_line_of_its_paper() -> None:
+    """The logit of the calibrated answer is a log p - b log(1 - p) + c (Kull et al. 2017)."""
+    random = np.random.default_rng(0)
+    p = random.beta(0.8, 2.0, 4000)
+    truth = 1 / (1 + np.exp(-(1.6 * np.log(p) - 0.6 * np.log1p(-p) + 0.4)))
+    target = (random.random(4000) < truth).astype(np.int64)
+    head = chosen(np.stack([1 - p, p], axis=1), target, "beta").head
+    assert isinstance(head, ClassificationHead)
+    assert head.method == "beta"
+    found = apply_head(np.stack([1 - p, p], axis=1), head)["probabilities"][:, 1]
+    b, a = head.scales
+    wanted = a * np.log(p) - b * np.log1p(-p) + head.shifts[1]
+    clear = (p > 1e-4) & (p < 1 - 1e-4)
+    np.testing.assert_allclose(np.log(found / (1 - found))[clear], wanted[clear], atol=1e-6)
+    assert np.abs(found - truth).mean() < 0.02
+
+
+@pytest.mark.parametrize(("method", "classes"), [("beta", 3), ("vector", 2)])
+def test_a_method_that_is_not_for_as_many_classes_is_refused(method: str, classes: int) -> None:
+    code = TargetCode("multiclass", classes, classes, 0.0, 1.0, (1.0,) * classes)
+    answer, target = np.full((60, classes), 1 / classes), np.arange(60) % classes
+    names = ("a", "b", "c")[:classes]
+    spec = CalibrationSpec(method=method)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=f"does not fit {classes} classes"):
+        calibrate(answer, target, code, names, spec)
 
 
 def test_isotonic_regression_straightens_what_no_scale_can() -> None:
@@ -89,7 +116,9 @@ def test_isotonic_regression_straightens_what_no_scale_can() -> None:
     target = (random.random(8000) < truth).astype(np.int64)
     answer = np.stack([1 - score, score], axis=1)
     fitted, fresh = slice(0, 4000), slice(4000, None)
-    heads = {method: fit(answer[fitted], target[fitted], PLAIN) for method, fit in METHODS.items()}
+    heads = {
+        method: fit(answer[fitted], target[fitted], PLAIN) for method, fit in methods_for(2).items()
+    }
     losses = {m: log_loss(head, answer[fresh], target[fresh]) for m, head in heads.items()}
     assert min(losses, key=lambda method: losses[method]) == "isotonic"
 
@@ -117,19 +146,19 @@ def test_the_choice_leaves_good_answers_alone_and_mends_bad_ones() -> None:
     assert bad.method == "temperature"
     shifted = chosen(*drawn(3000, 1.0, shift=1.0)).head
     assert isinstance(shifted, ClassificationHead)
-    assert shifted.method in ("vector", "isotonic")
+    assert shifted.method in ("beta", "isotonic")
 
 
 def test_the_choice_is_told_with_its_noise() -> None:
     found = chosen(*drawn(3000, 2.5)).scores
-    assert [score.method for score in found] == list(METHODS)
+    assert [score.method for score in found] == list(methods_for(2))
     assert min(score.worse_by for score in found) == 0.0
     plain = found[0]
     assert plain.worse_by > plain.worse_by_error > 0
     assert "isotonic" not in [score.method for score in chosen(*drawn(200, 1.0)).scores]
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(methods_for(2)))
 def test_answers_that_are_always_right_stay_finite(method: str) -> None:
     answer = np.array([[0.02, 0.98], [0.98, 0.02]]).repeat(30, axis=0)
     target = np.array([1] * 30 + [0] * 30)
@@ -141,7 +170,7 @@ def test_answers_that_are_always_right_stay_finite(method: str) -> None:
     assert found[2, 1] < 0.1
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(methods_for(3)))
 def test_several_classes_with_an_absent_one(method: str) -> None:
     random = np.random.default_rng(0)
     code = TargetCode("multiclass", 3, 3, 0.0, 1.0, (1.0, 1.0, 1.0))

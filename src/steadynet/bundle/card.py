@@ -16,6 +16,7 @@ import msgspec
 
 from steadynet.bundle.manifest import Interval, Manifest
 from steadynet.bundle.profile import CalibrationBin, Profile
+from steadynet.bundle.uncertainty_words import floor_words
 from steadynet.table.schema import Column
 
 _BAR_WIDTH = 20
@@ -82,7 +83,7 @@ def render_card(
         _columns_left_out(manifest.schema.left_out),
         _quality(manifest),
         _slices(slices),
-        _calibration(profile.calibration),
+        _calibration(manifest, profile.calibration),
         _limits(manifest),
         _origin(manifest),
     )
@@ -212,7 +213,7 @@ def _slices(slices: Sequence[SliceMetrics]) -> str:
     return "## Quality by slice\n\n" + _table(header, rows)
 
 
-def _calibration(bins: Sequence[CalibrationBin]) -> str:
+def _calibration(manifest: Manifest, bins: Sequence[CalibrationBin]) -> str:
     if not bins:
         return ""
     rows = [
@@ -225,8 +226,13 @@ def _calibration(bins: Sequence[CalibrationBin]) -> str:
         )
         for part in bins
     ]
+    floor = ""
+    if manifest.ece_floor is not None:
+        floor = floor_words(manifest.ece_floor, manifest.metrics["test"]["ece"].value)
     return (
-        "## Calibration\n\nOf the rows with a score in each range, the share that was right.\n\n"
+        "## Calibration\n\nOf the rows with a score in each range, the share that was right."
+        + (f" {floor}" if floor else "")
+        + "\n\n"
         + _table(("score", "rows", "mean score", "observed", ""), rows)
     )
 

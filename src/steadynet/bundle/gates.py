@@ -5,6 +5,9 @@ from __future__ import annotations
 from steadynet.bundle.manifest import Manifest
 from steadynet.spec.model import GatesSpec
 
+CHANCE = 0.01
+"""The gate `ece_within_chance` fails a perfectly calibrated model this often."""
+
 
 def failed_gates(manifest: Manifest, gates: GatesSpec) -> list[str]:
     """Return why the version must not be champion; empty where it passes.
@@ -24,6 +27,12 @@ def failed_gates(manifest: Manifest, gates: GatesSpec) -> list[str]:
                 f"it is not better than an answer that ignores the row: {name} "
                 f"{found.value:.4f} (95 % interval from {found.low:.4f}; trivial is {trivial:g})"
             )
+    floor = manifest.ece_floor
+    if gates.ece_within_chance and floor is not None and floor.chance < CHANCE:
+        failed.append(
+            f"ece is {test['ece'].value:.4f}, above what chance allows a calibrated model "
+            f"({floor.quantile_99:.4f} in 99 of 100)"
+        )
     for name, least in gates.minimum.items():
         value = test[name].value if name in test else None
         if value is None or value < least:

@@ -44,6 +44,18 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
+class EceFloor(msgspec.Struct, frozen=True, kw_only=True):
+    """The ECE that a perfectly calibrated model would show by chance on the same test part."""
+
+    mean: float
+    quantile_05: float
+    quantile_50: float
+    quantile_95: float
+    quantile_99: float
+    chance: float
+    """Share of perfectly calibrated models whose ECE is as large as this one's, or larger."""
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the bundle came about."""
 
@@ -76,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provenance: Provenance
     files: dict[str, FileEntry]
     slo: Slo = msgspec.field(default_factory=Slo)
+    ece_floor: EceFloor | None = None
+    """Classification: what `ece` of the test part is to be compared with."""
     coverage: float | None = None
     """Promised coverage of a regression's interval, 0 to 1."""
     decision_threshold: float | None = None

@@ -19,6 +19,7 @@ from steadynet.bundle.manifest import (
     PROFILE,
     TRAINING,
     WEIGHTS,
+    EceFloor,
     FileEntry,
     Interval,
     Manifest,
@@ -55,6 +56,7 @@ class BundleDraft:
     references: dict[str, dict[str, float]]
     provenance: Provenance
     slo: Slo = field(default_factory=Slo)
+    ece_floor: EceFloor | None = None
     coverage: float | None = None
     decision_threshold: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
@@ -74,6 +76,7 @@ def draft_manifest(
         provenance=draft.provenance,
         files=files or {},
         slo=draft.slo,
+        ece_floor=draft.ece_floor,
         coverage=draft.coverage,
         decision_threshold=draft.decision_threshold,
         notes=draft.notes,

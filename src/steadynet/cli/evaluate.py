@@ -21,9 +21,11 @@ def evaluate(
     """
     from rich.table import Table
 
+    from steadynet.bundle.uncertainty_words import floor_words
     from steadynet.cli.models import open_model
     from steadynet.cli.scoring import score
     from steadynet.cli.terminal import print_json, stdout
+    from steadynet.runtime.ece_floor import ece_floor
     from steadynet.runtime.metrics import with_intervals
     from steadynet.spec.model import TableSpec
     from steadynet.table.convert import encode_target
@@ -42,6 +44,9 @@ def evaluate(
         schema.target.classes,
         decision_threshold=0.5 if threshold is None else threshold,
     )
+    floor = None
+    if schema.target.classes:
+        floor = ece_floor(answers["probabilities"], intervals["ece"].value)
     if as_json:
         print_json(
             {
@@ -51,6 +56,7 @@ def evaluate(
                 "rows_without_target": without,
                 "metrics": {name: item.value for name, item in intervals.items()},
                 "intervals": {name: [item.low, item.high] for name, item in intervals.items()},
+                "ece_floor": floor,
             }
         )
         return
@@ -62,5 +68,7 @@ def evaluate(
         f"[bold]{version.name}[/] version {version.version} on {table.name}: {frame.height} rows"
     )
     console.print(shown)
+    if floor is not None:
+        console.print(floor_words(floor, intervals["ece"].value), markup=False, highlight=False)
     if without:
         console.print(f"{without} rows without a target were left out", markup=False)

@@ -13,6 +13,7 @@ from steadynet.cli.terminal import show_findings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from steadynet.bundle.manifest import Manifest
     from steadynet.registry.local import ModelVersion
     from steadynet.training.run import Trained
 
@@ -50,6 +51,7 @@ def answer(result: TrainResult) -> dict[str, Any]:
             part: {name: [item.low, item.high] for name, item in found.items()}
             for part, found in manifest.metrics.items()
         },
+        "ece_floor": manifest.ece_floor,
         "references": manifest.references,
         "components": [
             {**msgspec.to_builtins(share), "summary": trained.summaries[share.name]}
@@ -71,6 +73,7 @@ def show(console: Console, result: TrainResult) -> None:
     console.print(f"\n[bold]{name}[/]: {parts} rows, fitted in {trained.fit_seconds:.1f} s")
     console.print(_metrics_table(trained))
     console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
+    _show_uncertainty(console, trained.manifest)
     if trained.search is not None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:
@@ -97,6 +100,16 @@ def show(console: Console, result: TrainResult) -> None:
             f"  next: steadynet rollout start {name}/{registered.version}",
             markup=False,
         )
+
+
+def _show_uncertainty(console: Console, manifest: Manifest) -> None:
+    """Say how far probabilities and intervals can be trusted."""
+    from steadynet.bundle.uncertainty_words import floor_words
+
+    console.print(f"calibration  {manifest.notes['calibration']}", markup=False, highlight=False)
+    if manifest.ece_floor is not None:
+        words = floor_words(manifest.ece_floor, manifest.metrics["test"]["ece"].value)
+        console.print(words, markup=False, highlight=False)
 
 
 def _metrics_table(trained: Trained) -> Any:

@@ -3,7 +3,8 @@
 Classification: where classes were weighted in the fit, their weights are divided out again (Elkan
 2001, prior correction). Then the logarithms of the probabilities are scaled and shifted per class:
 a common scale is temperature scaling (Guo et al. 2017, arXiv:1706.04599), a scale and a shift per
-class vector scaling, which for two classes is beta calibration (Kull et al. 2017). Or each
+class vector scaling, which for two classes is called `beta`: beta calibration (Kull et al. 2017), a
+scale of log p, one of log(1 - p) and a shift. Or each
 probability goes through a monotone line of knots (isotonic regression, Zadrozny and Elkan 2002).
 
 Regression: the answer in the target's unit, with an interval of constant half width (split
@@ -28,7 +29,7 @@ SMALLEST = 1e-7
 round smaller ones, and a scale would magnify that."""
 
 Floats = npt.NDArray[np.float64]
-Method = Literal["none", "temperature", "vector", "isotonic"]
+Method = Literal["none", "temperature", "beta", "vector", "isotonic"]
 
 
 class Knots(msgspec.Struct, frozen=True, kw_only=True):

@@ -112,6 +112,14 @@ def decide(probabilities: Numbers, decision_threshold: float = 0.5) -> npt.NDArr
     return likeliest
 
 
+def confidence_of(probabilities: Floats) -> Floats:
+    """Return the probability (N,) that ECE looks at: the positive class's, or the highest."""
+    if probabilities.shape[1] == 2:
+        return probabilities[:, 1]
+    highest: Floats = probabilities.max(axis=1)
+    return highest
+
+
 def mass_bins(scores: Numbers, bins: int) -> npt.NDArray[np.int64]:
     """Return the bin (N,) of every score among at most `bins` of about equal mass.
 
@@ -214,10 +222,10 @@ def _ranking(score: Floats, positive: Floats) -> Callable[[Floats], Floats]:
 
 def _calibration(scores: Floats, truth: Classes, is_true: Floats) -> Callable[[Floats], Floats]:
     """Return the expected calibration error as a function of row weights."""
+    confidence = confidence_of(scores)
     if scores.shape[1] == 2:
-        confidence, outcome = scores[:, 1], is_true[1]
+        outcome = is_true[1]
     else:
-        confidence = scores.max(axis=1)
         outcome = (scores.argmax(axis=1) == truth).astype(np.float64)
     index = mass_bins(confidence, ECE_BINS)
     gap = np.zeros((len(confidence), ECE_BINS))

@@ -96,9 +96,9 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[calibration]`."""
 
-    method: Literal["auto", "none", "temperature", "vector", "isotonic"] = "auto"
+    method: Literal["auto", "none", "temperature", "beta", "vector", "isotonic"] = "auto"
     """Classes: how probabilities are calibrated; `auto` takes the simplest method that is not
-    worse on held-out rows beyond the noise."""
+    worse on held-out rows beyond the noise. `beta` is for two classes, `vector` for more."""
     coverage: float = 0.9
     """Regression: promised share of rows inside the interval."""
 
@@ -108,6 +108,9 @@ class GatesSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     better_than_trivial: bool = True
     """Beat the answer that ignores the row (majority class, mean), beyond the interval."""
+    ece_within_chance: bool = False
+    """Classes: have an ECE that a perfectly calibrated model would show by chance in 99 of 100 test
+    parts of the same size. Large test parts show errors that hardly matter."""
     minimum: dict[str, float] = msgspec.field(default_factory=dict)
     """Metric → smallest value allowed, as `auc = 0.7`."""
     maximum: dict[str, float] = msgspec.field(default_factory=dict)

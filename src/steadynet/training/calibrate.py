@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import optimize
 from sklearn.isotonic import IsotonicRegression
 
-from steadynet.errors import TrainingError
+from steadynet.errors import SpecError, TrainingError
 from steadynet.export.head import (
     SMALLEST,
     ClassificationHead,
@@ -54,7 +54,7 @@ class MethodScore(msgspec.Struct, frozen=True, kw_only=True):
     worse_by: float
     """Mean log-loss above the best method's."""
     worse_by_error: float
-    """Standard error of that paired difference."""
+    """Standard error of that paired difference, over rows."""
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,11 +99,17 @@ def calibrate(
         threshold=DECISION_THRESHOLD if count == 2 else None,
     )
     wanted = target.astype(np.int64)
+    methods = methods_for(count)
     if spec.method != "auto":
-        return Calibration(head=METHODS[spec.method](answer, wanted, plain))
+        if spec.method not in methods:
+            raise SpecError(
+                f"calibration.method {spec.method!r} does not fit {count} classes",
+                expected="auto, " + ", ".join(methods),
+            )
+        return Calibration(head=methods[spec.method](answer, wanted, plain))
     scores = score_methods(answer, wanted, plain)
     chosen = next(score for score in scores if score.worse_by <= score.worse_by_error)
-    return Calibration(head=METHODS[chosen.method](answer, wanted, plain), scores=scores)
+    return Calibration(head=methods[chosen.method](answer, wanted, plain), scores=scores)
 
 
 def score_methods(
@@ -113,7 +119,7 @@ def score_methods(
     rows = np.arange(len(target))
     folds = rows % CHOICE_FOLDS
     losses: dict[str, Floats] = {}
-    for method, fit in METHODS.items():
+    for method, fit in methods_for(len(plain.classes)).items():
         if method == "isotonic" and len(target) < ISOTONIC_ROWS:
             continue
         loss = np.zeros(len(target))
@@ -161,10 +167,7 @@ def fit_temperature(
 
 
 def fit_vector(answer: Floats, target: Classes, plain: ClassificationHead) -> ClassificationHead:
-    """Return the head with a scale and a shift per class (Guo et al. 2017).
-
-    For two classes this is beta calibration (Kull, Silva Filho and Flach 2017).
-    """
+    """Return the head with a scale and a shift per class (Guo et al. 2017)."""
     count = len(plain.classes)
 
     def at(values: Floats) -> ClassificationHead:
@@ -183,6 +186,15 @@ def fit_vector(answer: Floats, target: Classes, plain: ClassificationHead) -> Cl
     return at(found.x)
 
 
+def fit_beta(answer: Floats, target: Classes, plain: ClassificationHead) -> ClassificationHead:
+    """Return the head of beta calibration, for two classes (Kull, Silva Filho and Flach 2017).
+
+    The logit of the answer becomes a log p - b log(1 - p) + c with a and b above 0. That is vector
+    scaling of the two log-probabilities, of which only one shift counts.
+    """
+    return msgspec.structs.replace(fit_vector(answer, target, plain), method="beta")
+
+
 def fit_isotonic(answer: Floats, target: Classes, plain: ClassificationHead) -> ClassificationHead:
     """Return the head with a monotone line per class (Zadrozny and Elkan 2002).
 
@@ -197,17 +209,23 @@ def fit_isotonic(answer: Floats, target: Classes, plain: ClassificationHead) -> 
     return msgspec.structs.replace(plain, method="isotonic", knots=tuple(lines))
 
 
-METHODS: Mapping[str, Callable[[Floats, Classes, ClassificationHead], ClassificationHead]] = (
-    MappingProxyType(
-        {
-            "none": fit_none,
-            "temperature": fit_temperature,
-            "vector": fit_vector,
-            "isotonic": fit_isotonic,
-        }
-    )
+Fit = Callable[[Floats, Classes, ClassificationHead], ClassificationHead]
+_FOR_TWO: Mapping[str, Fit] = MappingProxyType(
+    {"none": fit_none, "temperature": fit_temperature, "beta": fit_beta, "isotonic": fit_isotonic}
 )
-"""The methods, the simplest first."""
+_FOR_MORE: Mapping[str, Fit] = MappingProxyType(
+    {
+        "none": fit_none,
+        "temperature": fit_temperature,
+        "vector": fit_vector,
+        "isotonic": fit_isotonic,
+    }
+)
+
+
+def methods_for(classes: int) -> Mapping[str, Fit]:
+    """Return the methods for so many classes, the simplest first."""
+    return _FOR_TWO if classes == 2 else _FOR_MORE
 
 
 def conformal_half_width(residuals: Floats, coverage: float) -> float:

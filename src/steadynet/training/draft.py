@@ -87,6 +87,7 @@ def draft_bundle(
         references=judged.references,
         provenance=provenance,
         slo=spec.slo,
+        ece_floor=judged.ece_floor,
         coverage=spec.calibration.coverage if isinstance(head, RegressionHead) else None,
         decision_threshold=decision_threshold(head),
         notes=_notes(fitted, calibration),
@@ -153,10 +154,24 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
     if isinstance(head, RegressionHead):
         notes["calibration"] = f"half width of the interval {head.half_width:.6g}"
     else:
-        notes["calibration"] = head.method + "".join(
-            f"; {score.method} {score.log_loss:.5f}" for score in calibration.scores
-        )
+        notes["calibration"] = _calibration_words(head.method, calibration)
     return notes
+
+
+def _calibration_words(method: str, calibration: Calibration) -> str:
+    """Say which method was taken and how the others did, with 95 % intervals."""
+    if not calibration.scores:
+        return f"{method}, as the spec says"
+    found = (
+        f"{score.method} {score.log_loss:.5f}"
+        + (
+            f" (+{score.worse_by:.5f} ± {1.96 * score.worse_by_error:.5f})"
+            if score.worse_by
+            else " (least)"
+        )
+        for score in calibration.scores
+    )
+    return f"{method}; held-out log-loss: " + ", ".join(found)
 
 
 def _search_words(report: SearchReport) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.golden import GoldenRow
-from steadynet.bundle.manifest import Interval
+from steadynet.bundle.manifest import EceFloor, Interval
 from steadynet.bundle.profile import Profile
 from steadynet.export.head import ClassificationHead, Head
 from steadynet.features.run import Tensors
+from steadynet.runtime.ece_floor import ece_floor
 from steadynet.training.answers import WeldedGraph
 from steadynet.training.evaluate import evaluate, evaluate_slices
 from steadynet.training.fitting import Fitted
@@ -27,6 +28,7 @@ class Judged:
     metrics: dict[str, dict[str, Interval]]
     """Part ("test", "validation") → metric → value with interval; validation only where no
     member was fitted on it."""
+    ece_floor: EceFloor | None
     references: dict[str, dict[str, float]]
     slices: tuple[SliceMetrics, ...]
     profile: Profile
@@ -71,8 +73,12 @@ def judge(
         fitted=fitted.ground.folds.fitted,
         test=split.test,
     )
+    floor = None
+    if schema.target.classes:
+        floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
     return Judged(
         metrics=metrics,
+        ece_floor=floor,
         references={
             name: {metric: value for metric, value in found.items() if math.isfinite(value)}
             for name, found in references.items()

@@ -1,0 +1,19 @@
+"""What is known of probabilities and intervals, in sentences: for the card and the console."""
+
+from __future__ import annotations
+
+from steadynet.bundle.manifest import EceFloor
+
+
+def floor_words(floor: EceFloor, ece: float) -> str:
+    """Say what an ECE is to be compared with."""
+    return (
+        f"A perfectly calibrated model would show an ECE of {floor.mean:.4f} by chance on these "
+        f"rows ({floor.quantile_05:.4f} to {floor.quantile_95:.4f} in 9 of 10 cases); one of "
+        f"{ece:.4f} or more in {share_words(floor.chance)} of cases."
+    )
+
+
+def share_words(share: float) -> str:
+    """Return a share as a percentage that is never shown as 0."""
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
