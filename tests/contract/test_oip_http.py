@@ -295,6 +295,6 @@ def test_wrong_types_of_content(client: httpx.Client) -> None:
 
 def test_the_index_names_the_paths(client: httpx.Client) -> None:
     answer = client.get("/").json()
-    assert answer["model"] == "payments"
+    assert answer["models"] == ["payments"]
     assert "/v2/models/payments/infer" in answer["paths"]
     assert "/metrics" in answer["paths"]

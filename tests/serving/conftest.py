@@ -115,7 +115,7 @@ def open_client() -> Callable[..., httpx.AsyncClient]:
 
     def open_it(plane: DataPlane, *, max_body_bytes: int = 1_000_000) -> httpx.AsyncClient:
         app = HttpApp(
-            plane, max_body_bytes=max_body_bytes, sticky_parameter="sticky_key", version="9.9"
+            [plane], max_body_bytes=max_body_bytes, sticky_parameter="sticky_key", version="9.9"
         )
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         return httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -70,8 +70,9 @@ def with_client(
 def infer_body(rows: int = 1, **changes: Any) -> dict[str, Any]:
     """Return an Open Inference Protocol request."""
     row = {**ROW, **changes}
+    datatypes = {bool: "BOOL", float: "FP64", int: "INT64", str: "BYTES"}
     inputs = [
-        {"name": name, "shape": [rows], "datatype": "BYTES", "data": [value] * rows}
+        {"name": name, "shape": [rows], "datatype": datatypes[type(value)], "data": [value] * rows}
         for name, value in row.items()
     ]
     return {"inputs": inputs}

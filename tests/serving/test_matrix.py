@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.errors import InputError
-from steadynet.serving.oip import TensorIn, read_table
+from steadynet.serving.oip import TensorIn
+from steadynet.serving.tensors import read_table
 
 NAMES = ("a", "b", "c")
 
@@ -20,6 +21,8 @@ class Version:
     def __init__(self, *, all_numbers: bool = True) -> None:
         self.columns = NAMES
         self.all_numbers = all_numbers
+        self.categories: frozenset[str] = frozenset()
+        self.datetimes: frozenset[str] = frozenset()
 
 
 def matrix(shape: tuple[int, ...], data: list[Any]) -> list[TensorIn]:
@@ -41,7 +44,7 @@ def test_flat_and_nested_matrices_are_the_columns(given_rows: list[list[float]])
     flat = [value for row in given_rows for value in row]
     for data in (flat, given_rows):
         shape = (len(given_rows), 3)
-        table, count = read_table(matrix(shape, data), Version())  # type: ignore[arg-type]
+        table, count = read_table(matrix(shape, data), Version())
         assert count == len(given_rows)
         assert values_of(table) == expected
 
@@ -60,9 +63,9 @@ def test_a_wrong_matrix_is_told_what_is_wrong(
     shape: tuple[int, ...], data: list[Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        read_table(matrix(shape, data), Version())  # type: ignore[arg-type]
+        read_table(matrix(shape, data), Version())
 
 
 def test_a_model_with_texts_takes_no_matrix() -> None:
     with pytest.raises(InputError, match="one tensor"):
-        read_table(matrix((1, 3), [1.0, 2.0, 3.0]), Version(all_numbers=False))  # type: ignore[arg-type]
+        read_table(matrix((1, 3), [1.0, 2.0, 3.0]), Version(all_numbers=False))

@@ -27,9 +27,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from steadynet.errors import DeadlineExceeded, InputError, ModelFault, Overloaded, SteadynetError
+from steadynet.runtime.columns import plain_values
 
-Table = Mapping[str, Sequence[Any]]
-"""Column name → the values of a caller's rows, as they were sent."""
+Table = Mapping[str, Sequence[Any] | np.ndarray]
+"""Column name → the values of a caller's rows as they were sent: a list, or a typed tensor (N,)."""
 Arrays = dict[str, np.ndarray]
 """Columns (N, 1) by column name, or outputs (N,) or (N, C) by output name."""
 
@@ -128,7 +129,16 @@ def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:
     if len(tables) == 1:
         return tables[0]
     # A column that one of the groups lacks raises `KeyError` here; the halves then show whose.
-    return {name: list(chain.from_iterable([table[name] for table in tables])) for name in names}
+    return {name: _join_values([table[name] for table in tables]) for name in names}
+
+
+def _join_values(parts: list[Sequence[Any] | np.ndarray]) -> list[Any] | np.ndarray:
+    kinds = set(map(type, parts))
+    if np.ndarray not in kinds:
+        return list(chain.from_iterable(parts))
+    if len(kinds) == 1 and len({part.dtype for part in parts}) == 1:  # type: ignore[union-attr]
+        return np.concatenate(parts)
+    return list(chain.from_iterable(map(plain_values, parts)))
 
 
 def _split(outputs: Arrays, rows: Sequence[int], seconds: float) -> list[Outcome]:

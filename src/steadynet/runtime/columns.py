@@ -50,6 +50,23 @@ def from_arrays(schema: Schema, arrays: Mapping[str, np.ndarray]) -> Columns:
     return ColumnDecoder(schema).arrays(arrays)
 
 
+def plain_values(
+    values: Sequence[object] | np.ndarray, *, is_datetime: bool = False
+) -> Sequence[object]:
+    """Return a column's values as JSON has them; what is missing in a typed tensor is None."""
+    if not isinstance(values, np.ndarray):
+        return values
+    missing: np.ndarray | None = None
+    if values.dtype.kind == "f":
+        missing = np.isnan(values)
+    elif is_datetime and values.dtype == np.int64:
+        missing = values == MISSING_DATETIME
+    plain: list[object] = values.tolist()
+    if missing is not None and missing.any():
+        return [None if gone else value for gone, value in zip(missing, plain, strict=True)]
+    return plain
+
+
 class ColumnDecoder:
     """The three functions of this module for one schema, prepared once."""
 
@@ -72,11 +89,14 @@ class ColumnDecoder:
             raise self._misfit(rows) from None
         return self._read(values)
 
-    def table(self, table: Mapping[str, Sequence[object]]) -> Columns:
-        """Return the columns of a table, a dictionary column → list. Raises `InputError`."""
+    def table(self, table: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
+        """Return the columns of a table, a dictionary column → list or typed tensor (N,).
+
+        Raises `InputError`.
+        """
         self._require(table)
         for name in self._features:
-            if not isinstance(table[name], list | tuple):
+            if not isinstance(table[name], list | tuple | np.ndarray):
                 raise InputError(
                     f"column {name!r} is no list of values",
                     column=name,
@@ -98,13 +118,17 @@ class ColumnDecoder:
         self._require_equal_lengths({name: len(array) for name, array in flat.items()})
         return {name: self._from_array(name, flat[name], read) for name, read in self._readers}
 
-    def _read(self, values: Mapping[str, Sequence[object]]) -> Columns:
+    def _read(self, values: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
         columns: Columns = {}
         for name, read in self._readers:
+            given = values[name]
+            if isinstance(given, np.ndarray):
+                columns[name] = self._from_array(name, self._flat(name, given), read)
+                continue
             try:
-                columns[name] = read(values[name])
+                columns[name] = read(given)
             except ValueError:
-                raise self._bad_value(name, values[name]) from None
+                raise self._bad_value(name, given) from None
         return columns
 
     def _from_array(self, name: str, array: np.ndarray, read: _Reader) -> np.ndarray:
@@ -252,6 +276,8 @@ def _numeric_array(column: Column, array: np.ndarray) -> np.ndarray:
     """Do for a float, integer or boolean array what `scalar` does for each of its values."""
     if column.kind == "datetime":
         return _seconds_array(array)
+    if column.kind == "number" and array.dtype == np.float32:
+        return np.ascontiguousarray(array)
     # By way of float64, as `scalar` goes; beyond float32 is infinite.
     wide = array.astype(np.float64)
     if column.kind == "boolean" and not np.all((wide == 0) | (wide == 1) | np.isnan(wide)):
@@ -263,6 +289,9 @@ def _numeric_array(column: Column, array: np.ndarray) -> np.ndarray:
 def _seconds_array(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "b":
         raise ValueError("true or false")
+    if array.dtype.kind == "f":
+        # Narrower floats do not reach as far as the years do.
+        array = array.astype(np.float64)
     missing = np.isnan(array) if array.dtype.kind == "f" else array == MISSING_DATETIME
     # Infinities and years beyond 9999 are out of the range before they could overflow.
     floored = np.floor(array) if array.dtype.kind == "f" else array

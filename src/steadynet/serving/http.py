@@ -1,33 +1,25 @@
 """HTTP: raw ASGI that only translates. Paths, methods and bodies in, statuses and bodies out.
 
-The paths (`{m}` the model's name, `{v}` a version's):
-`/v2`, `/v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}][/ready|/infer]`
-(Open Inference Protocol v2), `/invocations`, `/ping`, `/health`, `/version` (MLflow's scoring
-server), `/feedback`, `/metrics`, `/`.
+The paths (`{m}` a model's name, `{v}` a version's):
+`/v2`, `/v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}][/ready|/infer]`,
+`/v2/repository/index`, `/v2/repository/models/{m}/load|unload` (Open Inference Protocol v2),
+`/models/{m}/invocations`, `/models/{m}/feedback`, and `/invocations`, `/feedback` where one model
+is served; `/ping`, `/health`, `/version` (MLflow's scoring server), `/metrics`, `/`.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
-from steadynet.errors import NotReady, SteadynetError, UnknownModel
-from steadynet.monitoring.records import Feedback
-from steadynet.serving import invocations, oip
-from steadynet.serving.answers import (
-    TEXT,
-    HttpAnswer,
-    HttpError,
-    encode_json,
-    error_answer,
-    json_answer,
-)
-from steadynet.serving.dataplane import Ask, DataPlane
+from steadynet.errors import SteadynetError, UnknownModel
+from steadynet.serving import oip, repository
+from steadynet.serving.answers import TEXT, HttpAnswer, HttpError, error_answer, json_answer
+from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
 from steadynet.serving.requests import (
     Disconnected,
     Receive,
@@ -35,75 +27,80 @@ from steadynet.serving.requests import (
     RequestIds,
     Scope,
     Send,
-    check_request_id,
-    read_body,
+    decode_json,
     read_head,
+    read_typed_body,
     throw_away,
 )
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-JSON_TYPES = (b"application/json", b"application/octet-stream")
-MAX_FEEDBACK = 10_000
-"""Labels in one request."""
-
-Handler = Callable[[Request, Receive], Awaitable[HttpAnswer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What a path does, by method."""
-
-    handlers: dict[str, Handler]
+INDEX_DECODER = msgspec.json.Decoder(repository.IndexAsk)
 
 
 class HttpApp:
     """The ASGI application of a worker."""
 
     def __init__(
-        self, plane: DataPlane, *, max_body_bytes: int, sticky_parameter: str, version: str
+        self,
+        planes: Sequence[DataPlane],
+        *,
+        max_body_bytes: int,
+        sticky_parameter: str,
+        version: str,
     ) -> None:
-        self._plane = plane
-        self._model = plane.model
         self._max_body_bytes = max_body_bytes
-        self._sticky_parameter = sticky_parameter
         self._version = version
         self._ids = RequestIds()
-        self._responses = plane.telemetry.responses
-        self._infer_decoder = msgspec.json.Decoder(oip.InferIn)
-        self._invocation_decoder = msgspec.json.Decoder(invocations.Invocation)
-        self._feedback_decoder = msgspec.json.Decoder(Feedback | list[Feedback])
+        self._models = {
+            plane.model: ModelPaths(
+                plane, max_body_bytes=max_body_bytes, sticky_parameter=sticky_parameter
+            )
+            for plane in planes
+        }
+        self._responses = planes[0].telemetry.responses
         self._endpoints = self._table()
 
     def _table(self) -> dict[str, Endpoint]:
         """Return the literal table of paths without a version."""
-        model = f"/v2/models/{self._model}"
-        return {
-            f"{model}/infer": Endpoint({"POST": self._infer}),
-            "/invocations": Endpoint({"POST": self._invocations}),
-            "/feedback": Endpoint({"POST": self._feedback}),
-            "/": Endpoint({"GET": self._index}),
-            "/metrics": Endpoint({"GET": self._metrics}),
-            "/ping": Endpoint({"GET": self._ping}),
-            "/health": Endpoint({"GET": self._ping}),
-            "/version": Endpoint({"GET": self._show_version}),
-            "/v2": Endpoint({"GET": self._server_metadata}),
-            "/v2/health/live": Endpoint({"GET": self._live}),
-            "/v2/health/ready": Endpoint({"GET": self._ready}),
-            model: Endpoint({"GET": self._model_metadata}),
-            f"{model}/ready": Endpoint({"GET": self._ready}),
+        table: dict[str, Endpoint] = {}
+        for paths in self._models.values():
+            table |= paths.table()
+        if len(self._models) == 1:
+            table |= paths.alone()
+        general: dict[str, dict[str, Handler]] = {
+            "/": {"GET": self._index},
+            "/metrics": {"GET": self._metrics},
+            "/ping": {"GET": self._ping},
+            "/health": {"GET": self._ping},
+            "/version": {"GET": self._show_version},
+            "/v2": {"GET": self._server_metadata},
+            "/v2/health/live": {"GET": self._live},
+            "/v2/health/ready": {"GET": self._ready},
+            "/v2/repository/index": {"POST": self._repository_index},
         }
+        return table | {
+            path: Endpoint(handlers, self._responses) for path, handlers in general.items()
+        }
+
+    @property
+    def _planes(self) -> list[DataPlane]:
+        return [paths.plane for paths in self._models.values()]
+
+    @property
+    def _is_ready(self) -> bool:
+        return all(plane.ready for plane in self._planes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         if scope["type"] != "http":
             return
         request = Request(scope["method"], scope["path"], 0.0)
+        responses = self._responses
         try:
             request = read_head(scope, self._ids)
             endpoint = self._endpoints.get(request.path) or self._find(request)
+            responses = endpoint.responses
             handler = endpoint.handlers.get("GET" if request.method == "HEAD" else request.method)
             if handler is None:
                 raise _wrong_method(endpoint)
@@ -114,13 +111,13 @@ class HttpApp:
             answer = error_answer(error)
         except Exception as error:  # The process's boundary: the caller gets an answer.
             answer = _surprise(request, error)
+        responses[answer.status] = responses.get(answer.status, 0) + 1
         await self._send(request, answer, receive, send)
 
     async def _send(
         self, request: Request, answer: HttpAnswer, receive: Receive, send: Send
     ) -> None:
         status = answer.status
-        self._responses[status] = self._responses.get(status, 0) + 1
         body = answer.body
         headers = [
             (b"content-type", answer.content_type),
@@ -142,139 +139,61 @@ class HttpApp:
     def _find(self, request: Request) -> Endpoint:
         """Return the endpoint of a path with a version. Raises `HttpError`, `UnknownModel`."""
         match request.path.split("/"):
-            case ["", "v2", "models", model, *_] if model != self._model:
+            case ["", "v2", "models", model, *_] if model not in self._models:
                 raise UnknownModel(
-                    f"there is no model {model[:100]!r} here", expected=repr(self._model)
+                    f"there is no model {model[:100]!r} here",
+                    expected=" or ".join(map(repr, self._models)),
                 )
-            case ["", "v2", "models", _, "versions", version]:
-                return Endpoint({"GET": lambda r, _: self._version_metadata(r, version)})
-            case ["", "v2", "models", _, "versions", version, "ready"]:
-                return Endpoint({"GET": lambda r, _: self._version_ready(r, version)})
-            case ["", "v2", "models", _, "versions", version, "infer"]:
-                return Endpoint({"POST": lambda r, receive: self._infer(r, receive, version)})
-            case _:
-                raise HttpError(404, "there is no such path; GET / lists what there is")
-
-    async def _infer(self, request: Request, receive: Receive, version: str = "") -> HttpAnswer:
-        """Answer `POST /v2/models/{m}/infer`."""
-        body = await self._body(request, receive, JSON_TYPES)
-        if request.binary:
-            raise HttpError(400, "the binary tensor extension is not served; send JSON data")
-        asked = _decode(self._infer_decoder, body)
-        if asked.id:
-            request.request_id = check_request_id(asked.id)
-        champion = self._plane.deployment.champion.loaded
-        table, rows = oip.read_table(asked.inputs, champion)
-        names = oip.wanted_outputs(asked.outputs, champion)
-        if asked.parameters and self._sticky_parameter in asked.parameters:
-            request.sticky_key = str(asked.parameters[self._sticky_parameter])
-        reply = await self._plane.infer(
-            Ask(request.request_id, table, rows, request.arrived, request.sticky_key, version)
-        )
-        version = reply.loaded.version
-        content = oip.infer_out(self._model, version, request.request_id, names, reply.outputs)
-        return HttpAnswer(200, encode_json(content), headers=reply.loaded.headers)
-
-    async def _invocations(self, request: Request, receive: Receive) -> HttpAnswer:
-        """Answer MLflow's `POST /invocations`."""
-        body = await self._body(request, receive, (*JSON_TYPES[:1], b"text/csv"))
-        if request.content_type.startswith(b"text/csv"):
-            table, rows = invocations.read_csv(body)
-        else:
-            asked = _decode(self._invocation_decoder, body)
-            features = self._plane.deployment.champion.loaded.columns
-            table, rows = invocations.read_table(asked, features)
-        reply = await self._plane.infer(
-            Ask(request.request_id, table, rows, request.arrived, request.sticky_key)
-        )
-        answer = json_answer(invocations.predictions(reply.outputs))
-        answer.headers = reply.loaded.headers
-        return answer
-
-    async def _feedback(self, request: Request, receive: Receive) -> HttpAnswer:
-        """Answer `POST /feedback`: labels of rows that were answered."""
-        body = await self._body(request, receive, JSON_TYPES[:1])
-        given = _decode(self._feedback_decoder, body)
-        now = self._plane.telemetry.now()
-        records = [
-            item if item.at else msgspec.structs.replace(item, at=now)
-            for item in (given if isinstance(given, list) else [given])
-        ]
-        if len(records) > MAX_FEEDBACK:
-            raise HttpError(413, f"too many labels; expected at most {MAX_FEEDBACK} in a request")
-        if await self._plane.telemetry.feedback(records) < len(records):
-            raise NotReady("not all labels could be stored", do="Send them again later.")
-        return json_answer({"accepted": len(records)})
-
-    async def _body(self, request: Request, receive: Receive, types: tuple[bytes, ...]) -> bytes:
-        """Return the body of a request whose declared type is one of `types`, or none."""
-        kind = request.content_type
-        if kind and kind not in types and kind.split(b";")[0].strip().lower() not in types:
-            expected = " or ".join(item.decode() for item in types)
-            raise HttpError(415, f"the Content-Type is not served; expected {expected}")
-        if request.encoding not in (b"", b"identity"):
-            raise HttpError(415, "the Content-Encoding is not served; expected identity")
-        return await read_body(request, receive, self._max_body_bytes)
+            case ["", "v2", "models", model, "versions", version, *rest]:
+                endpoint = self._models[model].find(version, rest)
+                if endpoint is not None:
+                    return endpoint
+        raise HttpError(404, "there is no such path; GET / lists what there is")
 
     async def _index(self, _request: Request, _receive: Receive) -> HttpAnswer:
+        versions = [
+            f"/v2/models/{model}/versions/{{version}}{rest}"
+            for model in self._models
+            for rest in ("", "/ready", "/infer")
+        ]
         return json_answer(
             {
                 "name": "steadynet",
                 "version": self._version,
-                "model": self._model,
-                "ready": self._plane.ready,
-                "paths": [
-                    *self._endpoints,
-                    f"/v2/models/{self._model}/versions/{{version}}",
-                    f"/v2/models/{self._model}/versions/{{version}}/ready",
-                    f"/v2/models/{self._model}/versions/{{version}}/infer",
-                ],
+                "models": list(self._models),
+                "ready": self._is_ready,
+                "paths": [*self._endpoints, *versions],
             }
         )
 
     async def _metrics(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        return HttpAnswer(200, await self._plane.telemetry.prometheus(), TEXT)
+        (plane,) = self._planes
+        return HttpAnswer(200, await plane.telemetry.prometheus(), TEXT)
 
     async def _ping(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        ready = self._plane.ready
+        ready = self._is_ready
         return HttpAnswer(200 if ready else 503, b"\n" if ready else b"not ready\n", TEXT)
 
     async def _show_version(self, _request: Request, _receive: Receive) -> HttpAnswer:
         return HttpAnswer(200, self._version.encode(), TEXT)
 
     async def _server_metadata(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        return json_answer({"name": "steadynet", "version": self._version, "extensions": []})
+        return json_answer(
+            {"name": "steadynet", "version": self._version, "extensions": oip.EXTENSIONS}
+        )
 
     async def _live(self, _request: Request, _receive: Receive) -> HttpAnswer:
         return json_answer({"live": True})
 
     async def _ready(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        ready = self._plane.ready
-        return json_answer({"name": self._model, "ready": ready}, 200 if ready else 503)
+        ready = self._is_ready
+        return json_answer({"ready": ready}, 200 if ready else 503)
 
-    async def _model_metadata(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        deployment = self._plane.deployment
-        versions = [loaded.version for loaded in deployment.versions()]
-        return json_answer(oip.metadata(self._model, versions, deployment.champion.loaded))
-
-    async def _version_metadata(self, _request: Request, version: str) -> HttpAnswer:
-        return json_answer(oip.metadata(self._model, [version], self._plane.find(version)))
-
-    async def _version_ready(self, _request: Request, version: str) -> HttpAnswer:
-        self._plane.find(version)
-        return json_answer({"name": self._model, "version": version, "ready": True})
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a JSON body. Raises `HttpError` 400, whose message shows no value of the body."""
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise HttpError(400, f"the body does not fit: {error}") from None
-    except msgspec.DecodeError as error:
-        raise HttpError(400, f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise HttpError(400, "the body is nested too deeply") from None
+    async def _repository_index(self, request: Request, receive: Receive) -> HttpAnswer:
+        """Answer `POST /v2/repository/index`; its body is optional."""
+        body = await read_typed_body(request, receive, JSON_TYPES, self._max_body_bytes)
+        asked = decode_json(INDEX_DECODER, body) if body else repository.IndexAsk()
+        return json_answer(repository.index(self._planes, only_ready=asked.ready))
 
 
 def _wrong_method(endpoint: Endpoint) -> HttpError:

@@ -1,58 +1,45 @@
-"""Open Inference Protocol v2 over JSON: one tensor per column in, the graph's outputs out.
+"""Open Inference Protocol v2 over HTTP: bodies in and out, in JSON and with binary tensors.
 
-Source: https://github.com/kserve/open-inference-protocol (predict protocol, version 2).
+One tensor per column in (`serving.tensors`), the graph's outputs out.
+
+Source: https://github.com/kserve/open-inference-protocol (predict protocol, version 2), and its
+binary tensor data extension (`serving.binary`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from steadynet.errors import InputError
-from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.batching import Arrays
+from steadynet.serving.binary import decode_tensor, encode_tensor
+from steadynet.serving.tensors import (
+    KIND_DATATYPES,
+    OUTPUT_DATATYPES,
+    Datatype,
+    Tensor,
+    TensorLike,
+    element_count,
+    no_data,
+)
 from steadynet.serving.versions import LoadedVersion
-from steadynet.spec.kinds import Kind
 
 PLATFORM = "onnxruntime_onnx"
-
-Datatype = Literal[
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-]
-
-KIND_DATATYPES: dict[Kind, str] = {
-    "number": "FP32",
-    "boolean": "BOOL",
-    "category": "BYTES",
-    "datetime": "INT64",
-}
-"""What metadata says; every datatype whose values fit the column is taken."""
-
-OUTPUT_DATATYPES: dict[str, str] = {
-    "label": "BYTES",
-    "probabilities": "FP32",
-    "prediction": "FP32",
-    "lower": "FP32",
-    "upper": "FP32",
-}
-
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+BINARY_OUTPUT = "binary_data_output"
+"""The request parameter that asks for all outputs as binary data."""
 
 # Structs that hold no cycles are kept out of the garbage collector's sight: at thousands of
 # requests a second it would spend more time on them than decoding does.
+
+
+class TensorParameters(msgspec.Struct, gc=False):
+    """Parameters of an input."""
+
+    binary_data_size: int | None = None
 
 
 class TensorIn(msgspec.Struct, gc=False):
@@ -61,13 +48,23 @@ class TensorIn(msgspec.Struct, gc=False):
     name: str
     shape: tuple[int, ...]
     datatype: Datatype
-    data: list[Any]
+    data: list[Any] | None = None
+    parameters: TensorParameters | None = None
+
+
+class OutputParameters(msgspec.Struct, gc=False):
+    """Parameters of an output that the caller wants."""
+
+    binary_data: bool | None = None
+    classification: int | None = None
+    shared_memory_region: str | None = None
 
 
 class OutputAsk(msgspec.Struct, gc=False):
     """One output that the caller wants."""
 
     name: str
+    parameters: OutputParameters | None = None
 
 
 class InferIn(msgspec.Struct, gc=False):
@@ -88,13 +85,22 @@ class TensorOut(msgspec.Struct, gc=False):
     data: list[Any]
 
 
+class BinaryTensorOut(msgspec.Struct, gc=False):
+    """One output of an answer, whose data follow the JSON part."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: dict[str, int]
+
+
 class InferOut(msgspec.Struct, gc=False):
     """The body of an answer."""
 
     model_name: str
     model_version: str
     id: str
-    outputs: list[TensorOut]
+    outputs: list[TensorOut | BinaryTensorOut]
 
 
 class TensorMetadata(msgspec.Struct):
@@ -115,55 +121,86 @@ class ModelMetadata(msgspec.Struct):
     outputs: list[TensorMetadata]
 
 
-def read_table(inputs: Sequence[TensorIn], loaded: LoadedVersion) -> tuple[Table, int]:
-    """Return column → values, and the number of rows. Raises `InputError`.
+def join_binary(inputs: Sequence[TensorIn], tail: memoryview) -> list[TensorLike]:
+    """Return the inputs with the data of those that came as bytes behind the JSON part.
 
-    One tensor [N] or [N, 1] per column, flat or nested; or, where all columns are numbers or
-    booleans, one tensor [N, D] with the columns in the model's order.
+    `tail` holds them in the order of the inputs. Raises `InputError` where it holds more or less.
     """
-    if not inputs:
-        raise InputError("no inputs", expected="one tensor per column", got="none")
-    first = inputs[0]
-    if len(inputs) == 1 and len(first.shape) == 2 and first.shape[1] > 1:
-        return _read_matrix(first, loaded)
-    rows = _rows_of(first)
-    table = {tensor.name: tensor.data for tensor in inputs}
-    if len(table) != len(inputs):
-        raise InputError("two inputs have the same name", expected="one tensor per column")
-    plain = (
-        {tensor.shape for tensor in inputs} == {first.shape}
-        and set(map(len, table.values())) == {rows}
-        and list not in {type(data[0]) for data in table.values()}
-    )
-    return (table if plain else _read_columns(inputs, rows)), rows
-
-
-def _read_columns(inputs: Sequence[TensorIn], rows: int) -> Table:
-    """Return column → values of tensors that are nested, of different shapes, or wrong."""
-    table: dict[str, list[Any]] = {}
+    joined: list[TensorLike] = []
+    at = 0
     for tensor in inputs:
-        if _rows_of(tensor) != rows:
+        parameters = tensor.parameters
+        size = parameters.binary_data_size if parameters is not None else None
+        if size is None:
+            if tensor.data is None:
+                raise no_data(tensor.name)
+            joined.append(tensor)
+            continue
+        if tensor.data is not None:
             raise InputError(
-                f"column {tensor.name!r} has another number of rows",
-                column=tensor.name,
-                expected=str(rows),
-                got=str(_rows_of(tensor)),
+                f"input {tensor.name!r} has its data twice",
+                expected="data, or binary_data_size",
+                got="both",
             )
-        table[tensor.name] = _flat(tensor, rows)
-    return table
+        if size < 0 or at + size > len(tail):
+            raise InputError(
+                f"input {tensor.name!r} is cut off",
+                expected=f"a binary_data_size of 0 to {len(tail) - at} bytes, which are left",
+                got=f"{size} bytes",
+            )
+        count = element_count(tensor.name, tensor.shape)
+        data = decode_tensor(tensor.name, tensor.datatype, count, tail[at : at + size])
+        joined.append(Tensor(tensor.name, tensor.datatype, tensor.shape, data))
+        at += size
+    if at != len(tail):
+        raise InputError(
+            "there are bytes behind the JSON part that no input names",
+            expected=f"{at} bytes, the sum of binary_data_size",
+            got=f"{len(tail)} bytes",
+        )
+    return joined
 
 
-def wanted_outputs(asked: Sequence[OutputAsk] | None, loaded: LoadedVersion) -> tuple[str, ...]:
-    """Return the outputs to answer with. Raises `InputError` for an output that is none."""
-    names = loaded.outputs
+def asked_outputs(asked: InferIn) -> list[str]:
+    """Return the names of the outputs that the caller wants, none for all.
+
+    Raises `InputError` for parameters whose silent neglect would change what is answered.
+    """
+    if not asked.outputs:
+        return []
+    for output in asked.outputs:
+        if output.parameters is None:
+            continue
+        if output.parameters.classification:
+            raise InputError(
+                "the classification extension is not served",
+                expected="the outputs label and probabilities",
+            )
+        if output.parameters.shared_memory_region is not None:
+            raise InputError("shared memory is not served", expected="data, or binary data")
+    return [output.name for output in asked.outputs]
+
+
+def wanted_outputs(asked: Sequence[str], outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the outputs to answer with. Raises `InputError` for one that is none, or twice."""
     if not asked:
-        return names
-    for output in asked:
-        if output.name not in names:
-            raise InputError(
-                f"there is no output {output.name[:100]!r}", expected=" or ".join(names)
-            )
-    return tuple(output.name for output in asked)
+        return outputs
+    for name in asked:
+        if name not in outputs:
+            raise InputError(f"there is no output {name[:100]!r}", expected=" or ".join(outputs))
+    if len(set(asked)) != len(asked):
+        raise InputError("an output is asked for twice", expected="each output once")
+    return tuple(asked)
+
+
+def binary_outputs(asked: InferIn, names: Sequence[str]) -> frozenset[str]:
+    """Return the outputs whose data the caller wants as bytes."""
+    by_default = asked.parameters is not None and asked.parameters.get(BINARY_OUTPUT) is True
+    wanted = dict.fromkeys(names, by_default)
+    for output in asked.outputs or ():
+        if output.parameters is not None and output.parameters.binary_data is not None:
+            wanted[output.name] = output.parameters.binary_data
+    return frozenset(name for name, binary in wanted.items() if binary)
 
 
 def infer_out(
@@ -179,6 +216,19 @@ def infer_out(
             for name, array in ((name, outputs[name]) for name in names)
         ],
     )
+
+
+def split_binary(content: InferOut, outputs: Arrays, binary: frozenset[str]) -> bytes:
+    """Move the data of some outputs out of an answer's body; return the bytes behind it."""
+    parts = []
+    for position, tensor in enumerate(content.outputs):
+        if tensor.name in binary:
+            part = encode_tensor(outputs[tensor.name])
+            content.outputs[position] = BinaryTensorOut(
+                tensor.name, tensor.datatype, tensor.shape, {"binary_data_size": len(part)}
+            )
+            parts.append(part)
+    return b"".join(parts)
 
 
 def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> ModelMetadata:
@@ -199,63 +249,3 @@ def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> Mode
             for name in loaded.outputs
         ],
     )
-
-
-def _rows_of(tensor: TensorIn) -> int:
-    """Return N of [N] or [N, 1]. Raises `InputError`."""
-    shape = tensor.shape
-    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)) or shape[0] < 0:
-        raise InputError(
-            f"column {tensor.name!r} has a wrong shape",
-            column=tensor.name,
-            expected="[N] or [N, 1]",
-            got=str(list(shape[:8])),
-        )
-    if shape[0] == 0:
-        raise InputError("no rows to predict", expected="at least one row", got="none")
-    return shape[0]
-
-
-def _flat(tensor: TensorIn, rows: int) -> list[Any]:
-    """Return the values of `[[a], [b]]` or `[a, b]`."""
-    data = tensor.data
-    if len(tensor.shape) == 2 and all(type(item) is list and len(item) == 1 for item in data):
-        data = [item[0] for item in data]
-    if len(data) != rows:
-        raise InputError(
-            f"column {tensor.name!r} has another number of values than its shape says",
-            column=tensor.name,
-            expected=str(rows),
-            got=str(len(data)),
-        )
-    return data
-
-
-def _read_matrix(tensor: TensorIn, loaded: LoadedVersion) -> tuple[Table, int]:
-    """Return the columns of one tensor [N, D]."""
-    rows, width = tensor.shape
-    names = loaded.columns
-    if not loaded.all_numbers:
-        raise InputError(
-            "a matrix does not fit this model, whose columns are not all numbers",
-            expected="one tensor [N] or [N, 1] per column",
-            got=str(list(tensor.shape)),
-        )
-    if width != len(names) or rows < 1:
-        raise InputError(
-            f"the matrix {tensor.name!r} has a wrong shape",
-            expected=f"[N, {len(names)}] with N at least 1",
-            got=str(list(tensor.shape)),
-        )
-    data = tensor.data
-    if len(data) == rows and all(type(row) is list and len(row) == width for row in data):
-        data = list(chain.from_iterable(data))
-    if len(data) != rows * width:
-        raise InputError(
-            f"the matrix {tensor.name!r} has another number of values than its shape says",
-            expected=str(rows * width),
-            got=str(len(data)),
-        )
-    if rows == 1:
-        return dict(zip(names, zip(data, strict=True), strict=True)), 1
-    return {name: data[position::width] for position, name in enumerate(names)}, rows

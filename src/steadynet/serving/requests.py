@@ -9,9 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from steadynet.serving.answers import HttpError
+
+T = TypeVar("T")
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -21,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 LINGER_S = 2.0
 """How long a refused body is read and thrown away, so that the caller can read the refusal."""
 
+_LENGTH_DIGITS = 18
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -41,8 +46,8 @@ class Request:
     content_type: bytes = b""
     content_length: int = -1
     encoding: bytes = b""
-    binary: bool = False
-    """Whether the body has the binary tensor extension."""
+    json_length: int = -1
+    """How many bytes of the body are JSON, where binary data follow them; -1: all."""
 
 
 class RequestIds:
@@ -72,13 +77,21 @@ def read_head(scope: Scope, ids: RequestIds) -> Request:
         elif name == b"content-encoding":
             request.encoding = value
         elif name == b"inference-header-content-length":
-            request.binary = True
+            request.json_length = _length(value)
     if not request.request_id:
         request.request_id = ids.new()
     elif not _REQUEST_ID.fullmatch(request.request_id):
         request.request_id = ids.new()
         raise HttpError(400, f"the header X-Request-Id is wrong; expected {REQUEST_ID_RULE}")
     return request
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        raise HttpError(
+            400, "the header Inference-Header-Content-Length is wrong; expected a number of bytes"
+        )
+    return int(value)
 
 
 REQUEST_ID_RULE = "1 to 128 visible ASCII characters without blanks"
@@ -89,6 +102,34 @@ def check_request_id(given: str) -> str:
     if not _REQUEST_ID.fullmatch(given):
         raise HttpError(400, f"the request's id is wrong; expected {REQUEST_ID_RULE}")
     return given
+
+
+async def read_typed_body(
+    request: Request, receive: Receive, types: tuple[bytes, ...], max_bytes: int
+) -> bytes:
+    """Return the body of a request whose declared type is one of `types`, or none.
+
+    Raises `HttpError` 413 or 415, `Disconnected`.
+    """
+    kind = request.content_type
+    if kind and kind not in types and kind.split(b";")[0].strip().lower() not in types:
+        expected = " or ".join(item.decode() for item in types)
+        raise HttpError(415, f"the Content-Type is not served; expected {expected}")
+    if request.encoding not in (b"", b"identity"):
+        raise HttpError(415, "the Content-Encoding is not served; expected identity")
+    return await read_body(request, receive, max_bytes)
+
+
+def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | memoryview) -> T:
+    """Decode a JSON body. Raises `HttpError` 400, whose message shows no value of the body."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise HttpError(400, f"the body does not fit: {error}") from None
+    except msgspec.DecodeError as error:
+        raise HttpError(400, f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise HttpError(400, "the body is nested too deeply") from None
 
 
 async def read_body(request: Request, receive: Receive, max_bytes: int) -> bytes:

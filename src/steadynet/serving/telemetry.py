@@ -25,6 +25,7 @@ from steadynet.monitoring.records import Feedback
 from steadynet.monitoring.windows import Role
 from steadynet.rollout.router import sampled
 from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.columns import plain_values
 from steadynet.serving.counting import Reference, Tally
 from steadynet.serving.metrics import EVENTS, Snapshot
 from steadynet.serving.publisher import Answered, Key, Publisher
@@ -111,7 +112,10 @@ class Telemetry:
             self.events["rows_not_logged"] += rows
             return
         self._logged_rows += rows
-        values = [table[name] for name in loaded.columns]
+        values = [
+            plain_values(table[name], is_datetime=name in loaded.datetimes)
+            for name in loaded.columns
+        ]
         self._answered.append(
             Answered(
                 request_id,

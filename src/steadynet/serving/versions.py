@@ -12,6 +12,7 @@ from steadynet.bundle.read import Bundle, open_bundle
 from steadynet.rollout.route import Endpoint
 from steadynet.runtime.batching import Arrays, Table
 from steadynet.runtime.predictor import Predictor
+from steadynet.spec.kinds import Kind
 from steadynet.table.schema import Schema
 
 MEASURED_ROWS = 32
@@ -39,6 +40,8 @@ class LoadedVersion:
             column.kind in ("number", "boolean") for column in self.schema.features
         )
         """Whether all columns can be sent together as one tensor [N, D]."""
+        self.categories = self._names_of("category")
+        self.datetimes = self._names_of("datetime")
         self.outputs = predictor.outputs
         self.headers: list[tuple[bytes, bytes]] = [
             (b"x-model-name", model.encode()),
@@ -58,6 +61,9 @@ class LoadedVersion:
     def run(self, columns: Arrays) -> Arrays:
         """Return the graph's outputs, one row per row."""
         return self._predictor.run(columns)
+
+    def _names_of(self, kind: Kind) -> frozenset[str]:
+        return frozenset(column.name for column in self.schema.features if column.kind == kind)
 
     def _measure(self, bundle: Bundle) -> float:
         golden = [row.inputs for row in bundle.golden()]

@@ -91,7 +91,7 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
 
 def _uvicorn_config(settings: WorkerSettings, plane: DataPlane) -> uvicorn.Config:
     app = HttpApp(
-        plane,
+        [plane],
         max_body_bytes=settings.serve.max_body_bytes,
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,

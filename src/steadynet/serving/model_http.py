@@ -1,0 +1,185 @@
+"""The paths of one model over HTTP: translation to its data plane and back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from steadynet.errors import NotReady
+from steadynet.monitoring.records import Feedback
+from steadynet.serving import invocations, oip
+from steadynet.serving.answers import HttpAnswer, HttpError, encode_json, json_answer
+from steadynet.serving.dataplane import Ask, DataPlane, Reply
+from steadynet.serving.requests import (
+    Receive,
+    Request,
+    check_request_id,
+    decode_json,
+    read_typed_body,
+)
+from steadynet.serving.tensors import TensorLike, read_table
+
+JSON_TYPE = b"application/json"
+JSON_TYPES = (JSON_TYPE,)
+INFER_TYPES = (JSON_TYPE, b"application/octet-stream")
+INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
+MAX_FEEDBACK = 10_000
+"""Labels in one request."""
+
+Handler = Callable[[Request, Receive], Awaitable[HttpAnswer]]
+
+INFER_DECODER = msgspec.json.Decoder(oip.InferIn)
+INVOCATION_DECODER = msgspec.json.Decoder(invocations.Invocation)
+FEEDBACK_DECODER = msgspec.json.Decoder(Feedback | list[Feedback])
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a path does, by method, and where its responses are counted."""
+
+    handlers: dict[str, Handler]
+    responses: dict[int, int]
+    """Status → how often."""
+
+
+class ModelPaths:
+    """Handlers for one model's data plane."""
+
+    def __init__(self, plane: DataPlane, *, max_body_bytes: int, sticky_parameter: str) -> None:
+        self.plane = plane
+        self._name = plane.model
+        self._max_body_bytes = max_body_bytes
+        self._sticky_parameter = sticky_parameter
+
+    def table(self) -> dict[str, Endpoint]:
+        """Return the literal table of paths without a version."""
+        model = f"/v2/models/{self._name}"
+        return {
+            f"{model}/infer": self._endpoint("POST", self.infer),
+            model: self._endpoint("GET", self._metadata),
+            f"{model}/ready": self._endpoint("GET", self._ready),
+            f"/models/{self._name}/invocations": self._endpoint("POST", self.invocations),
+            f"/models/{self._name}/feedback": self._endpoint("POST", self.feedback),
+        }
+
+    def alone(self) -> dict[str, Endpoint]:
+        """Return the paths that name no model, for a server of this one alone."""
+        return {
+            "/invocations": self._endpoint("POST", self.invocations),
+            "/feedback": self._endpoint("POST", self.feedback),
+        }
+
+    def find(self, version: str, rest: list[str]) -> Endpoint | None:
+        """Return the endpoint of `/v2/models/{m}/versions/{version}/{rest}`."""
+        match rest:
+            case []:
+                return self._endpoint("GET", lambda r, _: self._version_metadata(r, version))
+            case ["ready"]:
+                return self._endpoint("GET", lambda r, _: self._version_ready(r, version))
+            case ["infer"]:
+                return self._endpoint("POST", lambda r, receive: self.infer(r, receive, version))
+            case _:
+                return None
+
+    def _endpoint(self, method: str, handler: Handler) -> Endpoint:
+        return Endpoint({method: handler}, self.plane.telemetry.responses)
+
+    async def infer(self, request: Request, receive: Receive, version: str = "") -> HttpAnswer:
+        """Answer `POST /v2/models/{m}/infer`."""
+        body = await read_typed_body(request, receive, INFER_TYPES, self._max_body_bytes)
+        if request.json_length >= 0:
+            asked, tail = _split_body(body, request.json_length)
+            inputs: Sequence[TensorLike] = oip.join_binary(asked.inputs, tail)
+        else:
+            asked = decode_json(INFER_DECODER, body)
+            inputs = asked.inputs
+        if asked.id:
+            request.request_id = check_request_id(asked.id)
+        plane = self.plane
+        loaded = plane.find(version) if version else plane.deployment.champion.loaded
+        table, rows = read_table(inputs, loaded)
+        names = oip.wanted_outputs(oip.asked_outputs(asked), loaded.outputs)
+        if asked.parameters and self._sticky_parameter in asked.parameters:
+            request.sticky_key = str(asked.parameters[self._sticky_parameter])
+        reply = await plane.infer(
+            Ask(request.request_id, table, rows, request.arrived, request.sticky_key, version)
+        )
+        return self._infer_answer(request, asked, names, reply)
+
+    def _infer_answer(
+        self, request: Request, asked: oip.InferIn, names: tuple[str, ...], reply: Reply
+    ) -> HttpAnswer:
+        loaded = reply.loaded
+        content = oip.infer_out(
+            self._name, loaded.version, request.request_id, names, reply.outputs
+        )
+        binary = oip.binary_outputs(asked, names)
+        if not binary:
+            return HttpAnswer(200, encode_json(content), headers=loaded.headers)
+        tail = oip.split_binary(content, reply.outputs, binary)
+        head = encode_json(content)
+        length = (b"inference-header-content-length", b"%d" % len(head))
+        return HttpAnswer(
+            200, head + tail, b"application/octet-stream", headers=[*loaded.headers, length]
+        )
+
+    async def invocations(self, request: Request, receive: Receive) -> HttpAnswer:
+        """Answer MLflow's `POST /invocations`."""
+        body = await read_typed_body(request, receive, INVOCATION_TYPES, self._max_body_bytes)
+        if request.content_type.startswith(b"text/csv"):
+            table, rows = invocations.read_csv(body)
+        else:
+            asked = decode_json(INVOCATION_DECODER, body)
+            features = self.plane.deployment.champion.loaded.columns
+            table, rows = invocations.read_table(asked, features)
+        reply = await self.plane.infer(
+            Ask(request.request_id, table, rows, request.arrived, request.sticky_key)
+        )
+        answer = json_answer(invocations.predictions(reply.outputs))
+        answer.headers = reply.loaded.headers
+        return answer
+
+    async def feedback(self, request: Request, receive: Receive) -> HttpAnswer:
+        """Answer `POST /feedback`: labels of rows that were answered."""
+        body = await read_typed_body(request, receive, JSON_TYPES, self._max_body_bytes)
+        given = decode_json(FEEDBACK_DECODER, body)
+        now = self.plane.telemetry.now()
+        records = [
+            item if item.at else msgspec.structs.replace(item, at=now)
+            for item in (given if isinstance(given, list) else [given])
+        ]
+        if len(records) > MAX_FEEDBACK:
+            raise HttpError(413, f"too many labels; expected at most {MAX_FEEDBACK} in a request")
+        if await self.plane.telemetry.feedback(records) < len(records):
+            raise NotReady("not all labels could be stored", do="Send them again later.")
+        return json_answer({"accepted": len(records)})
+
+    async def _ready(self, _request: Request, _receive: Receive) -> HttpAnswer:
+        ready = self.plane.ready
+        return json_answer({"name": self._name, "ready": ready}, 200 if ready else 503)
+
+    async def _metadata(self, _request: Request, _receive: Receive) -> HttpAnswer:
+        deployment = self.plane.deployment
+        versions = [loaded.version for loaded in deployment.versions()]
+        return json_answer(oip.metadata(self._name, versions, deployment.champion.loaded))
+
+    async def _version_metadata(self, _request: Request, version: str) -> HttpAnswer:
+        loaded = self.plane.find(version)
+        return json_answer(oip.metadata(self._name, [loaded.version], loaded))
+
+    async def _version_ready(self, _request: Request, version: str) -> HttpAnswer:
+        loaded = self.plane.find(version)
+        return json_answer({"name": self._name, "version": loaded.version, "ready": True})
+
+
+def _split_body(body: bytes, json_length: int) -> tuple[oip.InferIn, memoryview]:
+    """Return a request's JSON part, and the binary data behind it."""
+    if json_length > len(body):
+        raise HttpError(
+            400,
+            "the body is shorter than its header Inference-Header-Content-Length says; "
+            f"expected at least {json_length} bytes, got {len(body)}",
+        )
+    return decode_json(INFER_DECODER, body[:json_length]), memoryview(body)[json_length:]
