@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from steadynet.training.prepare import Table
 from steadynet.training.presets import PRESETS, ComponentPlan, components_of
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
 from steadynet.training.search import SearchContext, SearchReport, search
+from steadynet.training.threads import thread_count, torch_set_up
 from steadynet.training.trees import fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
@@ -288,32 +288,3 @@ def _fit_network(
         held = predict_grouped(network, data, torch.from_numpy(folds.held).to(device))
     made = FittedNetwork(asked.name, kind, network.cpu(), plan, result)
     return made, held.flatten(0, 1).cpu().numpy()
-
-
-def thread_count(training: TrainingSpec) -> int:
-    """Return the threads that the spec asks for, one unless set.
-
-    On two cores two threads are 1.3 times as fast as one where all else is idle, and 0.8 to 0.08
-    times beside two to six busy processes (`bench/threads.py`), since threads wait for each other
-    at every product; retrains run beside the server. The result depends on the number in its last
-    bits, so it is never chosen by load.
-    """
-    return training.threads or 1
-
-
-@contextmanager
-def torch_set_up(training: TrainingSpec) -> Iterator[None]:
-    """Set torch's threads and random state for a fit, and put them back afterwards.
-
-    Denormal numbers are flushed to zero: Adam's moments decay into them, and processors are then
-    several times slower.
-    """
-    threads = torch.get_num_threads()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(thread_count(training))
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)

@@ -27,12 +27,13 @@ from steadynet.training.budget import fit_deadline
 from steadynet.training.calibrate import Calibration, MethodScore, calibrate
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
 from steadynet.training.draft import draft_bundle, provenance_of
-from steadynet.training.fitting import FitContext, Fitted, fit_components, thread_count
+from steadynet.training.fitting import FitContext, Fitted, fit_components
 from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity
 from steadynet.training.search import SearchReport
+from steadynet.training.threads import limited_threads, thread_count
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 
 
@@ -127,7 +128,8 @@ def train(
     check_parity(graph.run, features, fitted.answer, head, table.schema, test_columns)
 
     shown.on(StepStarted(step="evaluating beside the references"))
-    judged = judge(graph, table, tensors, fitted, head)
+    with limited_threads(threads):
+        judged = judge(graph, table, tensors, fitted, head)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)

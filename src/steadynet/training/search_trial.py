@@ -12,6 +12,7 @@ import optuna
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from threadpoolctl import threadpool_limits
 
 from steadynet.errors import NotFinite, SpecError
 from steadynet.export.blend import average_members
@@ -68,6 +69,7 @@ def run_trial(ground: Ground, job: TrialJob) -> TrialOutcome:
     """Fit one network on the ground's folds; keep its held-out losses."""
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
+    threadpool_limits(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.perf_counter()
     try:
