@@ -6,6 +6,7 @@
     │   ├── TableError                  a table that cannot be trained on or scored
     │   └── MissingDependency           an optional part is not installed
     ├── InputError                      one prediction request does not fit the schema
+    │   └── TooManyRows                 413: more rows than one request may have
     ├── BundleError                     exit code 3
     │   ├── BundleTampered              a digest, a signature or a file name is wrong
     │   ├── BundleFormat                the bundle cannot be read by this version
@@ -20,8 +21,11 @@
     ├── StoreError                      the control database
     │   └── LeaseLost                   another controller acts for the model
     └── ServingError
+        ├── Unauthenticated             401: no key, or one that does not hold
+        ├── Forbidden                   403: the key does not reach so far, or the door is closed
         ├── NotReady                    503
-        ├── Overloaded                  429 or 503
+        ├── Overloaded                  429
+        │   └── RateLimited             the caller, or all callers together, ask too often
         ├── ModelFault                  500: the model itself failed on the request's rows
         └── DeadlineExceeded            504
 
@@ -105,6 +109,10 @@ class InputError(SteadynetError):
         super().__init__(what, expected=expected, got=got, do=do)
 
 
+class TooManyRows(InputError):
+    """More rows than one request may have."""
+
+
 class BundleError(SteadynetError):
     """A bundle that must not be used."""
 
@@ -169,12 +177,28 @@ class ServingError(SteadynetError):
     """A request cannot be answered now."""
 
 
+class Unauthenticated(ServingError):
+    """No key was presented, or one that does not hold. Never says which part of it is wrong."""
+
+
+class Forbidden(ServingError):
+    """The caller is known and may not do this, or nobody may do it here."""
+
+
 class NotReady(ServingError):
     """The model is not loaded yet."""
 
 
 class Overloaded(ServingError):
     """The queue is full."""
+
+
+class RateLimited(Overloaded):
+    """More requests than the caller, or all callers of the model together, may send."""
+
+    def __init__(self, what: str, *, expected: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what, expected=expected, do="Send the request again later.")
 
 
 class ModelFault(ServingError):

@@ -2,6 +2,7 @@
 
 $STEADYNET_HOME (default ./.steadynet)
 ├── keys/signing.pem, signing.pub.pem      made on first use, never overwritten
+├── keys/callers.json                      digests of the keys that callers present
 ├── mlflow/mlflow.db, mlflow/artifacts/    the embedded registry
 ├── models/<name>/<version>/               bundles, read-only once there
 ├── models/<name>/aliases.json             local copy of the registry's aliases
@@ -53,6 +54,11 @@ class Home:
     def keys(self) -> Path:
         """Folder of the signing key."""
         return self.root / "keys"
+
+    @property
+    def caller_keys(self) -> Path:
+        """The file of the keys that callers present."""
+        return self.keys / "callers.json"
 
     @property
     def mlflow(self) -> Path:

@@ -41,6 +41,14 @@ COMMANDS = {
     "why": {"--last", "--json"},
     "retrain": {"--wait", "--json"},
     "rollout": set(),
+    "keys": set(),
+}
+KEYS = {
+    "add": {"--role", "--model", "--expires", "--rate", "--json"},
+    "list": {"--json"},
+    "revoke": {"--json"},
+    "rotate": {"--grace", "--json"},
+    "history": {"--last", "--json"},
 }
 ROLLOUT = {"start", "promote", "abort", "pause", "resume", "status"}
 
@@ -65,6 +73,16 @@ def test_the_rollouts_commands_are_the_listed_ones() -> None:
     assert set(group.commands) == ROLLOUT
     for command in group.commands.values():
         assert any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_the_keys_commands_are_the_listed_ones() -> None:
+    group = typer.main.get_group(app).commands["keys"]
+    assert isinstance(group, typer.core.TyperGroup)
+    found = {
+        name: {option for one in command.params for option in one.opts if option.startswith("--")}
+        for name, command in group.commands.items()
+    }
+    assert found == KEYS
 
 
 def test_help_imports_nothing_heavy() -> None:

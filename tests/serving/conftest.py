@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from steadynet.home import Home
 from steadynet.monitoring.windows import Role, Window, merge
 from steadynet.rollout.route import Endpoint, Route
 from steadynet.runtime.spool import read_spool
+from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.http import HttpApp
 from steadynet.serving.settings import ServerInfo
@@ -113,9 +115,15 @@ def open_plane(home: Home) -> Callable[..., AbstractAsyncContextManager[DataPlan
 def open_client() -> Callable[..., httpx.AsyncClient]:
     """Opens an HTTP client of a data plane, without a socket."""
 
-    def open_it(plane: DataPlane, *, max_body_bytes: int = 1_000_000) -> httpx.AsyncClient:
+    def open_it(
+        plane: DataPlane, *, max_body_bytes: int = 1_000_000, gate: Gate | None = None
+    ) -> httpx.AsyncClient:
         app = HttpApp(
-            [plane], max_body_bytes=max_body_bytes, sticky_parameter="sticky_key", version="9.9"
+            [plane],
+            gate or Gate(None, per_model=0.0),
+            max_body_bytes=max_body_bytes,
+            sticky_parameter="sticky_key",
+            version="9.9",
         )
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         return httpx.AsyncClient(transport=transport, base_url="http://test")
@@ -146,12 +154,17 @@ def serve_process(
 
     @contextmanager
     def serve(
-        bundle: str, *, workers: int = 1, challenger_deadline_ms: float = 60_000.0
+        bundle: str,
+        *,
+        workers: int = 1,
+        challenger_deadline_ms: float = 60_000.0,
+        **keys: object,
     ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
         spec = tmp_path / "serve.toml"
         spec.write_text(
             f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
             f"challenger_deadline_ms = {challenger_deadline_ms}\n"
+            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         )
         log = (tmp_path / "serve.log").open("ab")
         process = subprocess.Popen(

@@ -384,11 +384,26 @@ def every_error() -> list[type[errors.SteadynetError]]:
     return found
 
 
+def test_more_rows_than_one_request_may_have_are_413(with_client: WithClient) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> list[int]:
+        answers = [
+            await client.post("/invocations", json={"instances": [ROW] * rows}) for rows in (3, 4)
+        ]
+        assert "at most 3; got 4" in answers[1].json()["error"]
+        return [answer.status_code for answer in answers]
+
+    assert with_client(work, max_request_rows=3) == [200, 413]
+
+
 def test_every_error_has_a_status() -> None:
     expected = {
         "InputError": 400,
+        "Unauthenticated": 401,
+        "Forbidden": 403,
         "UnknownModel": 404,
+        "TooManyRows": 413,
         "Overloaded": 429,
+        "RateLimited": 429,
         "NotReady": 503,
         "DeadlineExceeded": 504,
     }

@@ -16,6 +16,7 @@ from steadynet.cli import (
     explain,
     feedback,
     init,
+    keys,
     predict,
     retrain,
     rollout,
@@ -45,6 +46,7 @@ app.command("predict")(predict.predict)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(keys.app, name="keys")
 app.command("feedback")(feedback.feedback)
 app.command("status")(status.status)
 app.command("why")(why.why)

@@ -73,7 +73,7 @@ def _say(info: ServerInfo, version: str, home: Home, *, as_json: bool) -> None:
     """Tell a person, or a program, where the server listens."""
     from steadynet.cli.terminal import print_json, stdout
 
-    url = f"http://{info.host}:{info.port}"
+    url = info.url
     if as_json:
         answer = {"url": url, "version": version, "home": str(home.root)}
         print_json({**msgspec.to_builtins(info), **answer})

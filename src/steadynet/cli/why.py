@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from steadynet.control.journal import JournalEntry
 
 
 def why(
@@ -18,13 +21,19 @@ def why(
 
     Exit code 1 where the journal was changed behind the program's back.
     """
-    from steadynet.cli.terminal import clock_time, print_json, stderr, stdout
     from steadynet.control.report import journal
     from steadynet.registry.local import LocalRegistry
 
     home = Home.default()
     name = LocalRegistry(home).resolve(model).name
     entries, problems = journal(home, name, last)
+    tell(name, entries, problems, as_json=as_json)
+
+
+def tell(name: str, entries: list[JournalEntry], problems: list[str], *, as_json: bool) -> None:
+    """Show entries of a journal; exit code 1 where the journal is not whole."""
+    from steadynet.cli.terminal import clock_time, print_json, stderr, stdout
+
     if as_json:
         decisions = [
             {
@@ -43,7 +52,7 @@ def why(
         for entry in entries:
             console.print(f"{clock_time(entry.at)}  {entry.text}", markup=False)
         if not entries:
-            console.print(f"nothing was decided about {name} yet", markup=False)
+            console.print(f"nothing is in the journal of {name} yet", markup=False)
     for problem in problems:
         stderr().print(f"[bold red]the journal is not whole:[/] {problem}")
     if problems:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import msgspec
 
 from steadynet.errors import (
     DeadlineExceeded,
+    Forbidden,
     InputError,
     NotReady,
     Overloaded,
+    RateLimited,
     SteadynetError,
+    TooManyRows,
+    Unauthenticated,
     UnknownModel,
 )
 
@@ -58,8 +63,16 @@ def error_answer(error: HttpError | SteadynetError) -> HttpAnswer:
     if isinstance(error, HttpError):
         return HttpAnswer(error.status, body, headers=error.headers, close=error.close)
     status = status_of(error)
-    headers = [(b"retry-after", b"1")] if status in (429, 503) else None
-    return HttpAnswer(status, body, headers=headers)
+    return HttpAnswer(status, body, headers=_headers(error, status))
+
+
+def _headers(error: SteadynetError, status: int) -> Headers | None:
+    if status == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    if status in (429, 503):
+        wait_s = error.retry_after_s if isinstance(error, RateLimited) else 1.0
+        return [(b"retry-after", b"%d" % max(1, ceil(wait_s)))]
+    return None
 
 
 def status_of(error: SteadynetError) -> int:
@@ -71,7 +84,10 @@ def status_of(error: SteadynetError) -> int:
 
 
 _STATUS: tuple[tuple[type[SteadynetError], int], ...] = (
+    (TooManyRows, 413),
     (InputError, 400),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
     (UnknownModel, 404),
     (Overloaded, 429),
     (NotReady, 503),

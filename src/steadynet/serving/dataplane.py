@@ -25,6 +25,7 @@ from steadynet.errors import (
     NotReady,
     Overloaded,
     SteadynetError,
+    TooManyRows,
     UnknownModel,
 )
 from steadynet.monitoring.windows import Role
@@ -121,6 +122,13 @@ class DataPlane:
         `ModelFault`.
         """
         deployment = self.deployment
+        if ask.rows > self._serve.max_request_rows:
+            raise TooManyRows(
+                "too many rows in one request",
+                expected=f"at most {self._serve.max_request_rows}",
+                got=str(ask.rows),
+                do="Send them in several requests.",
+            )
         if ask.version:
             return await self._by_version(ask, deployment)
         challenger = deployment.challenger

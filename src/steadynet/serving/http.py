@@ -18,6 +18,7 @@ import msgspec
 from steadynet.errors import SteadynetError, UnknownModel
 from steadynet.serving import oip, repository
 from steadynet.serving.answers import TEXT, HttpAnswer, HttpError, error_answer, json_answer
+from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
 from steadynet.serving.requests import (
@@ -44,11 +45,13 @@ class HttpApp:
     def __init__(
         self,
         planes: Sequence[DataPlane],
+        gate: Gate,
         *,
         max_body_bytes: int,
         sticky_parameter: str,
         version: str,
     ) -> None:
+        self._gate = None if gate.open else gate
         self._max_body_bytes = max_body_bytes
         self._version = version
         self._ids = RequestIds()
@@ -68,20 +71,24 @@ class HttpApp:
             table |= paths.table()
         if len(self._models) == 1:
             table |= paths.alone()
+        probes: dict[str, dict[str, Handler]] = {
+            "/ping": {"GET": self._ping},
+            "/health": {"GET": self._ping},
+            "/v2/health/live": {"GET": self._live},
+            "/v2/health/ready": {"GET": self._ready},
+        }
         general: dict[str, dict[str, Handler]] = {
             "/": {"GET": self._index},
             "/metrics": {"GET": self._metrics},
-            "/ping": {"GET": self._ping},
-            "/health": {"GET": self._ping},
             "/version": {"GET": self._show_version},
             "/v2": {"GET": self._server_metadata},
-            "/v2/health/live": {"GET": self._live},
-            "/v2/health/ready": {"GET": self._ready},
             "/v2/repository/index": {"POST": self._repository_index},
         }
-        return table | {
-            path: Endpoint(handlers, self._responses) for path, handlers in general.items()
-        }
+        for path, handlers in general.items():
+            table[path] = Endpoint(handlers, self._responses, "viewer")
+        for path, handlers in probes.items():
+            table[path] = Endpoint(handlers, self._responses, None)
+        return table
 
     @property
     def _planes(self) -> list[DataPlane]:
@@ -101,6 +108,8 @@ class HttpApp:
             request = read_head(scope, self._ids)
             endpoint = self._endpoints.get(request.path) or self._find(request)
             responses = endpoint.responses
+            if self._gate is not None and endpoint.role is not None:
+                self._gate.admit(endpoint.model, endpoint.role, request.key)
             handler = endpoint.handlers.get("GET" if request.method == "HEAD" else request.method)
             if handler is None:
                 raise _wrong_method(endpoint)
@@ -138,6 +147,9 @@ class HttpApp:
 
     def _find(self, request: Request) -> Endpoint:
         """Return the endpoint of a path with a version. Raises `HttpError`, `UnknownModel`."""
+        if self._gate is not None:
+            # Which models there are is not told to just anyone.
+            self._gate.identify(request.key)
         match request.path.split("/"):
             case ["", "v2", "models", model, *_] if model not in self._models:
                 raise UnknownModel(

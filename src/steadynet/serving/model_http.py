@@ -12,6 +12,7 @@ from steadynet.monitoring.records import Feedback
 from steadynet.serving import invocations, oip
 from steadynet.serving.answers import HttpAnswer, HttpError, encode_json, json_answer
 from steadynet.serving.dataplane import Ask, DataPlane, Reply
+from steadynet.serving.keys import KeyRole
 from steadynet.serving.requests import (
     Receive,
     Request,
@@ -37,11 +38,15 @@ FEEDBACK_DECODER = msgspec.json.Decoder(Feedback | list[Feedback])
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path does, by method, and where its responses are counted."""
+    """What a path does, by method; where its responses are counted; who may ask for it."""
 
     handlers: dict[str, Handler]
     responses: dict[int, int]
     """Status → how often."""
+    role: KeyRole | None
+    """None: anyone, as probes do."""
+    model: str = ""
+    """Empty where it concerns no one model."""
 
 
 class ModelPaths:
@@ -84,7 +89,8 @@ class ModelPaths:
                 return None
 
     def _endpoint(self, method: str, handler: Handler) -> Endpoint:
-        return Endpoint({method: handler}, self.plane.telemetry.responses)
+        role: KeyRole = "viewer" if method == "GET" else "caller"
+        return Endpoint({method: handler}, self.plane.telemetry.responses, role, self._name)
 
     async def infer(self, request: Request, receive: Receive, version: str = "") -> HttpAnswer:
         """Answer `POST /v2/models/{m}/infer`."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from steadynet.serving.answers import HttpError
+from steadynet.serving.auth import bearer
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ class Request:
     content_type: bytes = b""
     content_length: int = -1
     encoding: bytes = b""
+    key: bytes = b""
+    """The key that the caller presents."""
     json_length: int = -1
     """How many bytes of the body are JSON, where binary data follow them; -1: all."""
 
@@ -76,6 +79,10 @@ def read_head(scope: Scope, ids: RequestIds) -> Request:
             request.sticky_key = value.decode("latin-1")
         elif name == b"content-encoding":
             request.encoding = value
+        elif name == b"authorization":
+            request.key = bearer(value)
+        elif name == b"x-api-key":
+            request.key = value
         elif name == b"inference-header-content-length":
             request.json_length = _length(value)
     if not request.request_id:

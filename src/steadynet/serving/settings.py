@@ -32,3 +32,10 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     controller: int | None
     started: float
     """Seconds UTC."""
+    tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where callers reach it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"

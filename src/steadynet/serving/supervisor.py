@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 
@@ -37,6 +38,7 @@ from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.first_route import open_route
 from steadynet.serving.metrics import clear, retire
 from steadynet.serving.settings import ServerInfo, WorkerSettings
+from steadynet.serving.tls import make_tls
 from steadynet.spec.model import ServeSpec
 
 logger = logging.getLogger(__name__)
@@ -89,9 +91,13 @@ class Supervisor:
         """Serve until `stop`.
 
         Raises `BundleError` where the bundle must not be served, `UserError` where the address is
-        taken, and `ServingError` where the model is served already.
+        taken or the certificate cannot be used, and `ServingError` where the model is served
+        already.
         """
         plan = self._plan
+        make_tls(plan.serve)
+        for warning in exposed(plan.serve):
+            logger.warning("%s", warning)
         with _lock(plan.home, plan.model), _listen(plan.serve) as listener:
             clear(plan.home.metrics(plan.model))
             _forget_workers(plan.home, plan.model)
@@ -103,10 +109,10 @@ class Supervisor:
                 self._write_info(listener)
                 route = open_route(plan.home, plan.model, plan.wanted)
                 logger.info(
-                    "serving %s version %s on http://%s:%d",
+                    "serving %s version %s on %s",
                     plan.model,
                     route.champion.version,
-                    *listener.getsockname()[:2],
+                    self._info(listener).url,
                 )
                 self._watch(listener, route.champion.version)
             finally:
@@ -188,7 +194,32 @@ class Supervisor:
             workers=tuple(self._children.pids("worker")),
             controller=next(iter(self._children.pids("controller")), None),
             started=self._started,
+            tls=self._plan.serve.tls_cert is not None,
         )
+
+
+def exposed(serve: ServeSpec) -> Iterator[str]:
+    """Yield what others than this machine's own users could do. Pure."""
+    if is_loopback(serve.host):
+        return
+    if serve.auth == "none" and serve.tls_client_ca is None:
+        yield (
+            f"anyone who reaches {serve.host} may ask for predictions: set [serve] auth = 'keys',"
+            " or tls_client_ca"
+        )
+    if serve.auth == "keys" and serve.tls_cert is None:
+        yield (
+            f"keys travel to {serve.host} in the clear: set [serve] tls_cert and tls_key, or end"
+            " TLS before this server"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

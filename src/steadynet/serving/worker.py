@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,14 @@ import uvloop
 from steadynet import __version__
 from steadynet.clock import SystemClock
 from steadynet.home import Home
+from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.fleet import Fleet
 from steadynet.serving.http import HttpApp
 from steadynet.serving.log import log_to_stderr
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry
+from steadynet.serving.tls import Tls, make_tls
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +67,18 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
     )
     plane = DataPlane(settings.model, settings.serve, telemetry)
     fleet = Fleet(home, settings.model, settings.worker, plane, clock=clock)
-    server = WorkerServer(_uvicorn_config(settings, plane))
+    gate = make_gate(home.caller_keys, settings.serve, clock)
+    tls = make_tls(settings.serve)
+    server = WorkerServer(_uvicorn_config(settings, plane, gate, tls))
     stopping, ending = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    following = asyncio.create_task(fleet.run(stopping))
+    following = [
+        asyncio.create_task(follower(stopping)) for follower in _followers(fleet, gate, tls)
+    ]
     ended = asyncio.create_task(ending.wait())
     # None of them ends by itself; one that fails ends the worker, and the supervisor starts
     # another.
-    ends = [following, ended, telemetry.publishing]
+    ends = [*following, ended, telemetry.publishing]
     # Not one connection is taken before the first version can answer: until then others of the
     # shared socket take it, or it waits there.
     ready = asyncio.create_task(plane.until_ready())
@@ -85,13 +91,27 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
     ready.cancel()
     ended.cancel()
     stopping.set()
-    await following
+    await asyncio.gather(*following)
     await telemetry.stop()
 
 
-def _uvicorn_config(settings: WorkerSettings, plane: DataPlane) -> uvicorn.Config:
+def _followers(
+    fleet: Fleet, gate: Gate, tls: Tls | None
+) -> Iterator[Callable[[asyncio.Event], Coroutine[None, None, None]]]:
+    """Yield what follows files until the worker ends: the route, keys, certificates."""
+    yield fleet.run
+    if gate.keyring is not None:
+        yield gate.keyring.follow
+    if tls is not None:
+        yield tls.follow
+
+
+def _uvicorn_config(
+    settings: WorkerSettings, plane: DataPlane, gate: Gate, tls: Tls | None
+) -> uvicorn.Config:
     app = HttpApp(
         [plane],
+        gate,
         max_body_bytes=settings.serve.max_body_bytes,
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,
@@ -108,6 +128,7 @@ def _uvicorn_config(settings: WorkerSettings, plane: DataPlane) -> uvicorn.Confi
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.serve.drain_s)),
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )
 
 

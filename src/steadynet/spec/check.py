@@ -158,6 +158,28 @@ def _serve(serve: ServeSpec) -> Iterator[_Rule]:
     yield _part("serve.log_share", serve.log_share)
     yield _at_least("serve.drain_s", serve.drain_s, 0)
     yield _Rule("serve.host", serve.host, bool(serve.host), "an address")
+    yield _at_least("serve.max_request_rows", serve.max_request_rows, 1)
+    yield from _callers(serve)
+
+
+def _callers(serve: ServeSpec) -> Iterator[_Rule]:
+    """What must hold among the keys that say who may call."""
+    yield _at_least("serve.rate_per_key", serve.rate_per_key, 0)
+    yield _Rule(
+        "serve.rate_per_key",
+        serve.rate_per_key,
+        serve.auth == "keys" or not serve.rate_per_key,
+        "serve.auth = 'keys' beside it",
+    )
+    yield _at_least("serve.rate_per_model", serve.rate_per_model, 0)
+    both = (serve.tls_cert is None) == (serve.tls_key is None)
+    yield _Rule("serve.tls_key", serve.tls_key, both, "tls_cert and tls_key, both or neither")
+    yield _Rule(
+        "serve.tls_client_ca",
+        serve.tls_client_ca,
+        serve.tls_client_ca is None or serve.tls_cert is not None,
+        "serve.tls_cert beside it",
+    )
 
 
 def _rollout(rollout: RolloutSpec) -> Iterator[_Rule]:

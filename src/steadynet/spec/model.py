@@ -155,6 +155,23 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Request parameter (or header `X-Sticky-Key`) that keeps a caller on one version."""
     drain_s: float = 10.0
     """How long requests in flight may take when the server ends."""
+    max_request_rows: int = 100_000
+    """Requests with more rows get 413."""
+    auth: Literal["none", "keys"] = "none"
+    """Who may call: `none` anyone who reaches the address, `keys` holders of a key that
+    `steadynet keys add` made."""
+    rate_per_key: float = 0.0
+    """Requests per second that one key may send, in all workers together; 0 sets no limit. A key's
+    own rate goes before it. Above it requests get 429."""
+    rate_per_model: float = 0.0
+    """Predictions per second that all callers of a model together may ask for; 0 sets no limit."""
+    tls_cert: str | None = None
+    """PEM file of the server's certificate, and those that lead to its root. Read anew when it
+    changes."""
+    tls_key: str | None = None
+    """PEM file of the certificate's private key."""
+    tls_client_ca: str | None = None
+    """PEM file of the authorities whose certificates callers must have (mutual TLS)."""
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,32 @@
+"""The journal of the home: what was changed that belongs to no single model, as callers' keys.
+
+It is a chain of its own beside the models' chains, under a name that no model can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steadynet.clock import Clock, SystemClock
+from steadynet.control.journal import JournalEntry, find_breaks
+from steadynet.control.store import Store
+from steadynet.home import Home
+
+HOME = "@home"
+
+
+def record(
+    home: Home, kind: str, text: str, data: Mapping[str, object], *, clock: Clock | None = None
+) -> JournalEntry:
+    """Chain an entry to the home's journal. Raises `StoreError`."""
+    at = (clock or SystemClock()).now()
+    with Store.at(home.control_db) as store, store.write() as tx:
+        return tx.journal.append(HOME, at=at, kind=kind, text=text, data=data)
+
+
+def history(home: Home, count: int) -> tuple[list[JournalEntry], list[str]]:
+    """Return the last entries, oldest first, and what is wrong with the whole chain."""
+    with Store.at(home.control_db) as store, store.read() as tx:
+        return tx.journal.last(HOME, count), find_breaks(
+            tx.journal.all(HOME), tx.journal.head(HOME)
+        )
