@@ -120,7 +120,7 @@ def open_client() -> Callable[..., httpx.AsyncClient]:
     ) -> httpx.AsyncClient:
         app = HttpApp(
             [plane],
-            gate or Gate(None, per_model=0.0),
+            gate or Gate(),
             max_body_bytes=max_body_bytes,
             sticky_parameter="sticky_key",
             version="9.9",

@@ -56,7 +56,7 @@ def answer(gate: Gate, key: str, role: KeyRole = "caller", model: str = MODEL) -
     """Return the name of the refusal, or nothing."""
     refusal: SteadynetError | None = None
     try:
-        gate.admit(model, role, key.encode())
+        gate.admit(model, role, key.encode(), by_admin_address=True)
     except SteadynetError as error:
         refusal = error
     assert len(key) < 20 or key[16:] not in str(refusal)
@@ -204,7 +204,19 @@ def test_a_refusal_for_the_rate_says_when_to_come_again(home: Home, clock: Manua
 def test_no_gate_asks_nothing(home: Home, clock: ManualClock) -> None:
     gate = make_gate(home.caller_keys, ServeSpec(), clock)
     assert gate.open
-    assert gate.admit(MODEL, "admin", b"") == ""
+    assert gate.admit(MODEL, "caller", b"") == ""
+
+
+def test_what_changes_something_is_done_by_the_admin_address_alone(
+    home: Home, clock: ManualClock, add_key: AddKey
+) -> None:
+    key = add_key("admin").encode()
+    for gate in (Gate(), gate_of(home, clock)):
+        for role in ("operator", "admin"):
+            with pytest.raises(Forbidden, match="admin_port"):
+                gate.admit(MODEL, role, key)
+            gate.admit(MODEL, role, key, by_admin_address=True)
+        gate.admit(MODEL, "caller", key)
 
 
 def test_bearer() -> None:

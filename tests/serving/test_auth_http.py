@@ -24,11 +24,11 @@ from steadynet.clock import SystemClock
 from steadynet.errors import UserError
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, Route
+from steadynet.serving.addresses import exposed
 from steadynet.serving.auth import make_gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.keys import changing_keys, make_key
 from steadynet.serving.settings import ServerInfo
-from steadynet.serving.supervisor import exposed
 from steadynet.serving.tls import Tls
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
@@ -285,7 +285,10 @@ def test_keys_hold_and_end_while_serving_and_are_found_nowhere(
         assert key[16:] not in str(answer.headers)
         return answer.status_code
 
-    with serve_process(make_endpoint("1").bundle, workers=2, auth="keys") as (info, _):
+    options = {"workers": 2, "auth": "keys", "admin_port": 0}
+    with serve_process(make_endpoint("1").bundle, **options) as (info, _):
+        assert info.admin_port
+        assert httpx.get(f"http://127.0.0.1:{info.admin_port}/ping", timeout=60).status_code == 200
         assert httpx.get(f"{info.url}/ping", timeout=60).status_code == 200
         first = run_keys(home, "add", "shop", "--model", "payments", "--expires", "90d")["key"]
         wait_until(lambda: {status(info, first) for _ in range(4)} == {200})

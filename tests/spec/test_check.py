@@ -52,6 +52,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"serve.drain_s": -1.0}, "serve.drain_s"),
     ({"serve.host": ""}, "serve.host"),
     ({"serve.max_request_rows": 0}, "serve.max_request_rows"),
+    ({"serve.admin_port": -1}, "serve.admin_port"),
+    ({"serve.admin_port": 8080}, "serve.admin_port"),
     ({"serve.rate_per_key": 10.0}, "serve.rate_per_key"),
     ({"serve.auth": "keys", "serve.rate_per_key": -1.0}, "serve.rate_per_key"),
     ({"serve.rate_per_model": -1.0}, "serve.rate_per_model"),

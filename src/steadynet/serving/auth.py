@@ -1,11 +1,15 @@
 """Who may call: one question for every protocol, `Gate.admit(model, role, key)`.
 
 Invariants:
-- Nothing of a presented key is kept, logged, or told in an error.
+- Nothing of a presented key is written down, logged, or told in an error.
 - How long a refusal takes does not depend on how much of a key is right: the SHA-256 of what was
-  presented is compared, in constant time, also where no key has its id.
+  presented is compared, in constant time, also where no key has its id. A key that was found right
+  is remembered in memory until the file changes, under Python's keyed hash (SipHash), which no
+  caller can steer, so that looking there first tells nothing either.
 - A file of keys that cannot be read changes nothing: the keys that were read before go on. Where
   there is no file, or none was ever read, nobody is admitted.
+- What changes something (role operator and above) is done by the admin address alone, and there is
+  none by default, whatever keys say.
 """
 
 from __future__ import annotations
@@ -29,23 +33,22 @@ from steadynet.spec.model import ServeSpec
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.2
-PREFIX = b"sn_"
+CHANGING: frozenset[KeyRole] = frozenset(("operator", "admin"))
+"""Roles that change something."""
 ID = slice(3, 15)
 """Where a key's id stands in it."""
-
-_RANKS: dict[KeyRole, int] = {role: rank for rank, role in enumerate(ROLES)}
 
 
 class Grant:
     """What one key admits to, made ready for the check."""
 
-    __slots__ = ("bucket", "digest", "expires", "id", "models", "rank", "role")
+    __slots__ = ("bucket", "digest", "expires", "id", "models", "role", "roles")
 
     def __init__(self, key: CallerKey, bucket: TokenBucket | None) -> None:
         self.id = key.id
         self.digest = bytes.fromhex(key.sha256)
         self.role = key.role
-        self.rank = _RANKS[key.role]
+        self.roles = frozenset(ROLES[: ROLES.index(key.role) + 1])
         self.models = frozenset(key.models)
         self.expires = inf if key.expires is None else key.expires
         self.bucket = bucket
@@ -65,6 +68,8 @@ class Keyring:
         self._share = share
         self._seen: tuple[int, int, int] | None = None
         self._grants: dict[bytes, Grant] = {}
+        self._right: dict[bytes, Grant] = {}
+        """Presented keys that were found right; at most one for each grant."""
         self._nobody = bytes(32)
         self.look()
 
@@ -80,7 +85,7 @@ class Keyring:
         except FileNotFoundError:
             if self._grants:
                 logger.error("%s is gone: nobody is admitted", self._path)
-            self._seen, self._grants = None, {}
+            self._seen, self._grants, self._right = None, {}, {}
             return
         except (OSError, msgspec.DecodeError) as error:
             logger.error("%s cannot be read and is ignored: %s", self._path, error)
@@ -98,18 +103,24 @@ class Keyring:
 
     def identify(self, presented: bytes) -> Grant:
         """Return what a presented key admits to. Raises `Unauthenticated`."""
+        grant = self._right.get(presented)
+        if grant is None:
+            grant = self._right[presented] = self._compare(presented)
+        if self._clock.now() >= grant.expires:
+            raise Unauthenticated("the key has expired", do="Ask for a new one.")
+        return grant
+
+    def _compare(self, presented: bytes) -> Grant:
         grant = self._grants.get(presented[ID])
         known = self._nobody if grant is None else grant.digest
         same = compare_digest(sha256(presented).digest(), known)
         if grant is None or not same:
             raise _unauthenticated(presented)
-        if self._clock.now() >= grant.expires:
-            raise Unauthenticated("the key has expired", do="Ask for a new one.")
         return grant
 
     def _take(self, keys: Iterable[CallerKey]) -> None:
         before = {grant.id: grant for grant in self._grants.values()}
-        self._grants = {}
+        self._grants, self._right = {}, {}
         for key in keys:
             if key.revoked is None:
                 old = before.get(key.id)
@@ -129,14 +140,14 @@ class Keyring:
 class Gate:
     """Admits requests or refuses them. `keyring` is None where no keys are asked for."""
 
-    def __init__(self, keyring: Keyring | None, *, per_model: float) -> None:
+    def __init__(self, keyring: Keyring | None = None, *, per_model: float = 0.0) -> None:
         self.keyring = keyring
         self._per_model = per_model
         self._models: dict[str, TokenBucket] = {}
 
     @property
     def open(self) -> bool:
-        """Whether every request is admitted, so that nobody need ask."""
+        """Whether every request to look or to predict is admitted, so that nobody need ask."""
         return self.keyring is None and not self._per_model
 
     def identify(self, presented: bytes) -> None:
@@ -144,16 +155,23 @@ class Gate:
         if self.keyring is not None:
             self.keyring.identify(presented)
 
-    def admit(self, model: str, role: KeyRole, presented: bytes) -> str:
+    def admit(
+        self, model: str, role: KeyRole, presented: bytes, *, by_admin_address: bool = False
+    ) -> str:
         """Return the id of the key that admits the request; "" where no keys are asked for.
 
         `model` is "" where a request concerns none. Raises `Unauthenticated`, `Forbidden`,
         `RateLimited`.
         """
         who = ""
+        if role in CHANGING and not by_admin_address:
+            raise Forbidden(
+                "what changes something is not done by this address",
+                do="Ask the address of [serve] admin_port; without one it is closed.",
+            )
         if self.keyring is not None:
             grant = self.keyring.identify(presented)
-            if grant.rank < _RANKS[role]:
+            if role not in grant.roles:
                 raise Forbidden(
                     "the key may not do this", expected=f"role {role}", got=f"role {grant.role}"
                 )
@@ -162,15 +180,13 @@ class Gate:
             if grant.bucket is not None and (wait := grant.bucket.take()):
                 raise _too_often("this key sends", grant.bucket, wait)
             who = grant.id
-        if self._per_model and role == "caller" and (wait := self._bucket_of(model).take()):
-            raise _too_often("all callers together send", self._bucket_of(model), wait)
+        if self._per_model and role == "caller":
+            bucket = self._models.get(model)
+            if bucket is None:
+                bucket = self._models[model] = TokenBucket(self._per_model)
+            if wait := bucket.take():
+                raise _too_often("all callers together send", bucket, wait)
         return who
-
-    def _bucket_of(self, model: str) -> TokenBucket:
-        bucket = self._models.get(model)
-        if bucket is None:
-            bucket = self._models[model] = TokenBucket(self._per_model)
-        return bucket
 
 
 def make_gate(path: Path, serve: ServeSpec, clock: Clock) -> Gate:

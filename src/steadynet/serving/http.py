@@ -18,7 +18,7 @@ import msgspec
 from steadynet.errors import SteadynetError, UnknownModel
 from steadynet.serving import oip, repository
 from steadynet.serving.answers import TEXT, HttpAnswer, HttpError, error_answer, json_answer
-from steadynet.serving.auth import Gate
+from steadynet.serving.auth import CHANGING, Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
 from steadynet.serving.requests import (
@@ -50,8 +50,11 @@ class HttpApp:
         max_body_bytes: int,
         sticky_parameter: str,
         version: str,
+        admin_port: int | None = None,
     ) -> None:
-        self._gate = None if gate.open else gate
+        self._gate = gate
+        self._is_open = gate.open
+        self._admin_port = admin_port
         self._max_body_bytes = max_body_bytes
         self._version = version
         self._ids = RequestIds()
@@ -108,8 +111,8 @@ class HttpApp:
             request = read_head(scope, self._ids)
             endpoint = self._endpoints.get(request.path) or self._find(request)
             responses = endpoint.responses
-            if self._gate is not None and endpoint.role is not None:
-                self._gate.admit(endpoint.model, endpoint.role, request.key)
+            if not self._is_open or endpoint.role in CHANGING:
+                self._admit(scope, request, endpoint)
             handler = endpoint.handlers.get("GET" if request.method == "HEAD" else request.method)
             if handler is None:
                 raise _wrong_method(endpoint)
@@ -122,6 +125,12 @@ class HttpApp:
             answer = _surprise(request, error)
         responses[answer.status] = responses.get(answer.status, 0) + 1
         await self._send(request, answer, receive, send)
+
+    def _admit(self, scope: Scope, request: Request, endpoint: Endpoint) -> None:
+        """Raise `Unauthenticated`, `Forbidden` or `RateLimited` where the caller may not ask."""
+        if endpoint.role is not None:
+            here = endpoint.role in CHANGING and scope["server"][1] == self._admin_port
+            self._gate.admit(endpoint.model, endpoint.role, request.key, by_admin_address=here)
 
     async def _send(
         self, request: Request, answer: HttpAnswer, receive: Receive, send: Send
@@ -147,7 +156,7 @@ class HttpApp:
 
     def _find(self, request: Request) -> Endpoint:
         """Return the endpoint of a path with a version. Raises `HttpError`, `UnknownModel`."""
-        if self._gate is not None:
+        if not self._is_open:
             # Which models there are is not told to just anyone.
             self._gate.identify(request.key)
         match request.path.split("/"):

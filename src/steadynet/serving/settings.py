@@ -16,6 +16,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A name that no other worker of this home ever has."""
     descriptor: int
     """The listening socket's file descriptor."""
+    admin_descriptor: int | None = None
+    """The admin address's, where there is one."""
     serve: ServeSpec
 
 
@@ -33,6 +35,8 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     """Seconds UTC."""
     tls: bool = False
+    admin_port: int | None = None
+    """Of 127.0.0.1."""
 
     @property
     def url(self) -> str:

@@ -17,23 +17,22 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 
 from steadynet.clock import SystemClock
-from steadynet.errors import BundleError, ServingError, UserError
+from steadynet.errors import BundleError, ServingError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, WorkerStatus
+from steadynet.serving.addresses import Addresses, exposed, open_addresses
 from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.first_route import open_route
 from steadynet.serving.metrics import clear, retire
@@ -44,7 +43,6 @@ from steadynet.spec.model import ServeSpec
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05
-BACKLOG = 2048
 CONTROLLER_AFTER_S = 5.0
 """The controller starts once a worker is ready, so that it does not take the processor from the
 first answer; or after this long."""
@@ -98,44 +96,44 @@ class Supervisor:
         make_tls(plan.serve)
         for warning in exposed(plan.serve):
             logger.warning("%s", warning)
-        with _lock(plan.home, plan.model), _listen(plan.serve) as listener:
+        with _lock(plan.home, plan.model), open_addresses(plan.serve) as addresses:
             clear(plan.home.metrics(plan.model))
             _forget_workers(plan.home, plan.model)
             try:
                 # Workers start to import while the signature is verified; they answer only by the
                 # route, which is written after it.
                 for _ in range(plan.serve.workers):
-                    self._children.add(Child("worker", lambda: self._start_worker(listener)))
-                self._write_info(listener)
+                    self._children.add(Child("worker", lambda: self._start_worker(addresses)))
+                self._write_info(addresses)
                 route = open_route(plan.home, plan.model, plan.wanted)
                 logger.info(
                     "serving %s version %s on %s",
                     plan.model,
                     route.champion.version,
-                    self._info(listener).url,
+                    self._info(addresses).url,
                 )
-                self._watch(listener, route.champion.version)
+                self._watch(addresses, route.champion.version)
             finally:
-                self._drain(listener)
+                self._drain(addresses)
 
-    def _watch(self, listener: socket.socket, version: str) -> None:
+    def _watch(self, addresses: Addresses, version: str) -> None:
         """Keep the children running until `stop`."""
-        self._write_info(listener)
+        self._write_info(addresses)
         announced = False
         controller_due = monotonic() + CONTROLLER_AFTER_S
         awaits_controller = self._plan.controller
         while not self._stop.wait(LOOK_S):
             if self._children.look():
-                self._write_info(listener)
+                self._write_info(addresses)
             if awaits_controller and (announced or monotonic() >= controller_due):
                 awaits_controller = False
                 self._children.add(Child("controller", self._start_controller))
-                self._write_info(listener)
+                self._write_info(addresses)
             if not announced and self._is_ready(version):
                 announced = True
                 logger.info("ready to answer")
                 if self._on_ready is not None:
-                    self._on_ready(self._info(listener), version)
+                    self._on_ready(self._info(addresses), version)
 
     def _is_ready(self, version: str) -> bool:
         """Tell whether a worker is. Raises `BundleError` where the first version fails to load."""
@@ -149,24 +147,27 @@ class Supervisor:
                 )
         return False
 
-    def _drain(self, listener: socket.socket) -> None:
-        listener.close()
+    def _drain(self, addresses: Addresses) -> None:
+        addresses.close()
         self._children.end(self._plan.serve.drain_s + KILL_AFTER_S)
         self._plan.home.server(self._plan.model).unlink(missing_ok=True)
         logger.info("all processes have ended")
 
-    def _start_worker(self, listener: socket.socket) -> tuple[str, subprocess.Popen[bytes]]:
+    def _start_worker(self, addresses: Addresses) -> tuple[str, subprocess.Popen[bytes]]:
         self._workers += 1
         name = f"w{self._workers}-{secrets.token_hex(4)}"
         settings = WorkerSettings(
             home=str(self._plan.home.root),
             model=self._plan.model,
             worker=name,
-            descriptor=listener.fileno(),
+            descriptor=addresses.public.fileno(),
+            admin_descriptor=addresses.admin.fileno() if addresses.admin else None,
             serve=self._plan.serve,
         )
         arguments = [msgspec.json.encode(settings).decode()]
-        return name, spawn("steadynet.serving.worker", arguments, descriptors=(listener.fileno(),))
+        return name, spawn(
+            "steadynet.serving.worker", arguments, descriptors=addresses.descriptors()
+        )
 
     def _start_controller(self) -> tuple[str, subprocess.Popen[bytes]]:
         arguments = ["--name", self._plan.model, "--home", str(self._plan.home.root)]
@@ -180,12 +181,12 @@ class Supervisor:
             retire(home.metrics(model), child.name)
             (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
 
-    def _write_info(self, listener: socket.socket) -> None:
+    def _write_info(self, addresses: Addresses) -> None:
         path = self._plan.home.server(self._plan.model)
-        write_atomic(path, msgspec.json.encode(self._info(listener)), durable=False)
+        write_atomic(path, msgspec.json.encode(self._info(addresses)), durable=False)
 
-    def _info(self, listener: socket.socket) -> ServerInfo:
-        host, port = listener.getsockname()[:2]
+    def _info(self, addresses: Addresses) -> ServerInfo:
+        host, port = addresses.public.getsockname()[:2]
         return ServerInfo(
             model=self._plan.model,
             host=host,
@@ -195,31 +196,8 @@ class Supervisor:
             controller=next(iter(self._children.pids("controller")), None),
             started=self._started,
             tls=self._plan.serve.tls_cert is not None,
+            admin_port=addresses.admin.getsockname()[1] if addresses.admin else None,
         )
-
-
-def exposed(serve: ServeSpec) -> Iterator[str]:
-    """Yield what others than this machine's own users could do. Pure."""
-    if is_loopback(serve.host):
-        return
-    if serve.auth == "none" and serve.tls_client_ca is None:
-        yield (
-            f"anyone who reaches {serve.host} may ask for predictions: set [serve] auth = 'keys',"
-            " or tls_client_ca"
-        )
-    if serve.auth == "keys" and serve.tls_cert is None:
-        yield (
-            f"keys travel to {serve.host} in the clear: set [serve] tls_cert and tls_key, or end"
-            " TLS before this server"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
@@ -245,24 +223,6 @@ def _lock(home: Home, model: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _listen(serve: ServeSpec) -> Iterator[socket.socket]:
-    """Yield the listening socket. Raises `UserError` where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in serve.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((serve.host, serve.port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {serve.host}:{serve.port}",
-                got=error.strerror,
-                do="Choose another with --host or --port; port 0 takes any that is free.",
-            ) from error
-        yield listener
 
 
 def _forget_workers(home: Home, model: str) -> None:

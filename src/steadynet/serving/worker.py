@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -53,8 +53,11 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
-    """Answer until SIGTERM; then finish what is in flight."""
+async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> None:
+    """Answer until SIGTERM; then finish what is in flight.
+
+    `listeners` are the sockets of the address for everyone, and of the admin address, if any.
+    """
     clock = SystemClock()
     home = Home(Path(settings.home))
     telemetry = Telemetry(
@@ -69,7 +72,15 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
     fleet = Fleet(home, settings.model, settings.worker, plane, clock=clock)
     gate = make_gate(home.caller_keys, settings.serve, clock)
     tls = make_tls(settings.serve)
-    server = WorkerServer(_uvicorn_config(settings, plane, gate, tls))
+    app = HttpApp(
+        [plane],
+        gate,
+        max_body_bytes=settings.serve.max_body_bytes,
+        sticky_parameter=settings.serve.sticky_parameter,
+        version=__version__,
+        admin_port=listeners[1].getsockname()[1] if len(listeners) > 1 else None,
+    )
+    server = WorkerServer(_uvicorn_config(settings, app, tls))
     stopping, ending = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     following = [
@@ -84,7 +95,7 @@ async def serve(settings: WorkerSettings, listener: socket.socket) -> None:
     ready = asyncio.create_task(plane.until_ready())
     await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not any(task.done() for task in ends):
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
         await serving
@@ -106,16 +117,7 @@ def _followers(
         yield tls.follow
 
 
-def _uvicorn_config(
-    settings: WorkerSettings, plane: DataPlane, gate: Gate, tls: Tls | None
-) -> uvicorn.Config:
-    app = HttpApp(
-        [plane],
-        gate,
-        max_body_bytes=settings.serve.max_body_bytes,
-        sticky_parameter=settings.serve.sticky_parameter,
-        version=__version__,
-    )
+def _uvicorn_config(settings: WorkerSettings, app: HttpApp, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -151,8 +153,14 @@ def main(arguments: Sequence[str]) -> int:
     log_to_stderr(settings.worker)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     spare_the_collector()
-    with socket.socket(fileno=settings.descriptor) as listener:
-        uvloop.run(serve(settings, listener))
+    descriptors = (settings.descriptor, settings.admin_descriptor)
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(socket.socket(fileno=descriptor))
+            for descriptor in descriptors
+            if descriptor is not None
+        ]
+        uvloop.run(serve(settings, listeners))
     return 0
 
 

@@ -164,6 +164,9 @@ def _serve(serve: ServeSpec) -> Iterator[_Rule]:
 
 def _callers(serve: ServeSpec) -> Iterator[_Rule]:
     """What must hold among the keys that say who may call."""
+    admin = serve.admin_port
+    own = admin is None or (0 <= admin <= 65_535 and (admin == 0 or admin != serve.port))
+    yield _Rule("serve.admin_port", admin, own, "a port from 0 to 65535, another than serve.port")
     yield _at_least("serve.rate_per_key", serve.rate_per_key, 0)
     yield _Rule(
         "serve.rate_per_key",

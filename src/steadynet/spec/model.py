@@ -160,6 +160,9 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     auth: Literal["none", "keys"] = "none"
     """Who may call: `none` anyone who reaches the address, `keys` holders of a key that
     `steadynet keys add` made."""
+    admin_port: int | None = None
+    """Port of 127.0.0.1 for what changes something, as loading a version; closed unless set; 0
+    takes any that is free. With `auth = "keys"` it asks for an operator's key."""
     rate_per_key: float = 0.0
     """Requests per second that one key may send, in all workers together; 0 sets no limit. A key's
     own rate goes before it. Above it requests get 429."""
