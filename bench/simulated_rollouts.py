@@ -7,13 +7,23 @@ the loss that goes with it. All is seeded.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from steadynet.rollout.evidence import Arm, Evidence, LabelledLoss, PairedScores, Verdict
+from steadynet.rollout.evidence import (
+    Arm,
+    Evidence,
+    LabelledLoss,
+    PairedScores,
+    TwoArms,
+    Verdict,
+)
 from steadynet.rollout.judge import judge
 from steadynet.rollout.state import Observation, Rollout, start, step
 from steadynet.spec.model import RolloutSpec
@@ -21,7 +31,10 @@ from steadynet.statistics.moments import Moments, add
 
 Floats = npt.NDArray[np.float64]
 POOL_ROWS = 200_000
-NONE = Moments()
+BINS = 20
+LATENCY_SPREAD = 0.5
+"""Deviation of the logarithm of a latency; latencies are log-normal."""
+TAIL = 0.01
 _START = 1_700_000_000.0
 
 
@@ -34,8 +47,11 @@ class Pool:
     champion_loss: Floats
     challenger_loss: Floats
     disagrees: npt.NDArray[np.bool_]
+    happened: npt.NDArray[np.bool_]
     champion_auc: float
     challenger_auc: float
+    edges: tuple[tuple[float, ...], tuple[float, ...]]
+    """Of champion's and challenger's output histograms."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,9 @@ class World:
     faults: tuple[float, float] = (0.001, 0.001)
     """Share of faulty requests of champion and challenger."""
     slow: tuple[float, float] = (0.01, 0.01)
-    """Share of slow requests of champion and challenger."""
+    """Share of requests slower than the SLO, of champion and challenger."""
+    slower: float = 1.0
+    """What every latency of the challenger is multiplied by, its 99th percentile as well."""
     labelled: float = 0.5
     """Share of rows whose label comes (at once)."""
     requests_per_s: int = 400
@@ -68,17 +86,26 @@ class Ended:
 
 
 def make_pool(
-    seed: int, *, champion_noise: float = 0.5, challenger_noise: float = 0.5, shift: float = 0.0
+    seed: int,
+    *,
+    champion_noise: float = 0.5,
+    challenger_noise: float = 0.5,
+    shift: float = 0.0,
+    garbled: float = 0.0,
 ) -> Pool:
     """Make rows whose true log-odds are normal; each version sees them with its own noise.
 
     A version that sees log-odds with more noise ranks worse but stays calibrated, as its
-    probability is the right one given what it sees. `shift` moves the challenger's log-odds.
+    probability is the right one given what it sees. `shift` moves the challenger's log-odds;
+    `garbled` is the share of rows on which a broken column makes it see another row's.
     """
     rng = np.random.default_rng(seed)
     truth = rng.normal(-0.5, 1.5, POOL_ROWS)
     happened = rng.random(POOL_ROWS) < _sigmoid(truth)
     scores = [_calibrated_score(rng, truth, noise) for noise in (champion_noise, challenger_noise)]
+    if garbled:
+        hit = rng.random(POOL_ROWS) < garbled
+        scores[1] = np.where(hit, rng.permutation(scores[1]), scores[1])
     if shift:
         odds = np.log(scores[1] / (1 - scores[1])) + shift
         scores[1] = _sigmoid(odds)
@@ -89,9 +116,21 @@ def make_pool(
         champion_loss=losses[0],
         challenger_loss=losses[1],
         disagrees=(scores[0] > 0.5) != (scores[1] > 0.5),
+        happened=happened,
         champion_auc=_auc(scores[0], happened),
         challenger_auc=_auc(scores[1], happened),
+        edges=(_edges(scores[0]), _edges(scores[1])),
     )
+
+
+def _edges(scores: Floats) -> tuple[float, ...]:
+    return tuple(np.quantile(scores, np.linspace(0, 1, BINS + 1)[1:-1]).tolist())
+
+
+def tail_share(slower: float) -> float:
+    """Return the share of requests beyond the champion's 99th percentile at `slower` latencies."""
+    normal = NormalDist()
+    return 1 - normal.cdf(normal.inv_cdf(1 - TAIL) - math.log(slower) / LATENCY_SPREAD)
 
 
 def _sigmoid(value: Floats) -> Floats:
@@ -122,13 +161,15 @@ class _Seen:
 
     challenger: Arm = field(default_factory=Arm)
     champion: Arm = field(default_factory=Arm)
-    baseline: Arm = field(default_factory=Arm)
     pairs: PairedScores = field(default_factory=PairedScores)
     labels: LabelledLoss = field(default_factory=LabelledLoss)
+    bias: TwoArms = field(default_factory=TwoArms)
 
     def next_stage(self) -> None:
-        self.baseline = self.champion
         self.challenger, self.champion, self.pairs = Arm(), Arm(), PairedScores()
+        self.bias = TwoArms()
+        stages = (*self.labels.stages, TwoArms())
+        self.labels = msgspec.structs.replace(self.labels, stages=stages)
 
 
 class Simulation:
@@ -148,6 +189,8 @@ class Simulation:
         state = start(rollout_id="r", model="m", champion="1", challenger="2", now=_START)
         loaded = Observation(now=_START, workers_expected=1, workers_ready=1)
         self.state: Rollout = step(state, plan, loaded).state
+        if self.state.phase == "canary":
+            self.seen.next_stage()
 
     def run(self, most_s: int) -> Ended:
         """Go on until the rollout is over, or for `most_s` seconds."""
@@ -182,9 +225,10 @@ class Simulation:
             share=self.state.share,
             challenger=seen.challenger,
             champion=seen.champion,
-            baseline=seen.baseline,
             pairs=seen.pairs,
             labels=seen.labels,
+            bias=seen.bias,
+            tail_s=1.0,
             loss_unit=float(self.world.pool.champion_loss[:1000].std()),
         )
 
@@ -206,12 +250,19 @@ class Simulation:
     def _grow(self, arm: Arm, scores: Floats, version: int) -> Arm:
         n = len(scores)
         faults = int(self.rng.binomial(n, self.world.faults[version]))
+        edges = self.world.pool.edges[version]
+        counts = np.bincount(np.searchsorted(edges, scores[faults:], side="right"), minlength=BINS)
+        before = np.array(arm.output or (0,) * BINS)
+        tail = TAIL if version == 0 else tail_share(self.world.slower)
         return Arm(
             requests=arm.requests + n,
             faults=arm.faults + faults,
             timed=arm.timed + n,
             slow=arm.slow + float(self.rng.binomial(n, self.world.slow[version])),
+            tail=arm.tail + float(self.rng.binomial(n, tail)),
             score=add(arm.score, moments(scores[faults:])),
+            output=tuple((before + counts).tolist()),
+            edges=edges,
         )
 
     def _pair(self, pairs: PairedScores, rows: npt.NDArray[np.int64]) -> PairedScores:
@@ -231,34 +282,30 @@ class Simulation:
     ) -> None:
         if not self.world.labelled:
             return
-        pool, labels = self.world.pool, self.seen.labels
+        pool, seen = self.world.pool, self.seen
         known = self.rng.random(len(rows)) < self.world.labelled
-        both, one, other = rows[mirrored & known], rows[treated & known], rows[~treated & known]
         if self.state.phase == "shadow":
+            both = rows[mirrored & known]
             difference = pool.challenger_loss[both] - pool.champion_loss[both]
-            grown = replace_losses(labels, paired=moments(difference))
+            paired = add(seen.labels.paired, moments(difference))
+            seen.labels = msgspec.structs.replace(seen.labels, paired=paired)
+            new, old = both, rows[known]
         else:
-            grown = replace_losses(
-                labels,
-                challenger=moments(pool.challenger_loss[one]),
-                champion=moments(pool.champion_loss[other]),
-            )
-        self.seen.labels = grown
+            new, old = rows[treated & known], rows[~treated & known]
+            *before, now = seen.labels.stages
+            grown = _grow_arms(now, pool.challenger_loss[new], pool.champion_loss[old])
+            seen.labels = msgspec.structs.replace(seen.labels, stages=(*before, grown))
+        seen.bias = _grow_arms(
+            seen.bias,
+            pool.challenger_score[new] - pool.happened[new],
+            pool.champion_score[old] - pool.happened[old],
+        )
 
 
-def replace_losses(
-    losses: LabelledLoss,
-    *,
-    paired: Moments = NONE,
-    challenger: Moments = NONE,
-    champion: Moments = NONE,
-) -> LabelledLoss:
-    """Return the losses with more rows added."""
-    return LabelledLoss(
-        paired=add(losses.paired, paired),
-        challenger=add(losses.challenger, challenger),
-        champion=add(losses.champion, champion),
-        holdout=losses.holdout,
+def _grow_arms(arms: TwoArms, challenger: Floats, champion: Floats) -> TwoArms:
+    return TwoArms(
+        challenger=add(arms.challenger, moments(challenger)),
+        champion=add(arms.champion, moments(champion)),
     )
 
 
@@ -286,10 +333,12 @@ def with_rates(
     *,
     faults: float | None = None,
     slow: float | None = None,
+    slower: float = 1.0,
 ) -> World:
     """Return the world with other rates of the challenger."""
     return replace(
         world,
         faults=(world.faults[0], world.faults[1] if faults is None else faults),
         slow=(world.slow[0], world.slow[1] if slow is None else slow),
+        slower=slower,
     )

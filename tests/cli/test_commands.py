@@ -208,17 +208,24 @@ def test_labels_are_handed_in_and_bad_lines_are_named_without_their_values(
     labels = tmp_path / "labels.csv"
     with labels.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "label", "at"])
-        writer.writerows([["a", "yes", ""], ["b", "no", "2026-01-02T03:04:05Z"]])
+        writer.writerow(["id", "label", "at", "value"])
+        writer.writerows([["a", "yes", "", ""], ["b", "no", "2026-01-02T03:04:05Z", "2.5"]])
     assert run("feedback", "customers", str(labels), "--json").json()["labels"] == 2
-    labels.write_text(labels.read_text() + "c,SECRET,\n,yes,\nd,no,SECRET\n")
+    bad = ["c,SECRET,,", ",yes,,", "d,no,SECRET,", "e,no,,SECRET", "f,no,,inf"]
+    labels.write_text(labels.read_text() + "\n".join(bad) + "\n")
     done = run("feedback", "customers", str(labels))
     assert done.code == 2
-    for what in ("line 4: the label is not one", "line 5: the id is missing", "line 6: `at`"):
+    for what in (
+        "line 4: the label is not one",
+        "line 5: the id is missing",
+        "line 6: `at`",
+        "line 7: `value` is no number",
+        "line 8: `value` is not finite",
+    ):
         assert what in done.err
     assert "SECRET" not in done.err
     answer = run("feedback", "customers", str(labels), "--skip-bad", "--json").json()
-    assert (answer["labels"], answer["bad_lines"]) == (2, 3)
+    assert (answer["labels"], answer["bad_lines"]) == (2, 5)
     spooled = list((workshop.home / "serving/customers/spool/feedback").glob("*.jsonl"))
     assert sum(len(path.read_text().splitlines()) for path in spooled) == 4
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.control.gate import compare
-from steadynet.control.labels import LabelTally, labelled_rows, moments_of, row_losses, truth_of
+from steadynet.control.label_tally import LabelTally
+from steadynet.control.labels import labelled_rows, moments_of, row_losses, truth_of
 from steadynet.control.retrain_plan import FEWEST_HELD_OUT, RetrainPlan, divide, retrain_spec
 from steadynet.control.store import LabelledRow
 from steadynet.errors import GateFailed
@@ -102,9 +103,9 @@ def test_a_row_that_both_answered_is_paired_whoever_came_first() -> None:
             labelled(2, "fraud", probability=0.25, row_id="r1", role="shadow", version="2"),
         ]
         made = tally()
-        made.add([both[order]], canary_since=None)
+        made.add([both[order]], canary_starts=())
         assert made.losses.paired.n == 0
-        made.add([both[1 - order]], canary_since=None)
+        made.add([both[1 - order]], canary_starts=())
         assert made.losses.paired.n == 1
         assert made.losses.paired.mean == pytest.approx(math.log(2))
         assert made.after == 2
@@ -119,9 +120,10 @@ def test_in_a_canary_each_arm_counts_its_own_rows() -> None:
             labelled(3, "legit", at=11.0, role="challenger", version="2"),
             labelled(4, "legit", at=11.0, role="challenger", version="7"),
         ],
-        canary_since=10.0,
+        canary_starts=(10.0,),
     )
-    assert (made.losses.champion.n, made.losses.challenger.n, made.losses.paired.n) == (1, 1, 0)
+    (stage,) = made.losses.stages
+    assert (stage.champion.n, stage.challenger.n, made.losses.paired.n) == (1, 1, 0)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), max_size=20))

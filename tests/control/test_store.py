@@ -71,6 +71,27 @@ def count_labelled(path: Path) -> int:
         return len(tx.observations.labelled("m", limit=10))
 
 
+def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with Store.at(path) as store, store.write() as tx:
+        tx.observations.add_labels("m", [Feedback(id="a", label="yes", at=1.0)], now=2.0)
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE labels DROP COLUMN value")
+    connection.execute("UPDATE about SET value = '1' WHERE key = 'schema_version'")
+    connection.commit()
+    connection.close()
+    row = LoggedRow(id="a", at=0.5, version="1", role="champion", row={})
+    with Store.at(path) as store, store.write() as tx:
+        tx.observations.add_labels("m", [Feedback(id="b", label="no", value=2.5)], now=3.0)
+        later = msgspec.structs.replace(row, id="b")
+        tx.observations.add_rows("m", [row, later])
+        found = tx.observations.labelled_after("m", after=0, limit=9)
+    assert [(item.row.id, item.label, item.value) for item in found] == [
+        ("a", "yes", None),
+        ("b", "no", 2.5),
+    ]
+
+
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     Store.at(path).close()

@@ -34,7 +34,7 @@ challenger_deadline_ms = 200.0
 latency_ms = 1000.0
 
 [rollout]
-steps = [0.2, 1.0]
+steps = [0.2]
 min_requests = 60
 min_step_s = 0.5
 max_step_s = 60.0

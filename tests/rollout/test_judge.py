@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadynet.rollout.budget import signals_of
 from steadynet.rollout.evidence import (
     Arm,
     Evidence,
@@ -16,6 +17,7 @@ from steadynet.rollout.evidence import (
     PairedScores,
     Signal,
     SignalName,
+    TwoArms,
     Verdict,
 )
 from steadynet.rollout.judge import judge
@@ -72,6 +74,11 @@ def canary(challenger: Arm, *, labels: LabelledLoss | None = None) -> Evidence:
     )
 
 
+def apart(challenger: Moments, champion: Moments) -> LabelledLoss:
+    """Return losses of rows that one of the two answered, all in one stage."""
+    return LabelledLoss(stages=(TwoArms(challenger=challenger, champion=champion),))
+
+
 def signal(verdict: Verdict, name: SignalName) -> Signal:
     return next(item for item in verdict.signals if item.name == name)
 
@@ -81,7 +88,14 @@ def test_an_equal_challenger_passes(evidence: Evidence) -> None:
     verdict = judge(PLAN, evidence)
     assert verdict.outcome == "pass"
     assert verdict.stage == evidence.stage
-    assert [s.outcome for s in verdict.signals] == ["pass", "pass", "pass", "not_yet"]
+    assert [s.outcome for s in verdict.signals] == [
+        "pass",
+        "pass",
+        "not_yet",
+        "pass",
+        "not_yet",
+        "not_yet",
+    ]
 
 
 def test_no_data_never_passes_and_never_fails() -> None:
@@ -180,7 +194,7 @@ def test_a_regression_shift_is_measured_in_deviations() -> None:
     "better",
     [
         LabelledLoss(paired=spread(2000, -0.1, 0.3)),
-        LabelledLoss(challenger=spread(3000, 0.4, 0.5), champion=spread(3000, 0.6, 0.5)),
+        apart(spread(3000, 0.4, 0.5), spread(3000, 0.6, 0.5)),
         LabelledLoss(holdout=spread(1000, -0.1, 0.3)),
     ],
 )
@@ -227,7 +241,7 @@ def test_a_better_loss_excuses_neither_errors_nor_slowness() -> None:
     "worse",
     [
         LabelledLoss(paired=spread(2000, 0.1, 0.3)),
-        LabelledLoss(challenger=spread(2000, 0.7, 0.5), champion=spread(9000, 0.5, 0.5)),
+        apart(spread(2000, 0.7, 0.5), spread(9000, 0.5, 0.5)),
     ],
 )
 def test_a_silently_worse_challenger_is_caught_by_labels(worse: LabelledLoss) -> None:
@@ -245,7 +259,7 @@ def test_labels_that_come_are_waited_for_in_the_shadow_until_time_is_up() -> Non
 
 
 def test_undecided_labels_do_not_hold_a_canary_up() -> None:
-    undecided = LabelledLoss(challenger=spread(200, 0.5, 0.5), champion=spread(900, 0.5, 0.5))
+    undecided = apart(spread(200, 0.5, 0.5), spread(900, 0.5, 0.5))
     verdict = judge(PLAN, canary(arm(), labels=undecided))
     assert verdict.outcome == "pass"
     assert not signal(verdict, "labels").critical
@@ -270,35 +284,29 @@ def test_required_labels_are_a_condition() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_broken_measurement_holds_and_says_so(bad: float) -> None:
+def test_a_broken_measurement_is_a_verdict_of_its_own_and_says_so(bad: float) -> None:
     scores = msgspec.structs.replace(arm(), score=Moments(5000, bad, bad))
     verdict = judge(PLAN, canary(scores))
-    assert verdict.outcome == "not_yet"
+    assert (verdict.outcome, verdict.when_time_is_up) == ("broken", "broken")
     assert "the measurement of scores is broken" in verdict.sentence
     losses = LabelledLoss(paired=Moments(500, bad, bad))
     verdict = judge(PLAN, canary(arm(), labels=losses))
-    assert verdict.outcome == "not_yet"
+    assert verdict.outcome == "broken"
     assert "the measurement of losses is broken" in verdict.sentence
+    slow = msgspec.structs.replace(arm(), slow=-bad)
+    assert signal(judge(PLAN, canary(slow)), "latency").outcome == "broken"
 
 
-def test_at_full_share_the_champion_of_the_stage_before_is_the_measure() -> None:
-    full = Evidence(
-        stage="canary 3",
-        share=1.0,
-        challenger=arm(),
-        champion=Arm(requests=3, faults=3),
-        baseline=arm(50_000),
-    )
-    verdict = judge(PLAN, full)
-    assert verdict.outcome == "pass"
-    assert signal(verdict, "errors").champion_n == 50_000
+def test_what_is_shown_worse_fails_though_another_measurement_is_broken() -> None:
+    scores = msgspec.structs.replace(arm(faults=500), score=Moments(5000, math.nan, math.nan))
+    assert judge(PLAN, canary(scores)).outcome == "fail"
 
 
 def test_the_budget_is_shared_over_stages() -> None:
     """More stages, more looks, less alpha for each: the same evidence bounds less."""
     evidence = shadow(arm(faults=100))
-    few = signal(judge(RolloutSpec(steps=(1.0,)), evidence), "errors")
-    many = signal(judge(RolloutSpec(steps=tuple(i / 20 for i in range(1, 21))), evidence), "errors")
+    few = signal(judge(RolloutSpec(steps=(0.5,)), evidence), "errors")
+    many = signal(judge(RolloutSpec(steps=tuple(i / 20 for i in range(1, 20))), evidence), "errors")
     assert few.low is not None
     assert many.low is not None
     assert many.low < few.low
@@ -319,16 +327,16 @@ arms = st.builds(
     st.floats(0, 0.5),
 )
 losses = st.builds(spread, st.integers(0, 10**5), st.floats(-3, 3), st.floats(0, 2))
+two_arms = st.builds(TwoArms, challenger=losses, champion=losses)
 
 
 @given(
     st.builds(
         Evidence,
         stage=st.sampled_from(["shadow", "canary 0", "canary 3"]),
-        share=st.sampled_from([0.0, 0.05, 1.0]),
+        share=st.sampled_from([0.0, 0.05, 0.5]),
         challenger=arms,
         champion=arms,
-        baseline=arms,
         pairs=st.builds(
             PairedScores,
             rows=st.integers(0, 10**5),
@@ -336,8 +344,13 @@ losses = st.builds(spread, st.integers(0, 10**5), st.floats(-3, 3), st.floats(0,
             difference=losses,
         ),
         labels=st.builds(
-            LabelledLoss, paired=losses, challenger=losses, champion=losses, holdout=losses
+            LabelledLoss,
+            paired=losses,
+            stages=st.lists(two_arms, max_size=3).map(tuple),
+            holdout=losses,
         ),
+        bias=two_arms,
+        tail_s=st.sampled_from([0.0, 0.01]),
         classification=st.booleans(),
     )
 )
@@ -345,7 +358,7 @@ def test_laws_of_every_verdict(evidence: Evidence) -> None:
     verdict = judge(PLAN, evidence)
     assert verdict == judge(PLAN, evidence)
     outcomes = {s.name: s.outcome for s in verdict.signals}
-    assert set(outcomes) == {"errors", "latency", "outputs", "labels"}
+    assert tuple(outcomes) == signals_of(PLAN)
     assert (verdict.outcome == "fail") == ("fail" in outcomes.values())
     if verdict.outcome == "pass":
         assert {outcomes["errors"], outcomes["latency"], outcomes["outputs"]} == {"pass"}

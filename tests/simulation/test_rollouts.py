@@ -105,6 +105,8 @@ def test_a_retrained_challenger_is_promoted_though_it_answers_otherwise() -> Non
         champion_loss=moved.challenger_loss,
         challenger_loss=moved.champion_loss,
         disagrees=moved.disagrees,
+        happened=moved.happened,
+        edges=moved.edges[::-1],
         champion_auc=moved.challenger_auc,
         challenger_auc=moved.champion_auc,
     )

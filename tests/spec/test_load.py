@@ -41,7 +41,7 @@ def test_a_file_with_keys_of_each_type(tmp_path: Path) -> None:
             learning_rate = 1
             time_limit_s = 60.5
             [rollout]
-            steps = [0.5, 1]
+            steps = [0.25, 0.5]
             on_timeout = "hold"
             [gates.minimum]
             auc = 0.7
@@ -52,7 +52,7 @@ def test_a_file_with_keys_of_each_type(tmp_path: Path) -> None:
     assert spec.table.drop == ("a b", "c")
     assert spec.table.kinds == {"zip": "category"}
     assert spec.training.learning_rate == 1.0
-    assert spec.rollout.steps == (0.5, 1.0)
+    assert spec.rollout.steps == (0.25, 0.5)
     assert spec.gates.minimum == {"auc": 0.7}
 
 

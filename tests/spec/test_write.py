@@ -36,7 +36,7 @@ FULL = Spec(
     split=SplitSpec(validation_share=0.2, time_column="when"),
     training=TrainingSpec(learning_rate=1e-5, time_limit_s=12.0, threads=3),
     gates=GatesSpec(minimum={"auc": 0.7}, maximum={"ece": 0.05}),
-    rollout=RolloutSpec(steps=(0.5, 1.0), approval=True),
+    rollout=RolloutSpec(steps=(0.25, 0.5), approval=True),
     alerts=AlertsSpec(webhook="https://hooks.example/x"),
 )
 

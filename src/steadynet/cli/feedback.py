@@ -15,7 +15,9 @@ SHOWN_LINES = 10
 
 def feedback(
     model: Annotated[str, typer.Argument(help="A model's name.")],
-    labels: Annotated[Path, typer.Argument(help="A CSV file with the columns id,label[,at].")],
+    labels: Annotated[
+        Path, typer.Argument(help="A CSV file with the columns id,label[,at][,value].")
+    ],
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out instead of refusing all.")
     ] = False,
@@ -25,7 +27,8 @@ def feedback(
 
     `id` is the row's id: the request's id, or "<request id>#<i>" for row i of several. `label`
     is spelled as in the training table. `at` (ISO 8601 or seconds since 1970 UTC) says when it
-    became known. One bad line refuses the whole file, unless --skip-bad.
+    became known; `value` is what the answer was worth, in your own unit (see rollout.value). One
+    bad line refuses the whole file, unless --skip-bad.
     """
     from steadynet.bundle.manifest import MANIFEST, decode_manifest
     from steadynet.cli.labels_file import read_labels

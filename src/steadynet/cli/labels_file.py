@@ -1,8 +1,9 @@
-"""A file of labels: CSV with the columns id, label and, if known, at."""
+"""A file of labels: CSV with the columns id, label and, if known, at and value."""
 
 from __future__ import annotations
 
 import csv
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def read_labels(path: Path, target: Target) -> tuple[list[Feedback], list[BadLin
             if absent:
                 raise TableError(
                     f"{path.name} lacks the column {absent[0]!r}",
-                    expected="the columns id,label and, if known, at",
+                    expected="the columns id,label and, if known, at and value",
                     got=", ".join(repr(name) for name in reader.fieldnames or []) or "nothing",
                 )
             for row in reader:
@@ -63,8 +64,14 @@ def _label(row: dict[str, str], target: Target) -> Feedback | str:
         known = _seconds(at) if at else 0.0
     except ValueError:
         return "`at` is no time (ISO 8601, or seconds since 1970 UTC)"
-    value = float(label) if target.task == "regression" else label
-    return Feedback(id=row_id, label=value, at=known)
+    try:
+        worth = float(row["value"]) if row.get("value") else None
+    except ValueError:
+        return "`value` is no number"
+    if worth is not None and not math.isfinite(worth):
+        return "`value` is not finite"
+    truth = float(label) if target.task == "regression" else label
+    return Feedback(id=row_id, label=truth, at=known, value=worth)
 
 
 def _seconds(text: str) -> float:

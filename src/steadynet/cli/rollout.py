@@ -92,7 +92,7 @@ def _words(model: str, found: RolloutStatus | None) -> str:
     if found.verdict is not None:
         lines.append(f"now: {found.verdict.sentence}")
         lines += [
-            f"  {signal.name:8} {signal.outcome:8} {signal.sentence}"
+            f"  {signal.name:11} {signal.outcome:8} {signal.sentence}"
             for signal in found.verdict.signals
         ]
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from steadynet.monitoring.reports import (
     QualityState,
     SloReport,
 )
-from steadynet.rollout.evidence import Arm, Verdict
+from steadynet.rollout.evidence import Verdict
 from steadynet.statistics.moments import Moments
 
 ROLLOUT = "rollout"
@@ -27,10 +27,13 @@ class RolloutNotes(msgspec.Struct, frozen=True, kw_only=True):
 
     labels_after: int = 0
     """Number of the last labelled row from before the rollout."""
-    canary_since: float | None = None
-    """When the first canary stage began, seconds UTC."""
-    baseline: Arm = Arm()
-    """The champion's arm in the stage before this one."""
+    canary_starts: tuple[float, ...] = ()
+    """When each canary stage began, seconds UTC."""
+    tail_s: float = 0.0
+    """The champion's 99th percentile before the rollout, or before its first canary stage where
+    none was known; seconds."""
+    challenger_edges: tuple[float, ...] = ()
+    """Inner edges of the challenger's output histogram."""
     holdout: Moments = Moments()
     """Challenger's loss minus the champion's on rows held out from its training."""
 

@@ -1,8 +1,4 @@
-"""Losses of champion and challenger on the same labelled rows, as the labels come. Pure.
-
-A row that both answered (the shadow) is paired by its id. A row that one of them answered counts
-for that one alone, from the first canary stage on, so that both arms saw the same time.
-"""
+"""What labels say of answered rows: truths, losses, biases. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +8,9 @@ import numpy as np
 
 from steadynet.control.store import LabelledRow
 from steadynet.monitoring.quality import LabelledRows
-from steadynet.rollout.evidence import LabelledLoss
 from steadynet.runtime.metrics import per_row_loss
-from steadynet.statistics.moments import Moments, add
+from steadynet.statistics.moments import Moments
 from steadynet.table.schema import Target
-
-MOST_WAITING = 100_000
-"""Rows that wait for the other version's answer before the oldest are given up."""
 
 
 def row_losses(target: Target, rows: Sequence[LabelledRow]) -> list[float | None]:
@@ -37,6 +29,27 @@ def row_losses(target: Target, rows: Sequence[LabelledRow]) -> list[float | None
     for position, value in zip(usable, values.tolist(), strict=True):
         losses[position] = value
     return losses
+
+
+def row_biases(target: Target, rows: Sequence[LabelledRow]) -> list[float | None]:
+    """Return each row's score minus what happened; None where label or answer do not fit.
+
+    What happened is 1 or 0: the positive class (binary), or whether the likeliest class was the
+    true one (multiclass). A regression's score and what happened are numbers.
+    """
+    found: list[float | None] = []
+    for item in rows:
+        truth, row = _truth(target, item), item.row
+        if truth is None:
+            found.append(None)
+        elif target.task == "regression":
+            found.append(None if row.prediction is None else row.prediction - truth)
+        elif target.task == "binary":
+            found.append(row.probabilities[-1] - truth)
+        else:
+            score = max(row.probabilities)
+            found.append(score - float(row.probabilities.index(score) == truth))
+    return found
 
 
 def _truth(target: Target, item: LabelledRow) -> float | None:
@@ -95,61 +108,3 @@ def labelled_rows(target: Target, rows: Iterable[LabelledRow]) -> LabelledRows:
         at=np.array(at, np.float64),
         classes=target.classes,
     )
-
-
-class LabelTally:
-    """The losses of one rollout's two versions."""
-
-    def __init__(
-        self, target: Target, champion: str, challenger: str, *, holdout: Moments, after: int
-    ) -> None:
-        self.after = after
-        """Number of the last labelled row that was added."""
-        self._target = target
-        self._champion = champion
-        self._challenger = challenger
-        self._sums = LabelledLoss(holdout=holdout)
-        self._waiting: dict[str, tuple[bool, float]] = {}
-
-    @property
-    def losses(self) -> LabelledLoss:
-        """The sums so far."""
-        return self._sums
-
-    def add(self, rows: Sequence[LabelledRow], *, canary_since: float | None) -> None:
-        """Add labelled rows; those answered since `canary_since` count for their arm alone."""
-        for item, loss in zip(rows, row_losses(self._target, rows), strict=True):
-            self.after = max(self.after, item.number)
-            if loss is None:
-                continue
-            if item.row.role == "shadow":
-                if item.row.version == self._challenger:
-                    self._pair(item.row.id, True, loss)
-            elif item.row.role == "challenger":
-                if item.row.version == self._challenger:
-                    self._grow("challenger", moments_of([loss]))
-            elif item.row.version == self._champion:
-                if canary_since is not None and item.row.at >= canary_since:
-                    self._grow("champion", moments_of([loss]))
-                else:
-                    self._pair(item.row.id, False, loss)
-
-    def _pair(self, row_id: str, is_challenger: bool, loss: float) -> None:
-        other = self._waiting.pop(row_id, None)
-        if other is None:
-            self._waiting[row_id] = (is_challenger, loss)
-            if len(self._waiting) > MOST_WAITING:
-                del self._waiting[next(iter(self._waiting))]
-        elif other[0] != is_challenger:
-            difference = loss - other[1] if is_challenger else other[1] - loss
-            self._grow("paired", moments_of([difference]))
-
-    def _grow(self, name: str, by: Moments) -> None:
-        sums = {
-            "paired": self._sums.paired,
-            "challenger": self._sums.challenger,
-            "champion": self._sums.champion,
-            "holdout": self._sums.holdout,
-        }
-        sums[name] = add(sums[name], by)
-        self._sums = LabelledLoss(**sums)

@@ -8,13 +8,18 @@ import msgspec
 
 from steadynet.control.candidates import check_replaceable, verified_endpoint
 from steadynet.control.champion import Champion
+from steadynet.control.evidence import usual_tail_s
 from steadynet.control.facts import ALIASES, ROLLOUT, AliasWish, RolloutNotes
 from steadynet.control.publish import publish
-from steadynet.control.store import Command
+from steadynet.control.store import Command, Transaction
+from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
 from steadynet.errors import RolloutError
 from steadynet.rollout.state import Rollout, start
 from steadynet.statistics.moments import Moments
+
+LOOK_BACK_S = 3600.0
+"""How far back the champion's usual latency is taken from."""
 
 
 def launch(turn: Turn, champion: Champion, version: str, *, command: Command) -> Rollout:
@@ -52,6 +57,8 @@ def launch(turn: Turn, champion: Champion, version: str, *, command: Command) ->
         )
         notes = RolloutNotes(
             labels_after=tx.observations.last_join(turn.model),
+            tail_s=_usual_tail_s(turn, tx, champion.version),
+            challenger_edges=bundle.profile().output.edges,
             holdout=Moments() if holdout is None else msgspec.convert(holdout, Moments),
         )
         tx.decisions.remember(turn.model, ROLLOUT, notes)
@@ -67,3 +74,10 @@ def launch(turn: Turn, champion: Champion, version: str, *, command: Command) ->
         tx.commands.answer(command.number, "done", f"rollout {rollout.id} has begun")
     publish(turn)
     return rollout
+
+
+def _usual_tail_s(turn: Turn, tx: Transaction, version: str) -> float:
+    """Return the champion's 99th percentile of the last hour, seconds; 0 where it is not known."""
+    since = turn.now - LOOK_BACK_S
+    tally = Tally(turn.model, since, tx.observations.windows(turn.model, since))
+    return usual_tail_s(tally.of(version, "champion"))

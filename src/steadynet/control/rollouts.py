@@ -15,7 +15,7 @@ from types import MappingProxyType
 import msgspec
 
 from steadynet.control.champion import Champion
-from steadynet.control.evidence import gather_evidence
+from steadynet.control.evidence import gather_evidence, usual_tail_s
 from steadynet.control.facts import (
     ALIASES,
     ROLLOUT,
@@ -24,9 +24,10 @@ from steadynet.control.facts import (
     LastVerdict,
     RolloutNotes,
 )
-from steadynet.control.labels import LabelTally
+from steadynet.control.label_tally import LabelTally
 from steadynet.control.launch import launch
 from steadynet.control.publish import publish, take_off_unrecorded, without_challenger
+from steadynet.control.slices import make_slicer
 from steadynet.control.store import Command, Transaction
 from steadynet.control.stories import rollout_story
 from steadynet.control.tally import Tally
@@ -102,7 +103,8 @@ class Rollouts:
                 transition=transition,
                 order=order,
             )
-            _take(turn, step, notes)
+            usual = usual_tail_s(self._tally.of(rollout.champion, "champion"))
+            _take(turn, step, _next_notes(step, notes, usual))
         else:
             self._tell(turn, rollout, observation.verdict)
         return transition.state
@@ -144,15 +146,14 @@ class Rollouts:
                 rollout.challenger,
                 holdout=notes.holdout,
                 after=notes.labels_after,
+                slicer=make_slicer(turn.spec.rollout.slices, champion.profile),
             )
         with turn.store.read() as tx:
             labelled = tx.observations.labelled_after(
                 turn.model, after=self._labels.after, limit=LABELS_PER_TICK
             )
-        self._labels.add(labelled, canary_since=notes.canary_since)
-        return gather_evidence(
-            rollout, self._tally, self._labels.losses, notes.baseline, champion.yardstick
-        )
+        self._labels.add(labelled, canary_starts=notes.canary_starts)
+        return gather_evidence(rollout, self._tally, self._labels, notes, champion.yardstick)
 
 
 def _observe(
@@ -205,14 +206,14 @@ def _refuse(turn: Turn, order: Command | None) -> None:
 
 
 def _take(turn: Turn, step: _Step, notes: RolloutNotes) -> None:
-    """Write down a step and what follows from it, and let the workers know."""
+    """Write down a step and the notes that follow from it, and let the workers know."""
     action = step.transition.action
     try:
         with turn.write() as tx:
             if step.transition.reason:
                 _record(turn, tx, step)
                 _change_route(turn, tx, step)
-                tx.decisions.remember(turn.model, ROLLOUT, _next_notes(step, notes))
+                tx.decisions.remember(turn.model, ROLLOUT, notes)
             if step.order is not None:
                 _answer(tx, step.order, step.transition)
     except LeaseLost:
@@ -264,16 +265,20 @@ def _change_route(turn: Turn, tx: Transaction, step: _Step) -> None:
     tx.decisions.remember(turn.model, ALIASES, wish)
 
 
-def _next_notes(step: _Step, notes: RolloutNotes) -> RolloutNotes:
-    after, evidence = step.transition.state, step.evidence
-    if step.transition.action != "set_route":
+def _next_notes(step: _Step, notes: RolloutNotes, usual_tail_s: float) -> RolloutNotes:
+    """Return the notes for the stage that a step begins.
+
+    `usual_tail_s` is the champion's in the stage that ends; it is taken where none was known
+    before, and then stays.
+    """
+    after = step.transition.state
+    if step.transition.action != "set_route" or after.phase != "canary":
         return notes
-    since = notes.canary_since
-    if since is None and after.phase == "canary":
-        since = after.stage_started
-    seen = evidence is not None and evidence.champion.requests > 0
-    baseline = evidence.champion if evidence is not None and seen else notes.baseline
-    return msgspec.structs.replace(notes, canary_since=since, baseline=baseline)
+    return msgspec.structs.replace(
+        notes,
+        canary_starts=(*notes.canary_starts, after.stage_started),
+        tail_s=notes.tail_s or usual_tail_s,
+    )
 
 
 def _answer(tx: Transaction, order: Command, transition: Transition) -> None:

@@ -34,5 +34,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     label: str | float
     """The target's value, spelled as in the training table."""
+    value: float | None = None
+    """What the answer was worth, in the caller's own unit; see `[rollout] value`."""
     at: float = 0.0
     """When it became known, seconds UTC; 0 means when it was received."""

@@ -4,9 +4,9 @@ The controller fills an `Evidence` from windows (`steadynet.monitoring.windows`)
 
 - In the stage `shadow` the challenger's arm comes from its windows of the role `shadow`, in a
   canary stage from those of the role `challenger`. The champion's arm comes from its windows of
-  the role `champion` of the same time.
-- `champion`, `challenger` and `pairs` hold what came since `Rollout.stage_started`; `labels`
-  hold what came since the rollout began, since labels come late.
+  the role `champion` of the same time: a challenger is never compared with the past.
+- `champion`, `challenger` and `pairs` hold what came since `Rollout.stage_started`; `labels`,
+  `slices` and `value` hold what came since the rollout began, since labels come late.
 - `stage` is `Rollout.stage`; the state machine ignores a verdict on another stage.
 """
 
@@ -18,8 +18,12 @@ import msgspec
 
 from steadynet.statistics.moments import Moments
 
-Outcome = Literal["pass", "fail", "not_yet"]
-SignalName = Literal["errors", "latency", "outputs", "labels"]
+Outcome = Literal["pass", "fail", "not_yet", "broken"]
+"""`broken`: what was measured cannot be true (not a finite number, more than there is of it), so
+it neither passes nor fails a version; the rollout is held until a person looks."""
+SignalName = Literal[
+    "errors", "latency", "tail", "outputs", "labels", "calibration", "slices", "value"
+]
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,8 +37,14 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests whose latency was measured: the sum of `Window.latency`."""
     slow: float = 0.0
     """Those slower than `Slo.latency_ms`: `monitoring.latency.slower_than`."""
+    tail: float = 0.0
+    """Those slower than `Evidence.tail_s`."""
     score: Moments = Moments()
     """`Window.score`."""
+    output: tuple[int, ...] = ()
+    """`Window.output`: rows per bin of the version's own output histogram."""
+    edges: tuple[float, ...] = ()
+    """The bins' inner edges, `OutputProfile.edges`."""
 
 
 class PairedScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,19 +57,31 @@ class PairedScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Challenger's score minus the champion's."""
 
 
+class TwoArms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A number per row, summed for each version over the rows that it answered in one stage."""
+
+    challenger: Moments = Moments()
+    champion: Moments = Moments()
+
+
 class LabelledLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Per-row losses on rows whose label has come (log-loss, or absolute error)."""
 
     paired: Moments = Moments()
     """Challenger's loss minus the champion's on rows that both answered (shadow)."""
-    challenger: Moments = Moments()
-    """Challenger's loss on rows that only it answered (canary)."""
-    champion: Moments = Moments()
-    """Champion's loss on rows that only it answered in the same time."""
+    stages: tuple[TwoArms, ...] = ()
+    """Losses on rows that one of the two answered, per canary stage in which it did: shares
+    differ between stages, so that their sums would compare one time with another."""
     holdout: Moments = Moments()
     """Challenger's loss minus the champion's on labelled rows held out from the challenger's
     training and compared once, before the rollout. Never enough to fail or to pass; may show that
     a shift of the outputs is an improvement."""
+
+    @property
+    def finite(self) -> bool:
+        """Tell whether every sum that came live is a number."""
+        arms = (arm for stage in self.stages for arm in (stage.challenger, stage.champion))
+        return self.paired.finite and all(arm.finite for arm in arms)
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,11 +93,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`Rollout.share`: the share of traffic that the challenger has in this stage."""
     challenger: Arm = Arm()
     champion: Arm = Arm()
-    baseline: Arm = Arm()
-    """The champion's arm of the stage before. Used in place of `champion` at a share of 1, where
-    the champion answers nothing."""
+    tail_s: float = 0.0
+    """The champion's usual 99th percentile, from before the stage, seconds; 0: not known."""
     pairs: PairedScores = PairedScores()
     labels: LabelledLoss = LabelledLoss()
+    bias: TwoArms = TwoArms()
+    """Score minus what happened, on rows of this stage: the positive class (1 or 0), whether the
+    label was right, or the number."""
+    slices: dict[str, LabelledLoss] = msgspec.field(default_factory=dict)
+    """`column = value` → the losses of its rows, for the plan's `slices`."""
+    value: tuple[TwoArms, ...] = ()
+    """Per canary stage, the number that callers sent with their feedback on answers of theirs."""
     classification: bool = True
     """Whether scores are probabilities."""
     score_unit: float = 1.0

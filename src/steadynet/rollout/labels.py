@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import msgspec
 
+from steadynet.rollout.budget import signal_alpha
 from steadynet.rollout.evidence import Evidence, LabelledLoss, Outcome, Signal
 from steadynet.rollout.wording import broken, no_data, signed
 from steadynet.spec.model import RolloutSpec
@@ -14,11 +15,12 @@ from steadynet.statistics.sequential import (
     FEWEST_VALUES,
     Bounds,
     mean_bounds,
-    mean_difference_bounds,
+    stratified_difference,
+    stratified_difference_bounds,
 )
 
-LABELS_ALPHA_SHARE = 0.25
-"""Share of the plan's alpha that belongs to labels: one signal of four."""
+CONTRADICTED_ERRORS = 2.0
+"""Standard errors by which live labels must speak against what held-out ones say."""
 FEWEST_TO_LEAN = 30
 """Labelled rows before they can hold a rollout up."""
 
@@ -30,24 +32,26 @@ def judge_labels(plan: RolloutSpec, evidence: Evidence) -> Signal:
     the stage's time is up) where they come in the shadow.
     """
     losses = evidence.labels
-    n = losses.paired.n + losses.challenger.n
+    n = losses.paired.n + sum(stage.challenger.n for stage in losses.stages)
     enough = n >= plan.min_labels
     signal = Signal(
         name="labels",
         outcome="not_yet",
         tolerance=plan.loss_tolerance * evidence.loss_unit,
         challenger_n=n,
-        champion_n=losses.paired.n + losses.champion.n,
+        champion_n=losses.paired.n + sum(stage.champion.n for stage in losses.stages),
         critical=not enough,
         sentence=no_data("labelled rows", n, plan.min_labels or None),
     )
-    if not all(part.finite for part in (losses.paired, losses.challenger, losses.champion)):
-        return msgspec.structs.replace(signal, critical=True, sentence=broken("losses"))
-    estimate = _estimate(losses)
+    if not losses.finite:
+        return msgspec.structs.replace(
+            signal, outcome="broken", critical=True, sentence=broken("losses")
+        )
+    estimate = estimate_loss(losses)
     if estimate is None:
         return signal
     difference, error = estimate
-    low, high = _bounds(losses, plan, evidence.loss_unit)
+    low, high = _live_bounds(plan, evidence)
     outcome: Outcome = "not_yet"
     if low > signal.tolerance:
         outcome = "fail"
@@ -71,13 +75,12 @@ def judge_labels(plan: RolloutSpec, evidence: Evidence) -> Signal:
 def shown_better(plan: RolloutSpec, evidence: Evidence) -> bool:
     """Tell whether labels show a smaller loss: live, or held out and not contradicted live."""
     losses = evidence.labels
-    parts = (losses.paired, losses.challenger, losses.champion, losses.holdout)
-    if not all(part.finite for part in parts):
+    if not (losses.finite and losses.holdout.finite):
         return False
-    low, high = _bounds(losses, plan, evidence.loss_unit)
+    low, high = _live_bounds(plan, evidence)
     if high < 0 or low > 0:
         return high < 0
-    estimate = _estimate(losses)
+    estimate = estimate_loss(losses)
     contradicted = estimate is not None and estimate[0] > estimate[1]
     if contradicted or losses.holdout.n < FEWEST_VALUES:
         return False
@@ -87,45 +90,55 @@ def shown_better(plan: RolloutSpec, evidence: Evidence) -> bool:
 
 
 def leans_better(evidence: Evidence) -> bool:
-    """Tell whether labels, live or else held out, so far speak for the challenger."""
+    """Tell whether labels so far speak for the challenger: live, or held out and not
+    contradicted live by more than chance often does in the first seconds."""
     losses = evidence.labels
-    if not all(part.finite for part in (losses.paired, losses.challenger, losses.champion)):
+    if not losses.finite:
         return False
-    estimate = _estimate(losses)
-    if estimate is not None:
-        return estimate[0] < 0
-    return losses.holdout.n >= FEWEST_TO_LEAN and losses.holdout.total < 0
+    estimate = estimate_loss(losses)
+    if losses.holdout.finite and losses.holdout.n >= FEWEST_TO_LEAN and losses.holdout.total < 0:
+        return estimate is None or estimate[0] < CONTRADICTED_ERRORS * estimate[1]
+    return estimate is not None and estimate[0] < 0
 
 
-def _estimate(losses: LabelledLoss) -> tuple[float, float] | None:
+def estimate_loss(losses: LabelledLoss) -> tuple[float, float] | None:
     """Return the difference of mean losses and its standard error, from the surer comparison."""
     found = []
     if losses.paired.n >= 2:
         found.append((losses.paired.mean, math.sqrt(losses.paired.variance / losses.paired.n)))
-    if losses.challenger.n >= 2 and losses.champion.n >= 2:
-        arms = (losses.challenger, losses.champion)
-        error = math.sqrt(sum(arm.variance / arm.n for arm in arms))
-        found.append((losses.challenger.mean - losses.champion.mean, error))
+    arms = [(stage.challenger, stage.champion) for stage in losses.stages]
+    difference, squared, n = stratified_difference(arms)
+    if n:
+        found.append((difference, math.sqrt(squared)))
     return min(found, key=lambda pair: pair[1]) if found else None
 
 
-def _bounds(losses: LabelledLoss, plan: RolloutSpec, unit: float) -> Bounds:
-    """Intersect the bounds of paired and of unpaired rows, each with half of the alpha.
+def bound_loss(losses: LabelledLoss, *, alpha_low: float, alpha_high: float, unit: float) -> Bounds:
+    """Intersect the bounds of paired and of unpaired rows, each with half of the alphas.
 
     Infinite where rows are too few.
     """
     low, high = -math.inf, math.inf
-    sides = {
-        "alpha_low": plan.alpha * LABELS_ALPHA_SHARE / 2,
-        "alpha_high": plan.alpha / 2,
-        "unit": unit,
-    }
     if losses.paired.n >= FEWEST_VALUES:
-        low, high = mean_bounds(losses.paired, **sides)
-    if min(losses.challenger.n, losses.champion.n) >= FEWEST_VALUES:
-        other = mean_difference_bounds(losses.challenger, losses.champion, **sides)
+        low, high = mean_bounds(
+            losses.paired, alpha_low=alpha_low / 2, alpha_high=alpha_high / 2, unit=unit
+        )
+    arms = [(stage.challenger, stage.champion) for stage in losses.stages]
+    if arms and min(sum(pair[side].n for pair in arms) for side in (0, 1)) >= FEWEST_VALUES:
+        other = stratified_difference_bounds(
+            arms, alpha_low=alpha_low / 2, alpha_high=alpha_high / 2, unit=unit
+        )
         low, high = max(low, other[0]), min(high, other[1])
     return low, high
+
+
+def _live_bounds(plan: RolloutSpec, evidence: Evidence) -> Bounds:
+    return bound_loss(
+        evidence.labels,
+        alpha_low=signal_alpha(plan),
+        alpha_high=plan.alpha,
+        unit=evidence.loss_unit,
+    )
 
 
 def _sentence(difference: float, bounds: Bounds, tolerance: float, *, leans: bool) -> str:

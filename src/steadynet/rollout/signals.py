@@ -1,11 +1,14 @@
-"""The judge's signals that need no labels: errors, latency, outputs. See `judge` for their law."""
+"""The judge's signals that need no labels: errors, latency, tail, outputs. See `judge`."""
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
 from steadynet.rollout.evidence import Arm, Evidence, Outcome, PairedScores, Signal, SignalName
 from steadynet.rollout.labels import leans_better, shown_better
+from steadynet.rollout.shape import largest_gap
 from steadynet.rollout.wording import broken, no_data, points, signed
 from steadynet.spec.model import RolloutSpec
 from steadynet.statistics.sequential import (
@@ -17,8 +20,6 @@ from steadynet.statistics.sequential import (
     rate_difference_bounds,
 )
 
-SIGNALS = 4
-"""Signals that share the plan's alpha equally."""
 _USUAL_DISAGREEMENT = 0.1
 
 
@@ -44,12 +45,36 @@ def judge_latency(plan: RolloutSpec, challenger: Arm, control: Arm, alpha: float
     )
 
 
+def judge_tail(
+    plan: RolloutSpec, evidence: Evidence, challenger: Arm, control: Arm, alpha: float
+) -> Signal:
+    """Compare the shares of requests slower than the champion's usual 99th percentile.
+
+    That latency was fixed before the stage, so both arms are counted against the same number,
+    whatever it is, and a longer tail shows as a larger share beyond it.
+    """
+    blank = _undecided("tail", plan.tail_tolerance)
+    if not evidence.tail_s:
+        unknown = "the champion's usual 99th percentile is not known yet"
+        return msgspec.structs.replace(blank, sentence=unknown)
+    return _judge_rate(
+        blank,
+        (min(challenger.tail, float(challenger.timed)), challenger.timed),
+        (min(control.tail, float(control.timed)), control.timed),
+        alpha=(alpha, plan.alpha),
+        what=f"requests above {1000 * evidence.tail_s:.4g} ms",
+    )
+
+
 def judge_outputs(plan: RolloutSpec, evidence: Evidence, control: Arm, alpha: float) -> Signal:
-    """Judge the shift of the mean score and disagreement, and whether labels excuse them."""
-    signal = _judge_mean_score(plan, evidence, control, alpha * 2 / 3)
+    """Judge mean score, disagreement and shape, and whether labels excuse a difference."""
+    signal = _judge_mean_score(plan, evidence, control, alpha / 2)
     if evidence.classification and evidence.pairs.rows:
-        signal = _worse_of(signal, _judge_disagreement(plan, evidence.pairs, alpha / 3))
-    if signal.outcome == "pass" or signal.estimate is None:
+        signal = _worse_of(signal, _judge_disagreement(plan, evidence.pairs, alpha / 4))
+    shape = _judge_shape(plan, evidence.challenger, control, alpha / 4)
+    if shape is not None:
+        signal = _worse_of(signal, shape)
+    if signal.outcome in ("pass", "broken") or signal.estimate is None:
         return signal
     if shown_better(plan, evidence):
         excuse = f"{signal.sentence}; no fault, since labels show a smaller loss"
@@ -81,6 +106,8 @@ def _judge_rate(
 ) -> Signal:
     """Fill `blank` from the (sum, n) of two arms; `alpha` is for failing and for passing."""
     sized = msgspec.structs.replace(blank, challenger_n=treated[1], champion_n=control[1])
+    if not all(math.isfinite(total) and total >= 0 for total, _ in (treated, control)):
+        return msgspec.structs.replace(sized, outcome="broken", sentence=broken(what))
     if treated[1] == 0 or control[1] == 0:
         return msgspec.structs.replace(sized, sentence=no_data(what))
     tolerance = blank.tolerance
@@ -114,7 +141,7 @@ def _judge_mean_score(plan: RolloutSpec, evidence: Evidence, control: Arm, alpha
         _undecided("outputs", tolerance), challenger_n=sizes[0], champion_n=sizes[1]
     )
     if not (paired.finite and treated.finite and control.score.finite):
-        return msgspec.structs.replace(sized, sentence=broken("scores"))
+        return msgspec.structs.replace(sized, outcome="broken", sentence=broken("scores"))
     if min(sizes) < FEWEST_VALUES:
         few = no_data("scores", min(sizes), FEWEST_VALUES)
         return msgspec.structs.replace(sized, sentence=few)
@@ -171,8 +198,35 @@ def _judge_disagreement(plan: RolloutSpec, pairs: PairedScores, alpha: float) ->
     )
 
 
+def _judge_shape(plan: RolloutSpec, challenger: Arm, control: Arm, alpha: float) -> Signal | None:
+    """Fail where many answers have moved across one score, whatever their mean does.
+
+    It can only fail: bins are coarse, so a gap within tolerance is seldom excluded. None where
+    there is nothing to compare.
+    """
+    gap = largest_gap(challenger, control, alpha=alpha)
+    if gap is None:
+        return None
+    tolerance = plan.distribution_tolerance
+    shown = gap.low > tolerance
+    return msgspec.structs.replace(
+        _undecided("outputs", tolerance),
+        outcome="fail" if shown else "pass",
+        estimate=gap.estimate,
+        low=gap.low,
+        high=gap.high,
+        challenger_n=sum(challenger.output),
+        champion_n=sum(control.output),
+        sentence=(
+            f"{points(gap.challenger)} of answers are below {gap.at:.3g} against "
+            f"{points(gap.champion)}, a gap of at least {points(max(0.0, gap.low))}, tolerance "
+            f"{points(tolerance)}"
+        ),
+    )
+
+
 def _worse_of(a: Signal, b: Signal) -> Signal:
     """Return the signal that decides; the other's sentence is kept."""
-    order: tuple[Outcome, ...] = ("fail", "not_yet", "pass")
+    order: tuple[Outcome, ...] = ("fail", "broken", "not_yet", "pass")
     first, second = (a, b) if order.index(a.outcome) <= order.index(b.outcome) else (b, a)
     return msgspec.structs.replace(first, sentence=f"{first.sentence}; {second.sentence}")

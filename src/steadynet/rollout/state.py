@@ -18,7 +18,8 @@ before acting on it, and act again after a restart: both are safe, by these inva
    twice, moves traffic once.
 5. A stage lasts at least `min_step_s` and, unless the plan holds, at most `max_step_s`; the time
    in which a rollout is paused does not count. When its time is up, a verdict that only waited
-   for labels lets it go on.
+   for labels lets it go on, and one that says `broken` holds it: a measurement that cannot be
+   true neither promotes a version nor rolls it back.
 6. A pause stops promotion only. A failing verdict, a load failure and `abort` end a paused
    rollout as they end any other.
 7. The action is `none` exactly where the route and the champion need no change.
@@ -188,7 +189,7 @@ def _on_progress(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transi
         return _next_canary(state, plan, seen.now, 0, loaded)
     verdict = _verdict_on_this_stage(state, seen)
     age_s = seen.now - state.stage_started
-    if verdict is None or age_s < plan.min_step_s:
+    if verdict is None or verdict.outcome == "broken" or age_s < plan.min_step_s:
         return None
     passed = verdict.when_time_is_up if age_s > plan.max_step_s else verdict.outcome
     if passed != "pass":
@@ -200,6 +201,9 @@ def _on_progress(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transi
 def _on_timeout(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
     """End a stage that could not be decided in time, unless the plan holds it."""
     if plan.on_timeout == "hold" or seen.now - state.stage_started <= plan.max_step_s:
+        return None
+    verdict = _verdict_on_this_stage(state, seen)
+    if verdict is not None and verdict.outcome == "broken":
         return None
     waiting = (
         f"{seen.workers_ready} of {seen.workers_expected} workers had loaded the challenger"

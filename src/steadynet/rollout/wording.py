@@ -35,6 +35,9 @@ def verdict_sentence(
         failed = [signal for signal in signals if signal.outcome == "fail"]
         reasons = "; ".join(f"{signal.name}: {signal.sentence}" for signal in failed)
         return f"worse than the champion after {requests} requests: {reasons}"
+    if outcome == "broken":
+        reasons = "; ".join(f"{s.name}: {s.sentence}" for s in signals if s.outcome == "broken")
+        return f"not judged after {requests} requests: {reasons}"
     if outcome == "pass":
         return f"no worse than the champion within tolerance after {requests} requests"
     if requests < min_requests:

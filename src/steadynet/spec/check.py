@@ -192,8 +192,9 @@ def _rollout(rollout: RolloutSpec) -> Iterator[_Rule]:
     yield _Rule(
         "rollout.steps",
         list(steps),
-        bool(steps) and rising and steps[0] > 0 and steps[-1] == 1,
-        "shares above 0, each larger than the one before, the last 1.0",
+        rising and all(0 < share < 1 for share in steps),
+        "shares above 0 and below 1, each larger than the one before: what passes the last step "
+        "gets all traffic",
     )
     yield _at_least("rollout.min_requests", rollout.min_requests, 1)
     yield _at_least("rollout.min_step_s", rollout.min_step_s, 0)
@@ -206,9 +207,19 @@ def _rollout(rollout: RolloutSpec) -> Iterator[_Rule]:
     yield _share("rollout.alpha", rollout.alpha)
     yield _at_least("rollout.error_tolerance", rollout.error_tolerance, 0)
     yield _at_least("rollout.latency_tolerance", rollout.latency_tolerance, 0)
+    yield _at_least("rollout.tail_tolerance", rollout.tail_tolerance, 0)
     yield _at_least("rollout.output_tolerance", rollout.output_tolerance, 0)
+    yield _part("rollout.distribution_tolerance", rollout.distribution_tolerance)
     yield _part("rollout.disagreement_tolerance", rollout.disagreement_tolerance)
     yield _at_least("rollout.loss_tolerance", rollout.loss_tolerance, 0)
+    yield _at_least("rollout.calibration_tolerance", rollout.calibration_tolerance, 0)
+    yield _at_least("rollout.slice_tolerance", rollout.slice_tolerance, 0)
+    yield _Rule(
+        "rollout.value_tolerance",
+        rollout.value_tolerance,
+        rollout.value_tolerance > 0 if rollout.value != "none" else rollout.value_tolerance >= 0,
+        "more than 0 where rollout.value is judged, in the unit of the number itself",
+    )
     yield _at_least("rollout.min_labels", rollout.min_labels, 0)
 
 

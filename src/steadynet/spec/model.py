@@ -182,8 +182,9 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     shadow_share: float = 1.0
     """Share of requests that the challenger answers unseen before it gets any traffic."""
-    steps: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
-    """Share of traffic per step after the shadow."""
+    steps: tuple[float, ...] = (0.05, 0.25, 0.5)
+    """Share of traffic per step after the shadow, each below 1, so that a champion answers beside
+    the challenger; what passes the last step is champion."""
     min_requests: int = 500
     """Challenger requests that a step needs before its verdict can be `pass`."""
     min_step_s: float = 5.0
@@ -198,14 +199,38 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Extra share of faulty requests that does not matter."""
     latency_tolerance: float = 0.05
     """Extra share of slow requests that does not matter; slow is slower than the SLO."""
+    tail_tolerance: float = 0.01
+    """Extra share of requests slower than the champion's usual 99th percentile that does not
+    matter: 0.01 allows 2 % of them."""
     output_tolerance: float = 0.05
     """Shift of the mean score that does not matter, in deviations of the reference (binary and
     multiclass: in probability)."""
+    distribution_tolerance: float = 0.15
+    """Share of answers that may have moved across any one score; less does not matter."""
     disagreement_tolerance: float = 0.3
     """Classification: share of rows with another label than the champion's from which the
     challenger is rolled back, unless labels show that it is better."""
     loss_tolerance: float = 0.02
     """Extra loss on labelled rows that does not matter, as a share of the reference's deviation."""
+    calibration_tolerance: float = 0.05
+    """How much further from the observed share the challenger's mean probability may be than the
+    champion's (regression: mean error, in deviations of the output)."""
+    slices: tuple[str, ...] = ()
+    """Columns whose values are judged apart once labels come, as `["region"]`."""
+    slice_tolerance: float = 0.1
+    """Extra loss within one slice that does not matter, in the unit of `loss_tolerance`."""
+    value: Literal["none", "higher", "lower"] = "none"
+    """Which way the number `value` that callers send with their feedback is better; `none` does
+    not judge it."""
+    value_tolerance: float = 0.0
+    """Loss of the mean `value` that does not matter, in its own unit."""
+    critical: tuple[Literal["errors", "latency", "tail", "outputs", "value"], ...] = (
+        "errors",
+        "latency",
+        "outputs",
+    )
+    """Signals that a step must pass; the others can only fail it. Labels are waited for as
+    `min_labels` says."""
     min_labels: int = 0
     """Labelled rows that the challenger's loss must be compared on before a step can pass. 0:
     labels count when they come, and are not waited for."""

@@ -21,6 +21,7 @@ does not look certain.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from steadynet.statistics.moments import Moments
 
@@ -235,6 +236,49 @@ def mean_difference_bounds(
         difference - mean_radius(n, variance, alpha_low),
         difference + mean_radius(n, variance, alpha_high),
     )
+
+
+def stratified_difference(strata: Sequence[tuple[Moments, Moments]]) -> tuple[float, float, int]:
+    """Return the difference of two arms over strata, its squared standard error, and the rows.
+
+    Each stratum is (treated, control). Within one the arms saw the same time and were drawn by
+    chance; between strata their shares differ, so that pooled means would compare one time with
+    another. The strata's differences are averaged with the treated arm's sizes as weights: the
+    mean effect on the rows that were treated. Strata without two values in each arm are left out;
+    0 rows where none is left.
+    """
+    kept = [pair for pair in strata if min(arm.n for arm in pair) >= 2]
+    treated = sum(pair[0].n for pair in kept)
+    if not treated:
+        return 0.0, math.inf, 0
+    difference, squared = 0.0, 0.0
+    for one, other in kept:
+        weight = one.n / treated
+        difference += weight * (one.mean - other.mean)
+        squared += weight**2 * (one.variance / one.n + other.variance / other.n)
+    return difference, squared, sum(one.n + other.n for one, other in kept)
+
+
+def stratified_difference_bounds(
+    strata: Sequence[tuple[Moments, Moments]], *, alpha_low: float, alpha_high: float, unit: float
+) -> Bounds:
+    """Bound the difference of `stratified_difference`, as `mean_difference_bounds` does for one.
+
+    Infinite where there is nothing to compare.
+    """
+    widened = [(_with_one_more(one, unit), _with_one_more(other, unit)) for one, other in strata]
+    difference, squared, n = stratified_difference(widened)
+    if n == 0:
+        return -math.inf, math.inf
+    return (
+        difference - mean_radius(n, n * squared, alpha_low),
+        difference + mean_radius(n, n * squared, alpha_high),
+    )
+
+
+def _with_one_more(moments: Moments, unit: float) -> Moments:
+    """Return the same mean with the variance of one made-up value, `unit` away, more."""
+    return Moments(moments.n, moments.total, moments.squares + unit**2)
 
 
 def _check_probabilities(*values: float) -> None:

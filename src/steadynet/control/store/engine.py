@@ -29,7 +29,12 @@ from steadynet.errors import StoreError
 BUSY_TIMEOUT_S = 10.0
 _WRITES = "steadynet_writes"
 
-MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({})
+
+def _add_values(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE labels ADD COLUMN value DOUBLE PRECISION")
+
+
+MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({1: _add_values})
 """Layout number → the step that makes the next layout of it."""
 
 

@@ -38,6 +38,8 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
     row: LoggedRow
     label: str | float
     labelled_at: float
+    value: float | None = None
+    """What the answer was worth to the caller."""
 
 
 class Observations:
@@ -150,6 +152,7 @@ class Observations:
                     "id": item.id,
                     "label_json": msgspec.json.encode(item.label).decode(),
                     "at": item.at or now,
+                    "value": item.value,
                 }
                 for item in newest.values()
             ]
@@ -244,22 +247,22 @@ class Observations:
         return dropped
 
 
-def _labelled_query() -> sa.Select[tuple[int, bytes, str, float]]:
+def _labelled_query() -> sa.Select[tuple[int, bytes, str, float, float | None]]:
     rows, labels, joins = tables.rows, tables.labels, tables.joins
     joined = joins.join(rows, rows.c.number == joins.c.row).join(
         labels, labels.c.number == joins.c.label
     )
-    return sa.select(joins.c.number, rows.c.body, labels.c.label_json, labels.c.at).select_from(
-        joined
-    )
+    columns = (joins.c.number, rows.c.body, labels.c.label_json, labels.c.at, labels.c.value)
+    return sa.select(*columns).select_from(joined)
 
 
-def _labelled(item: sa.Row[tuple[int, bytes, str, float]]) -> LabelledRow:
+def _labelled(item: sa.Row[tuple[int, bytes, str, float, float | None]]) -> LabelledRow:
     return LabelledRow(
         number=item.number,
         row=msgspec.msgpack.decode(item.body, type=LoggedRow),
         label=msgspec.json.decode(item.label_json, type=str | float),
         labelled_at=item.at,
+        value=item.value,
     )
 
 
