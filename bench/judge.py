@@ -1,9 +1,15 @@
 """How often the judge is wrong, and how soon it is right: `python bench/judge.py`.
 
-Prints the share of equal challengers that were rolled back (asked every second, over whole
-rollouts), the same for challengers that stand exactly on a tolerance, the same for a z-test
-repeated every second on the same traffic, and for worse challengers how many are caught, after
-how many requests, and how many of these were users' own.
+Whole rollouts in simulated worlds, judged every second, at 10, 100 and 1 000 requests a second:
+
+1. The share of equal challengers that were rolled back, which may be `alpha` at most; the same for
+   challengers exactly on a tolerance.
+2. For worse challengers: how many were caught, after how many seconds, and how many requests of
+   users they answered until then.
+3. The same canaries judged by fixed thresholds (Flagger's way) and by a Mann-Whitney test at 98 %
+   that is repeated each minute (Kayenta's way): `bench/rival_rules.py`.
+
+Exit code 1 where equal challengers fail more often than alpha.
 """
 
 from __future__ import annotations
@@ -13,26 +19,40 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-from simulated_rollouts import Ended, Pool, World, make_pool, simulate_many, with_rates
+from rival_rules import Answer, fixed_thresholds, repeated_rank_test
+from simulated_rollouts import Ended, World, make_pool, simulate_many, with_rates
 
 from steadynet.spec.model import RolloutSpec
 
-_CHUNK = 50
+_CHUNK = 25
+RATES = (10, 100, 1000)
+MOST_S = {10: 7200, 100: 2400, 1000: 900}
+"""How long a simulated rollout may last at each rate."""
+PLAN = RolloutSpec(on_timeout="hold")
+"""The defaults, but for the time: at 10 requests a second a step of 5 % lasts longer than that."""
+SHARP = RolloutSpec(
+    on_timeout="hold",
+    tail_tolerance=0.003,
+    critical=("errors", "latency", "tail", "outputs"),
+)
+"""For a 99th percentile that is longer by a tenth: .6 % more requests are beyond the old one."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A world, the plan it is judged by, and what should happen."""
+    """A world, the plan it is judged by, and how often."""
 
     name: str
     world: World
     plan: RolloutSpec
     rollouts: int
-    most_s: int = 3000
+    most_s: int
+    rivals: bool = False
+    """Whether the other tools' rules see anything of it: errors or latency."""
 
 
 @dataclass(frozen=True)
@@ -40,54 +60,60 @@ class Row:
     """What is printed of a scenario."""
 
     scenario: str
+    requests_per_s: int
     rollouts: int
     failed_share: float
     promoted_share: float
     median_seconds: float
-    median_requests: float
     median_user_requests: float
     by_signal: dict[str, int]
+    thresholds_failed: float | None = None
+    thresholds_minutes: float | None = None
+    ranks_failed: float | None = None
+    ranks_minutes: float | None = None
 
 
-def scenarios(rollouts: int) -> tuple[list[Scenario], list[Scenario]]:
-    """Return the worlds in which nothing is wrong beyond tolerance, and those in which it is."""
-    plan = RolloutSpec()
-    long = RolloutSpec(min_step_s=60.0, on_timeout="hold")
-    equal = World(make_pool(1))
-    worse, few = rollouts // 10, rollouts // 20
-    quiet = [
-        Scenario("equal", equal, plan, rollouts),
-        Scenario("equal, every stage at least 60 s", equal, long, worse),
-        Scenario(
-            "errors exactly at tolerance",
-            with_rates(equal, faults=0.006),
-            long,
-            few,
-            300,
-        ),
-        Scenario("slow exactly at tolerance", with_rates(equal, slow=0.06), long, few, 300),
-        Scenario(
-            "AUC worse by 0.8 points (loss within tolerance)",
-            World(make_pool(1, challenger_noise=0.64)),
-            plan,
-            few,
-        ),
-    ]
-    pools: list[tuple[str, Pool]] = []
-    for noise in (0.77, 0.99):
-        pool = make_pool(1, challenger_noise=noise)
-        lost = 100 * (pool.champion_auc - pool.challenger_auc)
-        pools.append((f"AUC worse by {lost:.1f} points", pool))
-    loud = [
-        Scenario("all requests fail", with_rates(equal, faults=1.0), plan, worse),
-        Scenario("faults on 3 % of rows (NaN)", with_rates(equal, faults=0.031), plan, worse),
-        Scenario("+1 % errors", with_rates(equal, faults=0.011), plan, worse),
-        Scenario("+10 % slow requests", with_rates(equal, slow=0.11), plan, worse),
-        Scenario("+50 % slow requests", with_rates(equal, slow=0.51), plan, worse),
-        Scenario("scores shifted by 0.5 log-odds", World(make_pool(1, shift=0.5)), plan, worse),
-        *(Scenario(name, World(pool), plan, worse) for name, pool in pools),
-    ]
-    return quiet, loud
+def quiet_scenarios(rollouts: int) -> Iterator[Scenario]:
+    """Yield the worlds in which nothing is wrong beyond tolerance."""
+    for rate in RATES:
+        equal = World(make_pool(1), requests_per_s=rate)
+        count = rollouts if rate > 10 else rollouts // 10
+        yield Scenario("equal", equal, PLAN, count, MOST_S[rate], rivals=True)
+    equal = World(make_pool(1), requests_per_s=400)
+    still = RolloutSpec(on_timeout="hold", steps=(), min_step_s=1e9)
+    few = rollouts // 20
+    for name, world in (
+        ("errors exactly at tolerance", with_rates(equal, faults=0.006)),
+        ("slow exactly at tolerance", with_rates(equal, slow=0.06)),
+        ("AUC worse, loss within tolerance", World(make_pool(1, challenger_noise=0.64))),
+    ):
+        yield Scenario(name, world, still, few, 300)
+
+
+def loud_scenarios(rollouts: int) -> Iterator[Scenario]:
+    """Yield the worlds in which the challenger is worse."""
+    equal = make_pool(1)
+    one, three = make_pool(1, challenger_noise=0.70), make_pool(1, challenger_noise=0.96)
+    for rate in RATES:
+        calm = World(equal, requests_per_s=rate)
+        few = rollouts // 20 if rate > 10 else rollouts // 40
+        most = MOST_S[rate]
+        yield Scenario("all requests fail", with_rates(calm, faults=1.0), PLAN, few, most, True)
+        yield Scenario("+1 % errors", with_rates(calm, faults=0.011), PLAN, few, most, True)
+        yield Scenario("p99 +10 %", with_rates(calm, slower=1.1), PLAN, few, most, True)
+        yield Scenario("p99 +10 %, sharp plan", with_rates(calm, slower=1.1), SHARP, few, most)
+        yield Scenario("p99 +50 %", with_rates(calm, slower=1.5), PLAN, few, most, True)
+        yield Scenario("scores shifted", _world(make_pool(1, shift=0.5), rate), PLAN, few, most)
+        broken = make_pool(1, garbled=0.5)
+        yield Scenario("a broken column", _world(broken, rate), PLAN, few, most)
+        for pool in (one, three):
+            lost = 100 * (pool.champion_auc - pool.challenger_auc)
+            name = f"AUC worse by {lost:.1f} points"
+            yield Scenario(name, _world(pool, rate), PLAN, few, most)
+
+
+def _world(pool: object, rate: int) -> World:
+    return replace(World(make_pool(1)), pool=pool, requests_per_s=rate)  # type: ignore[arg-type]
 
 
 def measure(scenario: Scenario, pool: ProcessPoolExecutor) -> Row:
@@ -104,79 +130,99 @@ def measure(scenario: Scenario, pool: ProcessPoolExecutor) -> Row:
         )
         for seed, size in enumerate(sizes, start=1)
     ]
-    return summarise(scenario.name, [ended for future in futures for ended in future.result()])
+    ended = [item for future in futures for item in future.result()]
+    row = summarise(scenario, ended)
+    if not scenario.rivals:
+        return row
+    count = min(400, scenario.rollouts)
+    thresholds = [fixed_thresholds(scenario.world, seed) for seed in range(count)]
+    ranks = [repeated_rank_test(scenario.world, seed) for seed in range(count)]
+    return replace(
+        row,
+        thresholds_failed=_share(thresholds),
+        thresholds_minutes=_minutes(thresholds),
+        ranks_failed=_share(ranks),
+        ranks_minutes=_minutes(ranks),
+    )
 
 
-def summarise(name: str, ended: list[Ended]) -> Row:
+def _share(answers: list[Answer]) -> float:
+    return sum(answer.failed for answer in answers) / len(answers)
+
+
+def _minutes(answers: list[Answer]) -> float:
+    failed = [answer.minutes for answer in answers if answer.failed]
+    return statistics.median(failed) if failed else float("nan")
+
+
+def summarise(scenario: Scenario, ended: list[Ended]) -> Row:
     """Add up how rollouts ended; medians are over those that were rolled back, or over all."""
     failed = [item for item in ended if item.failed_signals]
     shown = failed or ended
     signals = [signal for item in failed for signal in item.failed_signals]
     return Row(
-        scenario=name,
+        scenario=scenario.name,
+        requests_per_s=scenario.world.requests_per_s,
         rollouts=len(ended),
         failed_share=len(failed) / len(ended),
         promoted_share=sum(item.phase == "promoted" for item in ended) / len(ended),
         median_seconds=statistics.median(item.seconds for item in shown),
-        median_requests=statistics.median(item.challenger_requests for item in shown),
         median_user_requests=statistics.median(item.user_requests for item in shown),
         by_signal={signal: signals.count(signal) for signal in sorted(set(signals))},
     )
 
 
-def repeated_z_test(rollouts: int, *, looks: int, per_look: int, rate: float) -> float:
-    """Return the share of equal challengers that a z-test at 5 %, asked each second, fails.
-
-    It looks at errors alone, over one stage; this is what peeking does to a fixed-sample test.
-    """
-    rng = np.random.default_rng(7)
-    arms = rng.binomial(per_look, rate, (2, rollouts, looks)).cumsum(axis=2)
-    n = per_look * np.arange(1, looks + 1)
-    difference = (arms[1] - arms[0]) / n
-    pooled = (arms[1] + arms[0]) / (2 * n)
-    error = np.sqrt(2 * pooled * (1 - pooled) / n)
-    return float(((difference > 1.645 * error) & (error > 0)).any(axis=1).mean())
-
-
 def main() -> int:
-    """Print the table; exit code 1 where equal challengers fail more often than alpha."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rollouts", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
-    quiet, loud = scenarios(options.rollouts)
     with ProcessPoolExecutor(options.processes) as pool:
-        quiet_rows = [measure(scenario, pool) for scenario in quiet]
-        loud_rows = [measure(scenario, pool) for scenario in loud]
-    naive = repeated_z_test(options.rollouts, looks=60, per_look=400, rate=0.01)
+        quiet, loud = [
+            [_told(measure(scenario, pool)) for scenario in scenarios(options.rollouts)]
+            for scenarios in (quiet_scenarios, loud_scenarios)
+        ]
     if options.json:
-        rows = [asdict(row) for row in (*quiet_rows, *loud_rows)]
-        print(json.dumps({"rows": rows, "repeated_z_test_failed_share": naive}))
+        parts = {"quiet": [asdict(row) for row in quiet], "loud": [asdict(row) for row in loud]}
+        print(json.dumps(parts))
     else:
-        _print_table("No worse than tolerance: should not fail (alpha 5 %)", quiet_rows)
-        print(
-            f"  (a z-test at 5 % repeated each second for a minute fails {naive:.1%} of equals)\n"
-        )
-        _print_table("Worse: should fail; medians until rolled back", loud_rows)
+        print("Nothing wrong beyond tolerance: at most 5 % may fail\n")
+        _print_table(quiet)
+        print("\nWorse: should fail; medians until rolled back\n")
+        _print_table(loud)
         took = time.monotonic() - began
-        print(f"400 requests/s, half of them labelled at once, seeded; {took:.0f} s")
-    return int(quiet_rows[0].failed_share > RolloutSpec().alpha)
+        print(f"\nHalf of the rows labelled at once, asked every second, seeded; {took:.0f} s")
+    return int(any(row.failed_share > PLAN.alpha for row in quiet if row.rollouts >= 500))
 
 
-def _print_table(title: str, rows: list[Row]) -> None:
-    print(title)
-    heads = "rollouts   failed  promoted  seconds  requests  of users  by"
-    print(f"  {'':<52}{heads}")
+def _told(row: Row) -> Row:
+    print(f"{row.scenario} at {row.requests_per_s}/s", file=sys.stderr, flush=True)
+    return row
+
+
+def _print_table(rows: list[Row]) -> None:
+    print("| challenger | requests/s | rollouts | failed | promoted | after | of users | by |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         by = ", ".join(f"{signal} {count}" for signal, count in row.by_signal.items())
         print(
-            f"  {row.scenario:<52}{row.rollouts:>8}{row.failed_share:>9.2%}"
-            f"{row.promoted_share:>10.1%}{row.median_seconds:>9.0f}{row.median_requests:>10.0f}"
-            f"{row.median_user_requests:>10.0f}  {by}"
+            f"| {row.scenario} | {row.requests_per_s} | {row.rollouts} | {row.failed_share:.1%} "
+            f"| {row.promoted_share:.1%} | {row.median_seconds:.0f} s "
+            f"| {row.median_user_requests:.0f} | {by} |"
         )
-    print()
+    compared = [row for row in rows if row.ranks_failed is not None]
+    print("\n| the same, failed by | requests/s | the judge | fixed thresholds | repeated ranks |")
+    print("|---|---|---|---|---|")
+    for row in compared:
+        print(
+            f"| {row.scenario} | {row.requests_per_s} "
+            f"| {row.failed_share:.1%}, {row.median_seconds / 60:.1f} min "
+            f"| {row.thresholds_failed:.1%}, {row.thresholds_minutes:.0f} min "
+            f"| {row.ranks_failed:.1%}, {row.ranks_minutes:.0f} min |"
+        )
 
 
 if __name__ == "__main__":
