@@ -13,10 +13,10 @@ from steadynet.spec.model import CalibrationSpec
 from steadynet.training.calibrate import (
     Calibration,
     calibrate,
-    conformal_half_width,
     fit_isotonic,
     methods_for,
 )
+from steadynet.training.conformal import conformal_half_width
 from steadynet.training.data import TargetCode
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

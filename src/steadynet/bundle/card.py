@@ -16,7 +16,7 @@ import msgspec
 
 from steadynet.bundle.manifest import Interval, Manifest
 from steadynet.bundle.profile import CalibrationBin, Profile
-from steadynet.bundle.uncertainty_words import floor_words
+from steadynet.bundle.uncertainty_words import covered_words, floor_words
 from steadynet.table.schema import Column
 
 _BAR_WIDTH = 20
@@ -144,7 +144,10 @@ def _intended_use(manifest: Manifest, description: str) -> str:
     if manifest.decision_threshold is not None:
         lines += ["", f"The label is positive from {manifest.decision_threshold:.4g} on."]
     if manifest.coverage is not None:
-        lines += ["", f"The interval is to hold {manifest.coverage:.0%} of rows."]
+        words = f"The interval is to hold {manifest.coverage:.0%} of rows."
+        if manifest.covered is not None:
+            words = covered_words(manifest.covered)
+        lines += ["", words]
     return "\n".join(lines)
 
 

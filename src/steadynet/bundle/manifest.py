@@ -56,6 +56,17 @@ class EceFloor(msgspec.Struct, frozen=True, kw_only=True):
     """Share of perfectly calibrated models whose ECE is as large as this one's, or larger."""
 
 
+class Covered(msgspec.Struct, frozen=True, kw_only=True):
+    """What intervals or sets hold of the test part, beside what was promised."""
+
+    method: str
+    promised: float
+    measured: Interval
+    """Share of the rows whose truth is inside."""
+    size: Interval
+    """Mean width in the target's unit, or mean number of classes in a set."""
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the bundle came about."""
 
@@ -92,6 +103,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Classification: what `ece` of the test part is to be compared with."""
     coverage: float | None = None
     """Promised coverage of a regression's interval, 0 to 1."""
+    covered: Covered | None = None
+    """What the interval, or the set of classes, holds of the test part."""
     decision_threshold: float | None = None
     """Binary: the probability of the positive class from which `label` is that class."""
     notes: dict[str, str] = msgspec.field(default_factory=dict)

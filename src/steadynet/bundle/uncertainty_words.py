@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadynet.bundle.manifest import EceFloor
+from steadynet.bundle.manifest import Covered, EceFloor
 
 
 def floor_words(floor: EceFloor, ece: float) -> str:
@@ -11,6 +11,16 @@ def floor_words(floor: EceFloor, ece: float) -> str:
         f"A perfectly calibrated model would show an ECE of {floor.mean:.4f} by chance on these "
         f"rows ({floor.quantile_05:.4f} to {floor.quantile_95:.4f} in 9 of 10 cases); one of "
         f"{ece:.4f} or more in {share_words(floor.chance)} of cases."
+    )
+
+
+def covered_words(covered: Covered) -> str:
+    """Say what an interval was to hold, what it holds, and how wide it is."""
+    measured, size = covered.measured, covered.size
+    return (
+        f"The interval ({covered.method}) is to hold {covered.promised:.0%} of rows and holds "
+        f"{measured.value:.1%} of these ({measured.low:.1%} to {measured.high:.1%}); "
+        f"mean width {size.value:.4g} ± {(size.high - size.low) / 2:.2g}."
     )
 
 

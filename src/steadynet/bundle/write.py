@@ -19,6 +19,7 @@ from steadynet.bundle.manifest import (
     PROFILE,
     TRAINING,
     WEIGHTS,
+    Covered,
     EceFloor,
     FileEntry,
     Interval,
@@ -58,6 +59,7 @@ class BundleDraft:
     slo: Slo = field(default_factory=Slo)
     ece_floor: EceFloor | None = None
     coverage: float | None = None
+    covered: Covered | None = None
     decision_threshold: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -78,6 +80,7 @@ def draft_manifest(
         slo=draft.slo,
         ece_floor=draft.ece_floor,
         coverage=draft.coverage,
+        covered=draft.covered,
         decision_threshold=draft.decision_threshold,
         notes=draft.notes,
     )

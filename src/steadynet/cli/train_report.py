@@ -52,12 +52,14 @@ def answer(result: TrainResult) -> dict[str, Any]:
             for part, found in manifest.metrics.items()
         },
         "ece_floor": manifest.ece_floor,
+        "covered": manifest.covered,
         "references": manifest.references,
         "components": [
             {**msgspec.to_builtins(share), "summary": trained.summaries[share.name]}
             for share in trained.shares
         ],
         "calibrations": trained.calibrations,
+        "widths": trained.widths,
         "search": trained.search,
         "findings": trained.findings,
         "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
@@ -104,9 +106,13 @@ def show(console: Console, result: TrainResult) -> None:
 
 def _show_uncertainty(console: Console, manifest: Manifest) -> None:
     """Say how far probabilities and intervals can be trusted."""
-    from steadynet.bundle.uncertainty_words import floor_words
+    from steadynet.bundle.uncertainty_words import covered_words, floor_words
 
-    console.print(f"calibration  {manifest.notes['calibration']}", markup=False, highlight=False)
+    for name in ("calibration", "interval"):
+        if name in manifest.notes:
+            console.print(f"{name}  {manifest.notes[name]}", markup=False, highlight=False)
+    if manifest.covered is not None:
+        console.print(covered_words(manifest.covered), markup=False, highlight=False)
     if manifest.ece_floor is not None:
         words = floor_words(manifest.ece_floor, manifest.metrics["test"]["ece"].value)
         console.print(words, markup=False, highlight=False)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from steadynet.export.interval import GROUPS
 from steadynet.export.network import members_name
 from steadynet.export.nodes import GraphWriter
 
@@ -57,8 +58,17 @@ def blend_answers(answers: Sequence[Floats], weights: Sequence[float] | Floats) 
     return blended
 
 
-def export_blend(parts: Sequence[BlendPart], *, classes: bool) -> onnx.ModelProto:
-    """Return the graph from every part's `steadynet/<name>/members` to `steadynet/answer`."""
+def group_answers(members: npt.NDArray[np.float32], groups: int) -> Floats:
+    """Return each group's mean (N, G) of a regression's members (N, M, 1), groups one by one."""
+    mean: Floats = members.astype(np.float64).reshape(len(members), groups, -1).mean(axis=2)
+    return mean
+
+
+def export_blend(parts: Sequence[BlendPart], *, classes: bool, groups: int = 0) -> onnx.ModelProto:
+    """Return the graph from every part's `steadynet/<name>/members` to `steadynet/answer`.
+
+    With `groups` (regression) also to `steadynet/groups`, the blend of every group by itself.
+    """
     writer = GraphWriter("blend")
     axis = writer.integers([1], "axis")
     entering, answers = [], []
@@ -82,5 +92,15 @@ def export_blend(parts: Sequence[BlendPart], *, classes: bool) -> onnx.ModelProt
             for answer, part in zip(answers, parts, strict=True)
         ]
     writer.add("Sum", *answers, output=ANSWER)
-    leaving = helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])
-    return writer.model("blend", entering, [leaving])
+    leaving = [helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])]
+    if groups:
+        by_group = []
+        for part in parts:
+            split = writer.integers([-1, groups, part.members // groups], "by_group")
+            apart = writer.add("Reshape", members_name(part.name), split)
+            mean = writer.add("ReduceMean", apart, writer.integers([2], "axis"), keepdims=0)
+            weight = writer.constant(np.array(part.weight, np.float32), "weight")
+            by_group.append(writer.add("Mul", mean, weight))
+        writer.add("Sum", *by_group, output=GROUPS)
+        leaving.append(helper.make_tensor_value_info(GROUPS, TensorProto.FLOAT, ["N", groups]))
+    return writer.model("blend", entering, leaving)

@@ -7,12 +7,12 @@ class vector scaling, which for two classes is called `beta`: beta calibration (
 scale of log p, one of log(1 - p) and a shift. Or each
 probability goes through a monotone line of knots (isotonic regression, Zadrozny and Elkan 2002).
 
-Regression: the answer in the target's unit, with an interval of constant half width (split
-conformal, Lei et al. 2018).
+Regression: the answer in the target's unit, with the interval of `export.interval`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -22,6 +22,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from steadynet.export.blend import ANSWER
+from steadynet.export.interval import (
+    GROUPS,
+    SPREAD,
+    Crossed,
+    IntervalShape,
+    Sides,
+    bounds_of,
+    write_bounds,
+)
 from steadynet.export.nodes import GraphWriter
 
 SMALLEST = 1e-7
@@ -63,7 +72,16 @@ class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"
     center: float
     scale: float
     half_width: float
-    """Half of the conformal interval, in the target's unit."""
+    """Half of the conformal interval, in the target's unit; adaptive: where the spread is 1."""
+    adaptive: bool = False
+    crossed: Crossed | None = None
+
+    @property
+    def shape(self) -> IntervalShape:
+        """How wide the interval is."""
+        return IntervalShape(
+            half_width=self.half_width, adaptive=self.adaptive, crossed=self.crossed
+        )
 
 
 Head = ClassificationHead | RegressionHead
@@ -81,28 +99,41 @@ def calibrated(answer: Floats, head: ClassificationHead) -> Floats:
     return _softmax(logs * np.array(head.scales) + np.array(head.shifts))
 
 
-def apply_head(answer: Floats, head: Head) -> dict[str, Floats]:
-    """Return what the graph must answer to the blend's answer (N, C), labels left out."""
+def apply_head(answer: Floats, head: Head, sides: Sides | None = None) -> dict[str, Floats]:
+    """Return what the graph must answer to the blend's answer (N, C), labels left out.
+
+    `sides` holds what an interval that is not constant needs beside the answer.
+    """
     if isinstance(head, ClassificationHead):
         return {"probabilities": calibrated(answer, head)}
-    prediction = answer[:, 0] * head.scale + head.center
-    return {
-        "prediction": prediction,
-        "lower": prediction - head.half_width,
-        "upper": prediction + head.half_width,
-    }
+    prediction = in_unit(answer[:, 0], head)
+    known = sides or Sides()
+    if known.groups is not None:
+        known = replace(known, groups=in_unit(known.groups, head))
+    lower, upper = bounds_of(prediction, head.shape, known)
+    return {"prediction": prediction, "lower": lower, "upper": upper}
+
+
+def in_unit(answer: Floats, head: RegressionHead) -> Floats:
+    """Return standardised answers of any shape in the target's unit."""
+    return answer * head.scale + head.center
 
 
 def export_head(head: Head) -> onnx.ModelProto:
     """Return the graph from `steadynet/answer` float32 (N, C) to the outputs."""
     writer = GraphWriter("head")
     columns = len(head.classes) if isinstance(head, ClassificationHead) else 1
-    entering = helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])
+    entering = [helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])]
+    if isinstance(head, RegressionHead) and head.adaptive:
+        entering.append(helper.make_tensor_value_info(SPREAD, TensorProto.FLOAT, ["N", 1, 1]))
+    if isinstance(head, RegressionHead) and head.crossed is not None:
+        groups = len(head.crossed.residuals)
+        entering.append(helper.make_tensor_value_info(GROUPS, TensorProto.FLOAT, ["N", groups]))
     if isinstance(head, ClassificationHead):
         leaving = _write_classification(writer, head)
     else:
         leaving = _write_regression(writer, head)
-    return writer.model("head", [entering], leaving)
+    return writer.model("head", entering, leaving)
 
 
 def _logs(probabilities: Floats) -> Floats:
@@ -175,13 +206,19 @@ def _write_knots(writer: GraphWriter, logs: str, lines: tuple[Knots, ...]) -> st
 
 def _write_regression(writer: GraphWriter, head: RegressionHead) -> list[onnx.ValueInfoProto]:
     answer = writer.add("Reshape", ANSWER, writer.integers([-1], "flat"))
-    scale = writer.constant(np.array(head.scale, np.float32), "scale")
-    center = writer.constant(np.array(head.center, np.float32), "center")
-    half = writer.constant(np.array(head.half_width, np.float32), "half_width")
-    writer.add("Add", writer.add("Mul", answer, scale), center, output="prediction")
-    writer.add("Sub", "prediction", half, output="lower")
-    writer.add("Add", "prediction", half, output="upper")
+    writer.add("Identity", _write_in_unit(writer, answer, head), output="prediction")
+    lower, upper = write_bounds(
+        writer, "prediction", head.shape, lambda name: _write_in_unit(writer, name, head)
+    )
+    writer.add("Identity", lower, output="lower")
+    writer.add("Identity", upper, output="upper")
     return [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"])
         for name in ("prediction", "lower", "upper")
     ]
+
+
+def _write_in_unit(writer: GraphWriter, answer: str, head: RegressionHead) -> str:
+    scale = writer.constant(np.array(head.scale, np.float32), "scale")
+    center = writer.constant(np.array(head.center, np.float32), "center")
+    return writer.add("Add", writer.add("Mul", answer, scale), center)

@@ -56,6 +56,15 @@ class GraphWriter:
         )
         return name
 
+    def add_first(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """Add a node with two outputs, of which only the first is used."""
+        name = self._name(operator.lower())
+        made = helper.make_node(
+            operator, list(inputs), [name, f"{name}/second"], name=f"{name}/node", **attributes
+        )
+        self.nodes.append(made)
+        return name
+
     def _name(self, what: str) -> str:
         self._count += 1
         return f"{self._prefix}{what}_{self._count}"

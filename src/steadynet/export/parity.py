@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from steadynet.errors import ParityError
 from steadynet.export.head import Head, RegressionHead, apply_head
+from steadynet.export.interval import Sides
 from steadynet.features.fit import FeatureGraph
 from steadynet.features.run import Tensors, run_features
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
@@ -52,6 +53,7 @@ def check_parity(
     head: Head,
     schema: Schema,
     columns: Columns,
+    sides_of: Callable[[Tensors], Sides] = lambda _: Sides(),
 ) -> Parity:
     """Compare `run`, the welded graph, with the parts that it was welded from.
 
@@ -63,7 +65,8 @@ def check_parity(
         name: np.concatenate([worse[name], _repeat(values, MANY_ROWS)])
         for name, values in columns.items()
     }
-    expected = dict(apply_head(answer_of(run_features(features, many)), head))
+    tensors = run_features(features, many)
+    expected = dict(apply_head(answer_of(tensors), head, sides_of(tensors)))
     unit = head.scale if isinstance(head, RegressionHead) else 1.0
     answers = run(many)
     largest = _difference(answers, expected, unit, "the trained network")

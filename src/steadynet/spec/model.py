@@ -101,6 +101,10 @@ class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     worse on held-out rows beyond the noise. `beta` is for two classes, `vector` for more."""
     coverage: float = 0.9
     """Regression: promised share of rows inside the interval."""
+    interval: Literal["auto", "constant", "cross", "adaptive"] = "auto"
+    """Regression: one width for all rows (`constant`), one that follows how far answers are off for
+    rows like it (`adaptive`), or CV+ over cross-fitted groups (`cross`); `auto` takes `constant`
+    unless `adaptive` has the better interval score on held-out rows beyond the noise."""
 
 
 class GatesSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import msgspec
@@ -26,9 +27,12 @@ from steadynet.export.head import (
     Knots,
     RegressionHead,
     calibrated,
+    in_unit,
 )
 from steadynet.spec.model import CalibrationSpec
+from steadynet.training.conformal import HeldRows, WidthScore, fit_interval
 from steadynet.training.data import TargetCode
+from steadynet.training.spread import FittedSpread
 
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
@@ -57,12 +61,17 @@ class MethodScore(msgspec.Struct, frozen=True, kw_only=True):
     """Standard error of that paired difference, over rows."""
 
 
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
     """The head, and how its method was chosen."""
 
     head: Head
     scores: tuple[MethodScore, ...] = ()
     """Every method that was tried; none where the spec named one."""
+    spread: FittedSpread | None = None
+    """Regression: what the adaptive width needs in the graph."""
+    widths: tuple[WidthScore, ...] = ()
+    """Regression: every width that was tried; none where there was no choice."""
 
 
 def calibrate(
@@ -71,11 +80,13 @@ def calibrate(
     code: TargetCode,
     classes: tuple[str, ...],
     spec: CalibrationSpec,
+    held: HeldRows | None = None,
 ) -> Calibration:
     """Fit the head on held-out rows.
 
     `answer` (N, C) is the blend's answer to rows that its members were not fitted on; `target`
-    (N,) the class index or the number itself. Raises `TrainingError` where there are no rows.
+    (N,) the class index or the number itself; `held` what else an interval is fitted on. Raises
+    `TrainingError` where there are no rows.
     """
     if len(target) == 0:
         raise TrainingError(
@@ -83,13 +94,17 @@ def calibrate(
             do="Raise split.validation_share.",
         )
     if code.task == "regression":
-        prediction = answer[:, 0] * code.scale + code.center
-        half_width = conformal_half_width(
-            np.abs(target.astype(np.float64) - prediction), spec.coverage
+        plain_head = RegressionHead(center=code.center, scale=code.scale, half_width=0.0)
+        fitted = fit_interval(
+            in_unit(answer[:, 0], plain_head), target.astype(np.float64), held, spec
         )
-        return Calibration(
-            head=RegressionHead(center=code.center, scale=code.scale, half_width=half_width)
+        head = msgspec.structs.replace(
+            plain_head,
+            half_width=fitted.shape.half_width,
+            adaptive=fitted.shape.adaptive,
+            crossed=fitted.shape.crossed,
         )
+        return Calibration(head=head, spread=fitted.spread, widths=fitted.scores)
     count = len(classes)
     plain = ClassificationHead(
         classes=classes,
@@ -226,17 +241,6 @@ _FOR_MORE: Mapping[str, Fit] = MappingProxyType(
 def methods_for(classes: int) -> Mapping[str, Fit]:
     """Return the methods for so many classes, the simplest first."""
     return _FOR_TWO if classes == 2 else _FOR_MORE
-
-
-def conformal_half_width(residuals: Floats, coverage: float) -> float:
-    """Return the half width that covers a new row with probability `coverage` or more.
-
-    Split conformal prediction (Lei et al. 2018): the ceil((n + 1) * coverage)-th smallest absolute
-    residual of n held-out rows that are exchangeable with the new one. Where n is too small for
-    the promise the largest residual is returned, which promises n / (n + 1).
-    """
-    rank = math.ceil((len(residuals) + 1) * coverage)
-    return float(np.sort(residuals)[min(rank, len(residuals)) - 1])
 
 
 def _isotonic_line(probability: Floats, hit: npt.NDArray[np.bool_]) -> Knots:

@@ -89,6 +89,7 @@ def draft_bundle(
         slo=spec.slo,
         ece_floor=judged.ece_floor,
         coverage=spec.calibration.coverage if isinstance(head, RegressionHead) else None,
+        covered=judged.covered,
         decision_threshold=decision_threshold(head),
         notes=_notes(fitted, calibration),
     )
@@ -136,6 +137,7 @@ def _training_file(
         best_epochs=first.result.best_epochs,
         retries=first.result.retries,
         history=first.result.history,
+        widths=calibration.widths,
     )
 
 
@@ -152,10 +154,31 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
         notes["search"] = _search_words(fitted.search)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
     if isinstance(head, RegressionHead):
-        notes["calibration"] = f"half width of the interval {head.half_width:.6g}"
+        notes["interval"] = _width_words(head, calibration)
     else:
         notes["calibration"] = _calibration_words(head.method, calibration)
     return notes
+
+
+def _width_words(head: RegressionHead, calibration: Calibration) -> str:
+    """Say how wide the interval is, and how the other width did, with 95 % intervals."""
+    method = head.shape.method
+    if method == "cross":
+        return f"cross (CV+ over {len(head.crossed.residuals) if head.crossed else 0} groups)"
+    half = "" if head.adaptive else f", half width {head.half_width:.6g}"
+    if not calibration.widths:
+        return method + half
+    found = (
+        f"{score.method} {score.score:.6g}"
+        + (
+            f" (+{score.worse_by:.4g} ± {1.96 * score.worse_by_error:.4g})"
+            if score.worse_by
+            else " (least)"
+        )
+        + f", mean width {score.width:.6g}"
+        for score in calibration.widths
+    )
+    return f"{method}{half}; held-out interval score: " + "; ".join(found)
 
 
 def _calibration_words(method: str, calibration: Calibration) -> str:

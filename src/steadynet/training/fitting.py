@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from steadynet.export.blend import BlendPart, average_members, blend_answers
+from steadynet.export.blend import BlendPart, average_members, blend_answers, group_answers
 from steadynet.features.run import Tensors
 from steadynet.networks import build_network
 from steadynet.spec.model import Spec, TrainingSpec
@@ -72,6 +72,12 @@ class Fitted:
     def groups(self) -> int:
         """Groups that share nothing; with one, the held rows are the validation part."""
         return len(self.ground.folds.fit)
+
+    def group_answers(self, tensors: Tensors) -> Floats:
+        """Return a regression's answer (N, G) by each group alone."""
+        weights = [part.weight for part in self.parts]
+        each = [group_answers(one.outputs_of(tensors), self.groups) for one in self.components]
+        return blend_answers(each, weights)
 
     def answer(self, tensors: Tensors) -> Floats:
         """Return the blend's answer (N, C), by torch and LightGBM."""

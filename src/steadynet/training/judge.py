@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.golden import GoldenRow
-from steadynet.bundle.manifest import EceFloor, Interval
+from steadynet.bundle.manifest import Covered, EceFloor, Interval
 from steadynet.bundle.profile import Profile
 from steadynet.export.head import ClassificationHead, Head
 from steadynet.features.run import Tensors
+from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
-from steadynet.training.answers import WeldedGraph
+from steadynet.training.answers import Answers, WeldedGraph
 from steadynet.training.evaluate import evaluate, evaluate_slices
 from steadynet.training.fitting import Fitted
 from steadynet.training.golden import golden_rows
@@ -29,6 +33,7 @@ class Judged:
     """Part ("test", "validation") → metric → value with interval; validation only where no
     member was fitted on it."""
     ece_floor: EceFloor | None
+    covered: Covered | None
     references: dict[str, dict[str, float]]
     slices: tuple[SliceMetrics, ...]
     profile: Profile
@@ -41,8 +46,9 @@ def judge(
     tensors: Tensors,
     fitted: Fitted,
     head: Head,
+    coverage: float,
 ) -> Judged:
-    """Measure the graph's own answers, through onnxruntime."""
+    """Measure the graph's own answers, through onnxruntime. `coverage` is what was promised."""
     schema, split = table.schema, table.split
     threshold = decision_threshold(head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
@@ -79,6 +85,7 @@ def judge(
     return Judged(
         metrics=metrics,
         ece_floor=floor,
+        covered=_covered(tested, test_target, head, coverage),
         references={
             name: {metric: value for metric, value in found.items() if math.isfinite(value)}
             for name, found in references.items()
@@ -86,6 +93,16 @@ def judge(
         slices=evaluate_slices(tested, test_target, test_columns, schema, threshold),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns),
+    )
+
+
+def _covered(
+    tested: Answers, target: npt.NDArray[np.generic], head: Head, coverage: float
+) -> Covered | None:
+    if isinstance(head, ClassificationHead):
+        return None
+    return coverage_of(
+        target.astype(np.float64), tested, method=head.shape.method, promised=coverage
     )
 
 

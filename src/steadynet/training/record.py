@@ -11,6 +11,7 @@ from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Share
 from steadynet.training.calibrate import MethodScore
 from steadynet.training.checkpoint import EpochRecord
+from steadynet.training.conformal import WidthScore
 from steadynet.training.plan import FitPlan
 from steadynet.training.search import SearchReport
 
@@ -47,3 +48,4 @@ class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
     best_epochs: tuple[int, ...]
     retries: int
     history: tuple[EpochRecord, ...]
+    widths: tuple[WidthScore, ...] = ()

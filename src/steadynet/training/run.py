@@ -12,11 +12,8 @@ from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import write_bundle
-from steadynet.export.blend import export_blend
-from steadynet.export.head import Head, export_head
 from steadynet.export.parity import check_parity
-from steadynet.export.weld import weld
-from steadynet.features.fit import FeatureGraph, fit_features
+from steadynet.features.fit import fit_features
 from steadynet.features.run import run_features
 from steadynet.home import Home, check_name
 from steadynet.spec.model import Spec
@@ -26,6 +23,7 @@ from steadynet.training.blending import Share
 from steadynet.training.budget import fit_deadline
 from steadynet.training.calibrate import Calibration, MethodScore, calibrate
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
+from steadynet.training.conformal import WidthScore
 from steadynet.training.draft import draft_bundle, provenance_of
 from steadynet.training.fitting import FitContext, Fitted, fit_components
 from steadynet.training.judge import Judged, judge
@@ -35,6 +33,7 @@ from steadynet.training.runs import free_folder, run_folder, run_identity
 from steadynet.training.search import SearchReport
 from steadynet.training.threads import limited_threads, thread_count
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
+from steadynet.training.welding import held_rows, sides_of, weld_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +51,8 @@ class Trained:
     """Component → what it is, in words."""
     calibrations: tuple[MethodScore, ...]
     """The calibration methods that were compared."""
+    widths: tuple[WidthScore, ...]
+    """The interval's widths that were compared."""
     search: SearchReport | None
     ending: str
     """Why the fit ended: "converged", "epochs", "time" or "stopped"."""
@@ -117,19 +118,32 @@ def train(
     ground = fitted.ground
     held_target = table.target[ground.held_rows]
     calibration = calibrate(
-        fitted.held_answer, held_target, ground.code, table.classes, spec.calibration
+        fitted.held_answer,
+        held_target,
+        ground.code,
+        table.classes,
+        spec.calibration,
+        held_rows(fitted, tensors, spec.training),
     )
     head = calibration.head
 
     shown.on(StepStarted(step="welding and checking the graph"))
-    welded = _weld(features, fitted, head)
+    welded = weld_parts(features, fitted, calibration)
     graph = WeldedGraph(welded, table.schema, threads=threads)
     test_columns = table.part(table.split.test)
-    check_parity(graph.run, features, fitted.answer, head, table.schema, test_columns)
+    check_parity(
+        graph.run,
+        features,
+        fitted.answer,
+        head,
+        table.schema,
+        test_columns,
+        sides_of(fitted, calibration),
+    )
 
     shown.on(StepStarted(step="evaluating beside the references"))
     with limited_threads(threads):
-        judged = judge(graph, table, tensors, fitted, head)
+        judged = judge(graph, table, tensors, fitted, head, spec.calibration.coverage)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
@@ -139,15 +153,6 @@ def train(
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoints(folder)
     return _trained(bundle, table, fitted, calibration, judged)
-
-
-def _weld(features: FeatureGraph, fitted: Fitted, head: Head) -> bytes:
-    components = [component.export() for component in fitted.components]
-    blend = export_blend(fitted.parts, classes=fitted.ground.code.classes > 0)
-    serialized: bytes = weld(
-        features.model, components, blend, export_head(head)
-    ).SerializeToString()
-    return serialized
 
 
 def _trained(
@@ -163,6 +168,7 @@ def _trained(
         shares=fitted.shares,
         summaries=fitted.summaries,
         calibrations=calibration.scores,
+        widths=calibration.widths,
         search=fitted.search,
         ending=result.ending,
         rows=bundle.manifest.provenance.rows,

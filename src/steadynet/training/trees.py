@@ -66,7 +66,7 @@ class FittedTrees:
 
     def export(self) -> Graph:
         """Return the graph to `steadynet/<name>/members`."""
-        forest = Forest([_trees(booster, self.outputs) for booster in self._boosters])
+        forest = Forest([trees_of(booster, self.outputs) for booster in self._boosters])
         return export_trees(forest, self._layout, self.name)
 
     def summary(self) -> str:
@@ -179,7 +179,7 @@ def _raw(
     return np.asarray(scores, np.float32).reshape(len(cells), outputs)
 
 
-def _trees(booster: lightgbm.Booster, outputs: int) -> list[list[Tree]]:
+def trees_of(booster: lightgbm.Booster, outputs: int) -> list[list[Tree]]:
     """Return the trees of every output."""
     dumped = booster.dump_model(num_iteration=booster.best_iteration)
     found: list[list[Tree]] = [[] for _ in range(outputs)]
