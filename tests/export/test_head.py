@@ -18,16 +18,27 @@ from steadynet.export.head import (
     calibrated,
     export_head,
 )
+from steadynet.export.interval import (
+    GROUPS,
+    SPREAD,
+    IntervalShape,
+    Sides,
+    bounds_of,
+    crossed_of,
+)
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
-def run(head: Head, answer: Floats) -> dict[str, np.ndarray]:
-    """Answer blended answers (N, C) by the exported head."""
+def run(
+    head: Head, answer: Floats, sides: dict[str, Floats] | None = None
+) -> dict[str, np.ndarray]:
+    """Answer blended answers (N, C) by the exported head; `sides` are its other inputs."""
     model = export_head(head)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_outputs()]
-    feed = {ANSWER: answer.astype(np.float32)}
+    given = {ANSWER: answer, **(sides or {})}
+    feed = {name: values.astype(np.float32) for name, values in given.items()}
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
@@ -144,3 +155,52 @@ def test_graph_and_numpy_agree_on_a_regression(
         tolerance = 1e-5 * (abs(center) + scale + half)
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance)
     assert (found["lower"] <= found["upper"]).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), groups=st.integers(2, 5), rows=st.integers(1, 40))
+def test_graph_and_numpy_agree_on_crossed_bounds(seed: int, groups: int, rows: int) -> None:
+    random = np.random.default_rng(seed)
+    residuals = np.abs(random.normal(size=(groups, rows)))
+    crossed = crossed_of(residuals, float(random.uniform(0.5, 0.95)), 40)
+    head = RegressionHead(center=3.0, scale=2.0, half_width=1.0, crossed=crossed)
+    answers = random.normal(size=(7, groups))
+    blended = answers.mean(axis=1, keepdims=True)
+    found = run(head, blended, {GROUPS: answers})
+    expected = apply_head(blended, head, Sides(groups=answers))
+    for name in ("prediction", "lower", "upper"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5)
+    assert (found["lower"] <= found["prediction"]).all()
+    assert (found["prediction"] <= found["upper"]).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), groups=st.integers(2, 5), rows=st.integers(2, 60))
+def test_crossed_bounds_hold_those_of_the_paper(seed: int, groups: int, rows: int) -> None:
+    """CV+ by its definition: the floor(a (n + 1))-th smallest of all group's answers - residual."""
+    random = np.random.default_rng(seed)
+    residuals, coverage = np.abs(random.normal(size=(groups, rows))), 0.8
+    answers = random.normal(size=(5, groups))
+    count = groups * rows
+    rank = max(1, int((1 - coverage) * (count + 1) + 1e-9))
+    lower = np.sort((answers[:, :, None] - residuals).reshape(5, -1), axis=1)[:, rank - 1]
+    upper = np.sort((answers[:, :, None] + residuals).reshape(5, -1), axis=1)[:, -rank]
+    for cells in (count, max(groups, count // 3)):
+        shape = IntervalShape(half_width=0.0, crossed=crossed_of(residuals, coverage, cells))
+        prediction = answers.mean(axis=1)
+        low, high = bounds_of(prediction, shape, Sides(groups=answers))
+        assert (low <= lower + 1e-12).all()
+        assert (high >= upper - 1e-12).all()
+        if cells == count:
+            np.testing.assert_allclose(low, np.minimum(lower, prediction))
+            np.testing.assert_allclose(high, np.maximum(upper, prediction))
+
+
+def test_an_adaptive_width_follows_the_spread() -> None:
+    head = RegressionHead(center=10.0, scale=1.0, half_width=2.0, adaptive=True)
+    spread, answer = np.log(np.array([0.5, 3.0])), np.zeros((2, 1))
+    found = run(head, answer, {SPREAD: spread[:, None, None]})
+    np.testing.assert_allclose(found["lower"], [9.0, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(found["upper"], [11.0, 16.0], rtol=1e-6)
+    expected = apply_head(answer, head, Sides(spread=spread))
+    np.testing.assert_allclose(found["upper"], expected["upper"], rtol=1e-6)

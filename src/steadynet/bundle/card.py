@@ -16,7 +16,7 @@ import msgspec
 
 from steadynet.bundle.manifest import Interval, Manifest
 from steadynet.bundle.profile import CalibrationBin, Profile
-from steadynet.bundle.uncertainty_words import covered_words, floor_words
+from steadynet.bundle.uncertainty_words import covered_words, floor_words, number
 from steadynet.table.schema import Column
 
 _BAR_WIDTH = 20
@@ -187,9 +187,9 @@ def _quality(manifest: Manifest) -> str:
     rows = [
         (
             _title(name),
-            _number(interval.value),
-            f"{_number(interval.low)} to {_number(interval.high)}",
-            *(_number(values[name]) if name in values else "" for values in references.values()),
+            number(interval.value),
+            f"{number(interval.low)} to {number(interval.high)}",
+            *(number(values[name]) if name in values else "" for values in references.values()),
         )
         for name, interval in metrics.items()
     ]
@@ -282,7 +282,7 @@ def _range(column: Column) -> str:
         return ""
     if column.kind == "datetime":
         return f"{_day(column.minimum)} to {_day(column.maximum)}"
-    return f"{_number(column.minimum)} to {_number(column.maximum)}"
+    return f"{number(column.minimum)} to {number(column.maximum)}"
 
 
 def _day(seconds: float) -> str:
@@ -293,12 +293,8 @@ def _title(metric: str) -> str:
     return METRIC_TITLES.get(metric, metric)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.6g}"
-
-
 def _with_interval(interval: Interval) -> str:
-    return f"{_number(interval.value)} ({_number(interval.low)} to {_number(interval.high)})"
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
 
 
 def _bar(share: float) -> str:

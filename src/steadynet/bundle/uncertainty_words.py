@@ -20,10 +20,15 @@ def covered_words(covered: Covered) -> str:
     return (
         f"The interval ({covered.method}) is to hold {covered.promised:.0%} of rows and holds "
         f"{measured.value:.1%} of these ({measured.low:.1%} to {measured.high:.1%}); "
-        f"mean width {size.value:.4g} ± {(size.high - size.low) / 2:.2g}."
+        f"mean width {number(size.value)} ± {number((size.high - size.low) / 2)}."
     )
 
 
 def share_words(share: float) -> str:
     """Return a share as a percentage that is never shown as 0."""
     return f"{share:.0%}" if share >= 0.01 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: four digits, and no exponent below a million."""
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.6g}"

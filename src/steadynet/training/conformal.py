@@ -30,9 +30,12 @@ from steadynet.training.spread import FittedSpread, fit_spread
 
 ADAPTIVE_ROWS = 400
 """Held-out rows from which the adaptive width is tried."""
-CROSS_CELLS = 512
+CROSS_CELLS = 1024
 """Residuals that a graph holds for `cross`: each costs time in every answer."""
 CHOICE_FOLDS = 5
+NOISE = 1.96
+"""Standard errors of the paired difference by which the adaptive width must be better: its trees
+cost time in every answer."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,7 +112,7 @@ def fit_interval(
     if spec.interval == "adaptive":
         return adaptive
     scores = score_widths(residuals[second], spreads, spec.coverage)
-    chosen = next(score for score in scores if score.worse_by <= score.worse_by_error)
+    chosen = next(score for score in scores if score.worse_by <= NOISE * score.worse_by_error)
     taken = adaptive if chosen.method == "adaptive" else constant
     return FittedInterval(shape=taken.shape, spread=taken.spread, scores=scores)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 import steadynet
 from steadynet.bundle.card import render_card
 from steadynet.bundle.manifest import Provenance
+from steadynet.bundle.uncertainty_words import number
 from steadynet.bundle.write import BundleDraft, draft_manifest, utc_now
 from steadynet.export.head import RegressionHead
 from steadynet.features.state import FeatureState
@@ -169,13 +170,13 @@ def _width_words(head: RegressionHead, calibration: Calibration) -> str:
     if not calibration.widths:
         return method + half
     found = (
-        f"{score.method} {score.score:.6g}"
+        f"{score.method} {number(score.score)}"
         + (
-            f" (+{score.worse_by:.4g} ± {1.96 * score.worse_by_error:.4g})"
+            f" (+{number(score.worse_by)} ± {number(1.96 * score.worse_by_error)})"
             if score.worse_by
             else " (least)"
         )
-        + f", mean width {score.width:.6g}"
+        + f", mean width {number(score.width)}"
         for score in calibration.widths
     )
     return f"{method}{half}; held-out interval score: " + "; ".join(found)
