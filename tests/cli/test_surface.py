@@ -35,7 +35,7 @@ COMMANDS = {
     "evaluate": {"--json"},
     "predict": {"--output", "--json"},
     "verify": {"--key", "--json"},
-    "serve": {"--host", "--port", "--workers", "--spec", "--controller", "--json"},
+    "serve": {"--grpc-port", "--host", "--port", "--workers", "--spec", "--controller", "--json"},
     "feedback": {"--skip-bad", "--json"},
     "status": {"--json"},
     "why": {"--last", "--json"},

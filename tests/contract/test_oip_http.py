@@ -6,22 +6,12 @@ Everything here is asked by URL; nothing of the server is imported but what writ
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from steadynet.bundle.sign import ensure_key
-from steadynet.bundle.write import BundleDraft, write_bundle
-from steadynet.home import Home
-
-SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 COLUMNS = {"amount": "FP32", "label": "FP32", "country": "BYTES", "new_card": "BOOL"}
 ROW: dict[str, Any] = {"amount": 12.5, "label": 0.5, "country": "DE", "new_card": True}
 WHEN = "2026-01-01T10:00:00"
@@ -45,36 +35,6 @@ def replaced(name: str, **changes: Any) -> dict[str, Any]:
         if item["name"] == name:
             item.update(changes)
     return request
-
-
-@pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory, drafts: Callable[..., BundleDraft]
-) -> Iterator[dict[str, Any]]:
-    """What `steadynet serve --json` says of a server that runs during these tests."""
-    folder: Path = tmp_path_factory.mktemp("served")
-    home = Home(folder / "home")
-    bundle = write_bundle(folder / "bundle", drafts(), ensure_key(home))
-    environment = {**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SERVE, "serve", str(bundle.path)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--no-controller", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    assert process.stdout is not None
-    try:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line == b"}\n":
-                break
-        yield json.loads(b"".join(lines))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        process.stdout.close()
 
 
 @pytest.fixture

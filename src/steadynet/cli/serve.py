@@ -24,6 +24,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Default 8080; 0: any that is free.")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve gRPC too, by convention on 8081; 0: any free."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
     spec: Annotated[
         Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
@@ -45,7 +49,12 @@ def serve(
     home = Home.default()
     resolved = LocalRegistry(home).resolve(model)
     path = spec or (SPEC if SPEC.is_file() else None)
-    given = {"serve.host": host, "serve.port": port, "serve.workers": workers}
+    given = {
+        "serve.host": host,
+        "serve.port": port,
+        "serve.grpc_port": grpc_port,
+        "serve.workers": workers,
+    }
     overrides = {key: value for key, value in given.items() if value is not None}
     plan = Plan(
         home=home,
@@ -80,5 +89,7 @@ def _say(info: ServerInfo, version: str, home: Home, *, as_json: bool) -> None:
         return
     console = stdout()
     console.print(f"serving [bold]{info.model}[/] version {version} on [bold]{url}[/]")
+    if info.grpc_port is not None:
+        console.print(f"  gRPC on {info.host}:{info.grpc_port}", markup=False)
     console.print(f"  curl {url}/v2/models/{info.model}", markup=False)
     console.print(f"  state in {home.root}; Ctrl-C drains and ends", markup=False)

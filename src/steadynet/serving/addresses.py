@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from ipaddress import ip_address
 
-from steadynet.errors import UserError
+from steadynet.errors import MissingDependency, UserError
 from steadynet.spec.model import ServeSpec
 
 BACKLOG = 2048
 ADMIN_HOST = "127.0.0.1"
+GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,25 @@ class Addresses:
     """The listening sockets that all workers share."""
 
     public: socket.socket
-    admin: socket.socket | None
+    admin: socket.socket | None = None
+    grpc: socket.socket | None = None
+    """Holds the port for gRPC; workers listen on it with sockets of their own."""
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The port for gRPC, where there is one."""
+        if self.grpc is None:
+            return None
+        port: int = self.grpc.getsockname()[1]
+        return port
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a worker takes connections for gRPC, where it is on."""
+        if self.grpc is None:
+            return True
+        with socket.socket(self.grpc.family, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(self.grpc.getsockname()) == 0
 
     def descriptors(self) -> tuple[int, ...]:
         """Return the sockets' file descriptors, for a child to inherit."""
@@ -35,30 +55,66 @@ class Addresses:
 
 @contextmanager
 def open_addresses(serve: ServeSpec) -> Iterator[Addresses]:
-    """Yield the listening sockets. Raises `UserError` where an address cannot be had."""
-    with _listen(serve.host, serve.port, "--port") as public:
-        if serve.admin_port is None:
-            yield Addresses(public, None)
-            return
-        with _listen(ADMIN_HOST, serve.admin_port, "[serve] admin_port") as admin:
-            yield Addresses(public, admin)
+    """Yield the listening sockets.
+
+    Raises `UserError` where an address cannot be had, `MissingDependency` where gRPC is asked for
+    and not installed.
+    """
+    with ExitStack() as opened:
+        public = opened.enter_context(_listen(serve.host, serve.port, "--port"))
+        admin = grpc = None
+        if serve.admin_port is not None:
+            admin = opened.enter_context(
+                _listen(ADMIN_HOST, serve.admin_port, "[serve] admin_port")
+            )
+        if serve.grpc_port is not None:
+            grpc = opened.enter_context(_reserve(serve.host, serve.grpc_port, "--grpc-port"))
+        yield Addresses(public, admin, grpc)
 
 
 @contextmanager
 def _listen(host: str, port: int, option: str) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {host}:{port}",
-                got=error.strerror,
-                do=f"Choose another with {option}; port 0 takes any that is free.",
-            ) from error
+    with _socket(host) as listener:
+        _bind(listener, host, port, option, listen=True)
         yield listener
+
+
+@contextmanager
+def _reserve(host: str, port: int, option: str) -> Iterator[socket.socket]:
+    """Hold a port that workers share by SO_REUSEPORT: grpcio makes its sockets itself.
+
+    What shares a port gets a part of its connections, so it is first bound alone: it must not be
+    another server's.
+    """
+    for package in GRPC_PACKAGES:
+        if find_spec(package) is None:
+            raise MissingDependency(package, "grpc")
+    with _socket(host) as alone:
+        _bind(alone, host, port, option)
+        port = alone.getsockname()[1]
+    with _socket(host) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(held, host, port, option)
+        yield held
+
+
+def _socket(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def _bind(made: socket.socket, host: str, port: int, option: str, *, listen: bool = False) -> None:
+    try:
+        made.bind((host, port))
+        if listen:
+            made.listen(BACKLOG)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host}:{port}",
+            got=error.strerror,
+            do=f"Choose another with {option}; port 0 takes any that is free.",
+        ) from error
 
 
 def exposed(serve: ServeSpec) -> Iterator[str]:

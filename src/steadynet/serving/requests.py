@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from steadynet.errors import InputError
 from steadynet.serving.answers import HttpError
 from steadynet.serving.auth import bearer
 
@@ -105,9 +106,9 @@ REQUEST_ID_RULE = "1 to 128 visible ASCII characters without blanks"
 
 
 def check_request_id(given: str) -> str:
-    """Return a request id from a body. Raises `HttpError`."""
+    """Return a request id that its caller chose. Raises `InputError`."""
     if not _REQUEST_ID.fullmatch(given):
-        raise HttpError(400, f"the request's id is wrong; expected {REQUEST_ID_RULE}")
+        raise InputError("the request's id is wrong", expected=REQUEST_ID_RULE)
     return given
 
 

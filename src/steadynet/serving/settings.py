@@ -19,6 +19,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_descriptor: int | None = None
     """The admin address's, where there is one."""
     serve: ServeSpec
+    grpc_port: int | None = None
+    """The port that all workers share for gRPC; None where it is off."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = False
     admin_port: int | None = None
     """Of 127.0.0.1."""
+    grpc_port: int | None = None
 
     @property
     def url(self) -> str:

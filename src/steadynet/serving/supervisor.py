@@ -129,7 +129,7 @@ class Supervisor:
                 awaits_controller = False
                 self._children.add(Child("controller", self._start_controller))
                 self._write_info(addresses)
-            if not announced and self._is_ready(version):
+            if not announced and self._is_ready(version) and addresses.is_complete:
                 announced = True
                 logger.info("ready to answer")
                 if self._on_ready is not None:
@@ -163,6 +163,7 @@ class Supervisor:
             descriptor=addresses.public.fileno(),
             admin_descriptor=addresses.admin.fileno() if addresses.admin else None,
             serve=self._plan.serve,
+            grpc_port=addresses.grpc_port,
         )
         arguments = [msgspec.json.encode(settings).decode()]
         return name, spawn(
@@ -197,6 +198,7 @@ class Supervisor:
             started=self._started,
             tls=self._plan.serve.tls_cert is not None,
             admin_port=addresses.admin.getsockname()[1] if addresses.admin else None,
+            grpc_port=addresses.grpc_port,
         )
 
 

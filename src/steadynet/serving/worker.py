@@ -13,9 +13,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
@@ -32,6 +33,9 @@ from steadynet.serving.log import log_to_stderr
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tls import Tls, make_tls
+
+if TYPE_CHECKING:
+    from steadynet.serving.grpc_server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +99,43 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     ready = asyncio.create_task(plane.until_ready())
     await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not any(task.done() for task in ends):
-        serving = asyncio.create_task(server.serve(sockets=listeners))
-        await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
+        serving = [asyncio.create_task(server.serve(sockets=listeners))]
+        draining = asyncio.Event()
+        if settings.grpc_port is not None:
+            serving.append(
+                asyncio.create_task(serve_grpc(settings, {plane.model: plane}, gate, draining))
+            )
+        await asyncio.wait([*serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
-        await serving
+        draining.set()
+        await asyncio.gather(*serving)
     ready.cancel()
     ended.cancel()
     stopping.set()
     await asyncio.gather(*following)
     await telemetry.stop()
+
+
+async def serve_grpc(
+    settings: WorkerSettings,
+    planes: Mapping[str, DataPlane],
+    gate: Gate,
+    draining: asyncio.Event,
+) -> None:
+    """Answer over gRPC until `draining` is set; then finish what is in flight."""
+    assert settings.grpc_port is not None
+    # Imported now and beside the loop: callers over HTTP wait for none of it.
+    server_class = await asyncio.to_thread(_import_grpc)
+    server = server_class(planes, gate, settings.serve)
+    await server.start(settings.serve.host, settings.grpc_port)
+    await draining.wait()
+    await server.drain()
+
+
+def _import_grpc() -> type[GrpcServer]:
+    from steadynet.serving.grpc_server import GrpcServer
+
+    return GrpcServer
 
 
 def _followers(

@@ -142,6 +142,14 @@ def _slo(slo: Slo) -> Iterator[_Rule]:
 
 def _serve(serve: ServeSpec) -> Iterator[_Rule]:
     yield _Rule("serve.port", serve.port, 0 <= serve.port <= 65_535, "a port from 0 to 65535")
+    grpc_port = serve.grpc_port
+    yield _Rule(
+        "serve.grpc_port",
+        grpc_port,
+        grpc_port is None
+        or (0 <= grpc_port <= 65_535 and (not grpc_port or grpc_port != serve.port)),
+        "a port from 0 to 65535, and another than serve.port",
+    )
     yield _at_least("serve.workers", serve.workers, 1)
     yield _at_least("serve.max_batch_rows", serve.max_batch_rows, 1)
     yield _at_least("serve.max_queue_rows", serve.max_queue_rows, serve.max_batch_rows)

@@ -139,6 +139,8 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Address to listen on."""
     port: int = 8080
     """Port to listen on; 0 takes any that is free."""
+    grpc_port: int | None = None
+    """Port for gRPC, by convention 8081; 0 takes any that is free. Without it gRPC is off."""
     workers: int = 1
     """Processes that answer."""
     max_batch_rows: int = 256

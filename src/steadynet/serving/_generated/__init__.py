@@ -1,0 +1,1 @@
+"""What `scripts/generate-grpc` wrote of `open_inference_grpc.proto`; not to be edited."""

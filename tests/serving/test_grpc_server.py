@@ -1,0 +1,248 @@
+"""The gRPC edge in process: statuses, deadlines, keys, surprises, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from steadynet import errors
+from steadynet.clock import SystemClock
+from steadynet.home import Home
+from steadynet.monitoring.windows import Role, Window
+from steadynet.rollout.route import Route
+from steadynet.serving.auth import Gate, make_gate
+from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.grpc_messages import METHODS, SERVICE, ModelInferRequest
+from steadynet.serving.grpc_server import GrpcServer
+from steadynet.serving.grpc_service import code_of
+from steadynet.serving.keys import changing_keys, make_key
+from steadynet.serving.versions import LoadedVersion
+from steadynet.spec.model import ServeSpec
+
+T = TypeVar("T")
+Load = Callable[..., LoadedVersion]
+MakeRoute = Callable[..., Route]
+OpenPlane = Callable[..., AbstractAsyncContextManager[DataPlane]]
+ReadWindows = Callable[[], dict[tuple[str, Role], Window]]
+
+FIELDS: dict[str, tuple[str, str, Any]] = {
+    "amount": ("FP64", "fp64_contents", 12.5),
+    "label": ("FP32", "fp32_contents", 0.5),
+    "country": ("BYTES", "bytes_contents", b"DE"),
+    "new_card": ("BOOL", "bool_contents", True),
+    "paid_at": ("INT64", "int64_contents", 1767261600),
+}
+
+
+class Caller:
+    """Calls the service over a connection of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, server: GrpcServer, plane: DataPlane) -> None:
+        self.channel = channel
+        self.server = server
+        self.plane = plane
+
+    def call(self, method: str, request: Any = None, **options: Any) -> Any:
+        """Start a call of an RPC."""
+        of_request, of_response = METHODS[method]
+        multicallable = self.channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=of_request.SerializeToString,
+            response_deserializer=of_response.FromString,
+        )
+        return multicallable(of_request() if request is None else request, **options)
+
+    async def code(self, method: str, request: Any = None, **options: Any) -> grpc.StatusCode:
+        """Return the status that a call ends with."""
+        call = self.call(method, request, **options)
+        code: grpc.StatusCode = await call.code()
+        return code
+
+
+def infer_request(**changes: Any) -> Any:
+    """Return a request for one row."""
+    request = ModelInferRequest(model_name="payments")
+    for name, (datatype, field, value) in FIELDS.items():
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=[1])
+        getattr(tensor.contents, field).append(changes.get(name, value))
+    return request
+
+
+@pytest.fixture
+def with_caller(load: Load, make_route: MakeRoute, open_plane: OpenPlane) -> Callable[..., Any]:
+    """Runs a coroutine function with a caller of a server in this process."""
+
+    @asynccontextmanager
+    async def opened(
+        variant: str, gate: Gate | None, options: dict[str, Any]
+    ) -> AsyncIterator[Caller]:
+        async with open_plane(**options) as plane:
+            champion = load(variant=variant)
+            plane.deploy(make_route(champion), champion, None)
+            server = GrpcServer(
+                {"payments": plane}, gate or Gate(None, per_model=0.0), ServeSpec(drain_s=30.0)
+            )
+            port = await server.start("127.0.0.1", 0)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Caller(channel, server, plane)
+            await server.drain()
+
+    def run(
+        work: Callable[[Caller], Awaitable[T]],
+        variant: str = "good",
+        gate: Gate | None = None,
+        **options: Any,
+    ) -> T:
+        async def main() -> T:
+            async with opened(variant, gate, options) as caller:
+                return await work(caller)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_every_error_has_a_code() -> None:
+    codes = grpc.StatusCode
+    expected = {
+        "InputError": codes.INVALID_ARGUMENT,
+        "TooManyRows": codes.INVALID_ARGUMENT,
+        "Unauthenticated": codes.UNAUTHENTICATED,
+        "Forbidden": codes.PERMISSION_DENIED,
+        "UnknownModel": codes.NOT_FOUND,
+        "Overloaded": codes.RESOURCE_EXHAUSTED,
+        "RateLimited": codes.RESOURCE_EXHAUSTED,
+        "NotReady": codes.UNAVAILABLE,
+        "DeadlineExceeded": codes.DEADLINE_EXCEEDED,
+    }
+    waiting: list[type[errors.SteadynetError]] = [errors.SteadynetError]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        assert code_of(kind.__new__(kind)) == expected.get(kind.__name__, codes.INTERNAL), kind
+
+
+def test_a_callers_deadline_is_no_fault_of_the_model(
+    with_caller: Callable[..., Any], read_windows: ReadWindows
+) -> None:
+    async def work(caller: Caller) -> None:
+        code = await caller.code("ModelInfer", infer_request(), timeout=0.001)
+        assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+        # What still ran for the caller who has gone must end before the next one is answered.
+        assert (await caller.call("ModelInfer", infer_request(), timeout=60)).model_version == "1"
+
+    with_caller(work, variant="slow")
+    window = read_windows()["1", "champion"]
+    assert (window.requests, window.failed, window.errors) == (1, 0, {})
+
+
+def test_the_servers_own_deadline(with_caller: Callable[..., Any]) -> None:
+    async def work(caller: Caller) -> None:
+        code = await caller.code("ModelInfer", infer_request(), timeout=60)
+        assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+    with_caller(work, variant="slow", deadline_ms=1.0)
+
+
+def test_a_model_that_fails_is_internal_for_that_caller_alone(
+    with_caller: Callable[..., Any],
+) -> None:
+    async def work(caller: Caller) -> None:
+        good = caller.call("ModelInfer", infer_request())
+        bad = caller.call("ModelInfer", infer_request(country=b"XX"))
+        assert await bad.code() == grpc.StatusCode.INTERNAL
+        assert "XX" not in await bad.details()
+        assert (await good).model_version == "1"
+
+    with_caller(work, variant="raises")
+
+
+def test_a_surprise_is_answered_and_its_text_kept_back(
+    with_caller: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    message = "secret of a row"
+
+    async def work(caller: Caller) -> None:
+        async def broken(_: object) -> None:
+            raise RuntimeError(message)
+
+        caller.plane.infer = broken  # type: ignore[method-assign, assignment]
+        call = caller.call("ModelInfer", infer_request())
+        assert await call.code() == grpc.StatusCode.INTERNAL
+        assert "secret" not in await call.details()
+
+    with_caller(work)
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_keys_admit_as_they_do_over_http(with_caller: Callable[..., Any], home: Home) -> None:
+    viewer, kept_viewer = make_key("dashboard", "viewer", now=0.0)
+    caller_key, kept_caller = make_key("shop", "caller", now=0.0, models=["payments"])
+    other, kept_other = make_key("bank", "caller", now=0.0, models=["loans"])
+    with changing_keys(home) as keys:
+        keys += [kept_viewer, kept_caller, kept_other]
+    gate = make_gate(home.caller_keys, ServeSpec(auth="keys"), SystemClock())
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    unknown = grpc.StatusCode.UNAUTHENTICATED
+    named = METHODS["ModelMetadata"][0](name="payments")
+    # Without a key, a viewer's, a caller's, one of another model.
+    expected = [
+        ("ServerLive", None, (ok, ok, ok, ok)),
+        ("ServerReady", None, (ok, ok, ok, ok)),
+        ("ServerMetadata", None, (unknown, ok, ok, ok)),
+        ("RepositoryIndex", None, (unknown, ok, ok, ok)),
+        ("ModelMetadata", named, (unknown, ok, ok, denied)),
+        ("ModelReady", METHODS["ModelReady"][0](name="payments"), (unknown, ok, ok, denied)),
+        ("ModelInfer", infer_request(), (unknown, denied, ok, denied)),
+    ]
+
+    async def work(caller: Caller) -> None:
+        health = health_pb2_grpc.HealthStub(caller.channel)
+        await health.Check(health_pb2.HealthCheckRequest())
+        for method, request, codes in expected:
+            for key, code in zip(("", viewer, caller_key, other), codes, strict=True):
+                bearer = (("authorization", f"Bearer {key}"),) if key else ()
+                assert await caller.code(method, request, metadata=bearer) == code, (method, code)
+        by_header = (("x-api-key", caller_key),)
+        assert await caller.code("ModelInfer", infer_request(), metadata=by_header) == ok
+
+    with_caller(work, gate=gate)
+
+
+def test_an_id_and_a_sticky_key_may_come_as_metadata(with_caller: Callable[..., Any]) -> None:
+    async def work(caller: Caller) -> None:
+        given = (("x-request-id", "order-17"), ("x-sticky-key", "caller-7"))
+        answer = await caller.call("ModelInfer", infer_request(), metadata=given)
+        assert answer.id == "order-17"
+        wrong = (("x-request-id", "with blank"),)
+        code = await caller.code("ModelInfer", infer_request(), metadata=wrong)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+
+    with_caller(work)
+
+
+def test_what_is_in_flight_at_the_drain_is_answered(with_caller: Callable[..., Any]) -> None:
+    async def work(caller: Caller) -> None:
+        running: asyncio.Event = asyncio.Event()
+        infer = caller.plane.infer
+
+        async def seen(ask: Any) -> Any:
+            running.set()
+            return await infer(ask)
+
+        caller.plane.infer = seen  # type: ignore[method-assign]
+        call = asyncio.ensure_future(caller.call("ModelInfer", infer_request()))
+        await running.wait()
+        await caller.server.drain()
+        assert (await call).model_version == "1"
+        assert await caller.code("ServerLive", timeout=0.5) != grpc.StatusCode.OK
+
+    with_caller(work, variant="slow")
