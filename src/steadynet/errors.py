@@ -28,6 +28,7 @@
         │   └── RateLimited             the caller, or all callers together, ask too often
         ├── ModelFault                  500: the model itself failed on the request's rows
         └── DeadlineExceeded            504
+            └── CallerTimeout           the caller had set itself a shorter time; nobody's fault
 
 A message says what happened, what was expected, what was got and what to do. It never shows a
 user's row or a secret; it may show a column's name and the kind of a value.
@@ -211,3 +212,7 @@ class ModelFault(ServingError):
 
 class DeadlineExceeded(ServingError):
     """The answer was not ready in time."""
+
+
+class CallerTimeout(DeadlineExceeded):
+    """The answer was not ready in the time that the caller itself had set."""

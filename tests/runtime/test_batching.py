@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.errors import (
+    CallerTimeout,
     DeadlineExceeded,
     InputError,
     ModelFault,
@@ -282,6 +283,37 @@ def test_a_caller_that_has_gone_is_not_run(make: MakeLane) -> None:
         return scorer
 
     assert asyncio.run(main()).batches == [[2.0]]
+
+
+@pytest.mark.parametrize("make", LANES)
+def test_a_caller_s_own_time_holds_where_it_is_shorter(make: MakeLane) -> None:
+    async def main() -> list[list[float]]:
+        scorer = Doubler()
+        lane = make(scorer, WIDE)
+        hurried, patient = lane.submit({"x": [1.0]}, 1, 0.0), lane.submit({"x": [2.0]}, 1, 1e9)
+        with pytest.raises(CallerTimeout):
+            await hurried
+        assert (await patient).outputs["y"].item() == 4.0
+        lane.close()
+        return scorer.batches
+
+    assert asyncio.run(main())[-1] == [2.0] or make is thread_lane
+
+
+def test_a_hurried_caller_does_not_make_a_lane_look_stuck() -> None:
+    async def main() -> None:
+        gate = threading.Event()
+        scorer = Doubler(gate=gate)
+        lane = ThreadLane(scorer, WIDE, ignore, name="test")
+        hurried = lane.submit({"x": [1.0]}, 1, 0.01)
+        await asyncio.to_thread(scorer.entered.wait, 30)
+        with pytest.raises(CallerTimeout):
+            await hurried
+        assert not lane.stuck
+        gate.set()
+        lane.close()
+
+    asyncio.run(main())
 
 
 def test_a_loop_lane_does_not_run_what_came_too_long_ago() -> None:

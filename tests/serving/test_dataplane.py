@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import pytest
 
 from steadynet.errors import (
+    CallerTimeout,
     DeadlineExceeded,
     InputError,
     ModelFault,
@@ -486,3 +488,31 @@ def test_a_slow_champion_runs_in_a_thread_and_keeps_its_deadline(
     window = read_windows()["1", "champion"]
     assert (window.requests, window.failed) == (1, 1)
     assert window.errors == {"deadline": 1}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_caller_s_haste_is_no_version_s_fault(
+    open_plane: OpenPlane,
+    load: Load,
+    make_route: MakeRoute,
+    read_windows: ReadWindows,
+    share: float,
+) -> None:
+    async def main() -> None:
+        async with open_plane() as plane:
+            champion = load("1", variant="good" if share else "slow")
+            challenger = load("2", variant="slow" if share else "good")
+            plane.deploy(make_route(champion, challenger, share=share), champion, challenger)
+            for timeout_s in (0.002, 1e-9):
+                hurried = ask()
+                hurried.arrived, hurried.timeout_s = monotonic(), timeout_s
+                with pytest.raises(CallerTimeout):
+                    await plane.infer(hurried)
+            assert plane.telemetry.events["caller_timeouts"] == 2
+            patient = ask()
+            patient.arrived, patient.timeout_s = monotonic(), 60.0
+            assert (await plane.infer(patient)).outputs
+
+    asyncio.run(main())
+    for window in read_windows().values():
+        assert (window.errors, window.failed, window.fallbacks) == ({}, 0, 0)

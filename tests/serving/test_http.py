@@ -395,6 +395,21 @@ def test_more_rows_than_one_request_may_have_are_413(with_client: WithClient) ->
     assert with_client(work, max_request_rows=3) == [200, 413]
 
 
+def test_a_caller_may_set_itself_a_shorter_time(with_client: WithClient) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> None:
+        async def status(timeout_ms: str) -> int:
+            headers = {"x-request-timeout-ms": timeout_ms}
+            answer = await client.post("/invocations", json={"instances": [ROW]}, headers=headers)
+            return answer.status_code
+
+        assert await status("60000") == await status("1e7") == 200
+        assert await status("0.0001") == 504
+        for wrong in ("0", "-5", "soon", "nan", "inf", "1e999", ""):
+            assert await status(wrong) == 400
+
+    with_client(work)
+
+
 def test_every_error_has_a_status() -> None:
     expected = {
         "InputError": 400,
@@ -406,6 +421,7 @@ def test_every_error_has_a_status() -> None:
         "RateLimited": 429,
         "NotReady": 503,
         "DeadlineExceeded": 504,
+        "CallerTimeout": 504,
     }
     for kind in every_error():
         error = kind.__new__(kind)

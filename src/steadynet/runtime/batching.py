@@ -8,7 +8,8 @@ Invariants:
 - An error of one group (wrong input, a row that the model fails on, a number that is not finite)
   reaches that group alone: the batch is run again in halves until the guilty groups stand apart.
 - At most `max_queue_rows` rows wait (a single larger group waits alone); a group that was taken in
-  is answered, or expires after `deadline_s`; a group whose caller has gone is not run.
+  is answered, or expires after `deadline_s`, or after its caller's own shorter time; a group whose
+  caller has gone is not run.
 - Lanes are used from the event loop's thread alone.
 """
 
@@ -20,13 +21,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 
-from steadynet.errors import DeadlineExceeded, InputError, ModelFault, Overloaded, SteadynetError
+from steadynet.errors import (
+    CallerTimeout,
+    DeadlineExceeded,
+    InputError,
+    ModelFault,
+    Overloaded,
+    SteadynetError,
+)
 from steadynet.runtime.columns import plain_values
 
 Table = Mapping[str, Sequence[Any] | np.ndarray]
@@ -87,14 +96,21 @@ class Limits:
 class Group:
     """The rows of one caller in a lane."""
 
-    __slots__ = ("deadline_s", "future", "rows", "submitted", "table", "timer")
+    __slots__ = ("deadline_s", "future", "hurried", "rows", "submitted", "table", "timer")
 
     def __init__(
-        self, table: Table, rows: int, deadline_s: float, future: asyncio.Future[Answer]
+        self,
+        table: Table,
+        rows: int,
+        deadline_s: float,
+        within_s: float,
+        future: asyncio.Future[Answer],
     ) -> None:
         self.table = table
         self.rows = rows
-        self.deadline_s = deadline_s
+        self.hurried = within_s < deadline_s
+        """Whether the caller's own time is the shorter one."""
+        self.deadline_s = within_s if self.hurried else deadline_s
         self.future = future
         self.submitted = monotonic()
         self.timer: asyncio.TimerHandle | None = None
@@ -171,8 +187,11 @@ def _own_error(error: Exception) -> SteadynetError:
 class Lane(Protocol):
     """Where a version's groups queue and run."""
 
-    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
-        """Queue a group. Raises `Overloaded` where there is no room."""
+    def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
+        """Queue a group, for its answer `within_s` or the lane's deadline, whichever is shorter.
+
+        Raises `Overloaded` where there is no room.
+        """
         ...
 
     def close(self) -> None:
@@ -193,11 +212,11 @@ class LoopLane:
         self._queue: deque[Group] = deque()
         self._queued_rows = 0
 
-    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
+    def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room."""
         if self._queue and self._queued_rows + rows > self._limits.max_queue_rows:
             raise _overloaded(self._limits)
-        group = Group(table, rows, self._limits.deadline_s, self._loop.create_future())
+        group = Group(table, rows, self._limits.deadline_s, within_s, self._loop.create_future())
         if not self._queue:
             self._loop.call_soon(self._flush)
         self._queue.append(group)
@@ -260,18 +279,21 @@ class ThreadLane:
         """Whether the batch that runs has run for longer than the deadline."""
         if self._running is None:
             return False
-        longest = max(group.deadline_s for group in self._running)
+        longest = max(
+            self._limits.deadline_s if group.hurried else group.deadline_s
+            for group in self._running
+        )
         return monotonic() - self._running_since > longest
 
-    def submit(self, table: Table, rows: int) -> asyncio.Future[Answer]:
+    def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room or the lane is closed."""
         full = self._queue and self._queued_rows + rows > self._limits.max_queue_rows
         if self._closed or full:
             raise _overloaded(self._limits)
         # A deadline is meant for one batch; a group as large as several has as many times as long.
         deadline_s = self._limits.deadline_s * -(-rows // self._limits.max_batch_rows)
-        group = Group(table, rows, deadline_s, self._loop.create_future())
-        group.timer = self._loop.call_later(deadline_s, _expire, group)
+        group = Group(table, rows, deadline_s, within_s, self._loop.create_future())
+        group.timer = self._loop.call_later(group.deadline_s, _expire, group)
         self._queue.append(group)
         self._queued_rows += rows
         if self._running is None:
@@ -340,8 +362,9 @@ def _is_live(group: Group, now: float) -> bool:
 
 def _expire(group: Group) -> None:
     if not group.future.done():
+        kind = CallerTimeout if group.hurried else DeadlineExceeded
         group.future.set_exception(
-            DeadlineExceeded(
+            kind(
                 "the answer was not ready in time",
                 expected=f"within {group.deadline_s * 1000:g} ms",
             )

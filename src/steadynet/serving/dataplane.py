@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from time import monotonic
 
 from steadynet.errors import (
+    CallerTimeout,
     DeadlineExceeded,
     InputError,
     ModelFault,
@@ -51,6 +53,19 @@ class Ask:
     sticky_key: str = ""
     version: str = ""
     """Set where the caller asks for one version by name."""
+    timeout_s: float = inf
+    """How long after `arrived` the caller still wants the answer."""
+
+    def left_s(self) -> float:
+        """Return how long the caller still waits. Raises `CallerTimeout` where it does not."""
+        if self.timeout_s == inf:
+            return inf
+        left = self.arrived + self.timeout_s - monotonic()
+        if left <= 0:
+            raise CallerTimeout(
+                "the answer was not ready in time", expected=f"within {self.timeout_s * 1000:g} ms"
+            )
+        return left
 
 
 @dataclass(slots=True)
@@ -146,9 +161,13 @@ class DataPlane:
     async def _by_champion(self, ask: Ask, champion: Champion, routed: Tally) -> Reply:
         """Let the champion answer; count the request with the version that it was routed to."""
         try:
-            answer = await champion.answer(ask.table, ask.rows)
+            answer = await champion.answer(ask.table, ask.rows, ask.left_s())
         except InputError:
             routed.now.invalid += 1
+            raise
+        except CallerTimeout:
+            # Callers could have any version rolled back, if their haste were its fault.
+            self.telemetry.events["caller_timeouts"] += 1
             raise
         except (ModelFault, DeadlineExceeded) as error:
             champion.tally.fault(_kind(error))
@@ -167,6 +186,9 @@ class DataPlane:
             return await self._ask_challenger(ask, challenger)
         except InputError:
             refused = True
+        except CallerTimeout:
+            self.telemetry.events["caller_timeouts"] += 1
+            raise
         except (ModelFault, DeadlineExceeded, Overloaded) as error:
             tally.fault(_kind(error))
         # The champion of this moment: the one of the start may have been replaced meanwhile.
@@ -189,6 +211,9 @@ class DataPlane:
         except InputError:
             challenger.tally.now.invalid += 1
             raise
+        except CallerTimeout:
+            self.telemetry.events["caller_timeouts"] += 1
+            raise
         except (ModelFault, DeadlineExceeded) as error:
             challenger.tally.fault(_kind(error))
             challenger.tally.now.requests += 1
@@ -199,7 +224,7 @@ class DataPlane:
         lane = challenger.canary
         if lane.stuck:
             raise DeadlineExceeded("the version is still busy with an earlier request")
-        answer = await lane.submit(ask.table, ask.rows)
+        answer = await lane.submit(ask.table, ask.rows, ask.left_s())
         self._count(ask, challenger.tally)
         loaded = challenger.loaded
         self.telemetry.log(loaded, "challenger", ask.id, ask.table, ask.rows, answer.outputs)

@@ -33,10 +33,10 @@ class Champion:
             else self._large
         )
 
-    async def answer(self, table: Table, rows: int) -> Answer:
+    async def answer(self, table: Table, rows: int, within_s: float) -> Answer:
         """Answer rows. Raises `InputError`, `ModelFault`, `DeadlineExceeded`, `Overloaded`."""
         lane = self._lane if rows <= self._max_batch_rows else self._large
-        return await lane.submit(table, rows)
+        return await lane.submit(table, rows, within_s)
 
     def close(self) -> None:
         """End once everything queued is answered."""

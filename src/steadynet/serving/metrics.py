@@ -47,6 +47,7 @@ EVENTS: dict[str, str] = {
     "rows_not_logged": "Answered rows that were not kept for want of room.",
     "records_dropped": "Records that the spool could not hold.",
     "feedback": "Labels received.",
+    "caller_timeouts": "Requests whose callers had set themselves a shorter time than the server.",
 }
 """Every event that is counted, and what it means."""
 

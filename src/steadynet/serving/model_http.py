@@ -110,7 +110,15 @@ class ModelPaths:
         if asked.parameters and self._sticky_parameter in asked.parameters:
             request.sticky_key = str(asked.parameters[self._sticky_parameter])
         reply = await plane.infer(
-            Ask(request.request_id, table, rows, request.arrived, request.sticky_key, version)
+            Ask(
+                request.request_id,
+                table,
+                rows,
+                request.arrived,
+                request.sticky_key,
+                version,
+                request.timeout_s,
+            )
         )
         return self._infer_answer(request, asked, names, reply)
 
@@ -141,7 +149,14 @@ class ModelPaths:
             features = self.plane.deployment.champion.loaded.columns
             table, rows = invocations.read_table(asked, features)
         reply = await self.plane.infer(
-            Ask(request.request_id, table, rows, request.arrived, request.sticky_key)
+            Ask(
+                request.request_id,
+                table,
+                rows,
+                request.arrived,
+                request.sticky_key,
+                timeout_s=request.timeout_s,
+            )
         )
         answer = json_answer(invocations.predictions(reply.outputs))
         answer.headers = reply.loaded.headers

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -48,6 +49,8 @@ class Request:
     content_type: bytes = b""
     content_length: int = -1
     encoding: bytes = b""
+    timeout_s: float = inf
+    """How long the caller wants to wait for the answer."""
     key: bytes = b""
     """The key that the caller presents."""
     json_length: int = -1
@@ -84,6 +87,8 @@ def read_head(scope: Scope, ids: RequestIds) -> Request:
             request.key = bearer(value)
         elif name == b"x-api-key":
             request.key = value
+        elif name == b"x-request-timeout-ms":
+            request.timeout_s = _timeout_s(value)
         elif name == b"inference-header-content-length":
             request.json_length = _length(value)
     if not request.request_id:
@@ -92,6 +97,18 @@ def read_head(scope: Scope, ids: RequestIds) -> Request:
         request.request_id = ids.new()
         raise HttpError(400, f"the header X-Request-Id is wrong; expected {REQUEST_ID_RULE}")
     return request
+
+
+def _timeout_s(value: bytes) -> float:
+    try:
+        timeout_ms = float(value)
+    except ValueError:
+        timeout_ms = 0.0
+    if not 0 < timeout_ms < inf:
+        raise HttpError(
+            400, "the header X-Request-Timeout-Ms is wrong; expected milliseconds, more than 0"
+        )
+    return timeout_ms / 1000
 
 
 def _length(value: bytes) -> int:
