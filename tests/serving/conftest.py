@@ -15,6 +15,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,7 @@ from steadynet.runtime.spool import read_spool
 from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.http import HttpApp
+from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import ServerInfo
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.versions import LoadedVersion, load_version
@@ -38,6 +40,8 @@ from steadynet.spec.model import ServeSpec
 MODEL = "payments"
 PATIENCE_S = 60.0
 """How long a fixture waits for a process before the test fails; nothing depends on its length."""
+
+StartServer = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
 
 SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
@@ -121,7 +125,7 @@ def open_client() -> Callable[..., httpx.AsyncClient]:
         app = HttpApp(
             [plane],
             gate or Gate(),
-            max_body_bytes=max_body_bytes,
+            bodies=Bodies(max_body_bytes, 10 * max_body_bytes),
             sticky_parameter="sticky_key",
             version="9.9",
         )
@@ -148,56 +152,64 @@ def read_windows(home: Home) -> Callable[[], dict[tuple[str, Role], Window]]:
 
 @pytest.fixture
 def serve_process(
-    home: Home, tmp_path: Path
+    start_server: StartServer, home: Home, tmp_path: Path
 ) -> Callable[..., AbstractContextManager[tuple[ServerInfo, subprocess.Popen[bytes]]]]:
     """Serves a bundle by `steadynet serve` in processes of its own, on a free port."""
+    return partial(start_server, home, tmp_path)
 
-    @contextmanager
-    def serve(
-        bundle: str,
-        *,
-        workers: int = 1,
-        challenger_deadline_ms: float = 60_000.0,
-        **keys: object,
-    ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
-        spec = tmp_path / "serve.toml"
-        spec.write_text(
-            f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
-            f"challenger_deadline_ms = {challenger_deadline_ms}\n"
-            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
-        )
-        log = (tmp_path / "serve.log").open("ab")
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                SERVE,
-                "serve",
-                bundle,
-                "--spec",
-                str(spec),
-                "--no-controller",
-                "--json",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
-        )
+
+@pytest.fixture(scope="session")
+def start_server() -> StartServer:
+    """Starts a server: of a home, with its spec and log in a folder, of a bundle."""
+    return _serve
+
+
+@contextmanager
+def _serve(
+    home: Home,
+    folder: Path,
+    bundle: str,
+    *,
+    workers: int = 1,
+    challenger_deadline_ms: float = 60_000.0,
+    **keys: object,
+) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
+    spec = folder / "serve.toml"
+    spec.write_text(
+        f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
+        f"challenger_deadline_ms = {challenger_deadline_ms}\n"
+        + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    )
+    log = (folder / "serve.log").open("ab")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SERVE,
+            "serve",
+            bundle,
+            "--spec",
+            str(spec),
+            "--no-controller",
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield _wait_for_ready(process, folder / "serve.log"), process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
         try:
-            yield _wait_for_ready(process, tmp_path / "serve.log"), process
+            process.wait(PATIENCE_S)
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE_S)
-            finally:
-                process.kill()
-                process.wait()
-                assert process.stdout is not None
-                process.stdout.close()
-                log.close()
-
-    return serve
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+            log.close()
 
 
 def _wait_for_ready(process: subprocess.Popen[bytes], log: Path) -> ServerInfo:

@@ -22,6 +22,7 @@ from steadynet.serving.auth import CHANGING, Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
 from steadynet.serving.requests import (
+    Bodies,
     Disconnected,
     Receive,
     Request,
@@ -47,7 +48,7 @@ class HttpApp:
         planes: Sequence[DataPlane],
         gate: Gate,
         *,
-        max_body_bytes: int,
+        bodies: Bodies,
         sticky_parameter: str,
         version: str,
         admin_port: int | None = None,
@@ -55,13 +56,11 @@ class HttpApp:
         self._gate = gate
         self._is_open = gate.open
         self._admin_port = admin_port
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
         self._version = version
         self._ids = RequestIds()
         self._models = {
-            plane.model: ModelPaths(
-                plane, max_body_bytes=max_body_bytes, sticky_parameter=sticky_parameter
-            )
+            plane.model: ModelPaths(plane, bodies, sticky_parameter=sticky_parameter)
             for plane in planes
         }
         self._responses = planes[0].telemetry.responses
@@ -212,7 +211,7 @@ class HttpApp:
 
     async def _repository_index(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer `POST /v2/repository/index`; its body is optional."""
-        body = await read_typed_body(request, receive, JSON_TYPES, self._max_body_bytes)
+        body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
         asked = decode_json(INDEX_DECODER, body) if body else repository.IndexAsk()
         return json_answer(repository.index(self._planes, only_ready=asked.ready))
 

@@ -37,5 +37,6 @@ def log_to_stderr(process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    # The server's own notes on starting and stopping say nothing that ours do not.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # The server's own notes on starting and stopping say nothing that ours do not, and its warnings
+    # are of what callers send: whoever sends nonsense would fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

@@ -47,6 +47,8 @@ EVENTS: dict[str, str] = {
     "rows_not_logged": "Answered rows that were not kept for want of room.",
     "records_dropped": "Records that the spool could not hold.",
     "feedback": "Labels received.",
+    "connections_refused": "Connections closed at once because there were too many.",
+    "requests_too_slow": "Requests that did not come, or answers that were not read, in time.",
     "caller_timeouts": "Requests whose callers had set themselves a shorter time than the server.",
 }
 """Every event that is counted, and what it means."""

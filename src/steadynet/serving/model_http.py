@@ -14,6 +14,7 @@ from steadynet.serving.answers import HttpAnswer, HttpError, encode_json, json_a
 from steadynet.serving.dataplane import Ask, DataPlane, Reply
 from steadynet.serving.keys import KeyRole
 from steadynet.serving.requests import (
+    Bodies,
     Receive,
     Request,
     check_request_id,
@@ -52,10 +53,10 @@ class Endpoint:
 class ModelPaths:
     """Handlers for one model's data plane."""
 
-    def __init__(self, plane: DataPlane, *, max_body_bytes: int, sticky_parameter: str) -> None:
+    def __init__(self, plane: DataPlane, bodies: Bodies, *, sticky_parameter: str) -> None:
         self.plane = plane
         self._name = plane.model
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
         self._sticky_parameter = sticky_parameter
 
     def table(self) -> dict[str, Endpoint]:
@@ -94,7 +95,7 @@ class ModelPaths:
 
     async def infer(self, request: Request, receive: Receive, version: str = "") -> HttpAnswer:
         """Answer `POST /v2/models/{m}/infer`."""
-        body = await read_typed_body(request, receive, INFER_TYPES, self._max_body_bytes)
+        body = await read_typed_body(request, receive, INFER_TYPES, self._bodies)
         if request.json_length >= 0:
             asked, tail = _split_body(body, request.json_length)
             inputs: Sequence[TensorLike] = oip.join_binary(asked.inputs, tail)
@@ -141,7 +142,7 @@ class ModelPaths:
 
     async def invocations(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer MLflow's `POST /invocations`."""
-        body = await read_typed_body(request, receive, INVOCATION_TYPES, self._max_body_bytes)
+        body = await read_typed_body(request, receive, INVOCATION_TYPES, self._bodies)
         if request.content_type.startswith(b"text/csv"):
             table, rows = invocations.read_csv(body)
         else:
@@ -164,7 +165,7 @@ class ModelPaths:
 
     async def feedback(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer `POST /feedback`: labels of rows that were answered."""
-        body = await read_typed_body(request, receive, JSON_TYPES, self._max_body_bytes)
+        body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
         given = decode_json(FEEDBACK_DECODER, body)
         now = self.plane.telemetry.now()
         records = [

@@ -130,11 +130,11 @@ def check_request_id(given: str) -> str:
 
 
 async def read_typed_body(
-    request: Request, receive: Receive, types: tuple[bytes, ...], max_bytes: int
+    request: Request, receive: Receive, types: tuple[bytes, ...], bodies: Bodies
 ) -> bytes:
     """Return the body of a request whose declared type is one of `types`, or none.
 
-    Raises `HttpError` 413 or 415, `Disconnected`.
+    Raises `HttpError` 413, 415 or 503, `Disconnected`.
     """
     kind = request.content_type
     if kind and kind not in types and kind.split(b";")[0].strip().lower() not in types:
@@ -142,7 +142,7 @@ async def read_typed_body(
         raise HttpError(415, f"the Content-Type is not served; expected {expected}")
     if request.encoding not in (b"", b"identity"):
         raise HttpError(415, "the Content-Encoding is not served; expected identity")
-    return await read_body(request, receive, max_bytes)
+    return await bodies.read(request, receive)
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | memoryview) -> T:
@@ -153,35 +153,71 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | memoryview) -> T
         raise HttpError(400, f"the body does not fit: {error}") from None
     except msgspec.DecodeError as error:
         raise HttpError(400, f"the body is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise HttpError(400, "the body is not JSON: a text in it is not UTF-8") from None
     except RecursionError:
         raise HttpError(400, "the body is nested too deeply") from None
 
 
-async def read_body(request: Request, receive: Receive, max_bytes: int) -> bytes:
-    """Return the body. Raises `HttpError` 413 as soon as it is too long, `Disconnected`."""
-    if request.content_length > max_bytes:
-        raise _too_large(max_bytes)
-    message = await receive()
-    if message["type"] != "http.request":
-        raise Disconnected
-    body: bytes = message["body"]
-    if not message["more_body"]:
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-        return body
-    parts = [body]
-    size = len(body)
-    while message["more_body"]:
-        if size > max_bytes:
-            raise _too_large(max_bytes)
+class Bodies:
+    """Reads bodies, each within its limit, and all that are still coming in within theirs."""
+
+    def __init__(self, max_bytes: int, max_inflight_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_inflight_bytes = max_inflight_bytes
+        self._inflight_bytes = 0
+
+    async def read(self, request: Request, receive: Receive) -> bytes:
+        """Return the body.
+
+        Raises `HttpError`: 413 as soon as it is too long, 503 as soon as all together are;
+        `Disconnected`.
+        """
+        if request.content_length > self._max_bytes:
+            raise self._too_large()
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
-        parts.append(message["body"])
-        size += len(message["body"])
-    if size > max_bytes:
-        raise _too_large(max_bytes)
-    return b"".join(parts)
+        body: bytes = message["body"]
+        if message["more_body"]:
+            return await self._read_rest(body, receive)
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        return body
+
+    async def _read_rest(self, first: bytes, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        message: Message = {"body": first, "more_body": True}
+        try:
+            while True:
+                part: bytes = message["body"]
+                parts.append(part)
+                size += len(part)
+                self._inflight_bytes += len(part)
+                if size > self._max_bytes:
+                    raise self._too_large()
+                if self._inflight_bytes > self._max_inflight_bytes:
+                    raise HttpError(
+                        503,
+                        "too many large bodies are coming in; send the request again later",
+                        headers=[(b"retry-after", b"1")],
+                        close=True,
+                    )
+                if not message["more_body"]:
+                    return b"".join(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Disconnected
+        finally:
+            self._inflight_bytes -= size
+
+    def _too_large(self) -> HttpError:
+        return HttpError(
+            413,
+            f"the body is too large; expected at most {self._max_bytes} bytes",
+            close=True,
+        )
 
 
 async def throw_away(receive: Receive) -> None:
@@ -197,7 +233,3 @@ async def throw_away(receive: Receive) -> None:
                     return
     except TimeoutError:
         return
-
-
-def _too_large(max_bytes: int) -> HttpError:
-    return HttpError(413, f"the body is too large; expected at most {max_bytes} bytes", close=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,10 @@ from steadynet.home import Home
 from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.fleet import Fleet
+from steadynet.serving.guard import Guard, GuardedProtocol
 from steadynet.serving.http import HttpApp
 from steadynet.serving.log import log_to_stderr
+from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tls import Tls, make_tls
@@ -79,16 +83,17 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     app = HttpApp(
         [plane],
         gate,
-        max_body_bytes=settings.serve.max_body_bytes,
+        bodies=Bodies(settings.serve.max_body_bytes, settings.serve.max_inflight_bytes),
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,
         admin_port=listeners[1].getsockname()[1] if len(listeners) > 1 else None,
     )
-    server = WorkerServer(_uvicorn_config(settings, app, tls))
+    guard = Guard(settings.serve, telemetry.events)
+    server = WorkerServer(_uvicorn_config(settings, app, guard, tls))
     stopping, ending = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     following = [
-        asyncio.create_task(follower(stopping)) for follower in _followers(fleet, gate, tls)
+        asyncio.create_task(follower(stopping)) for follower in _followers(fleet, guard, gate, tls)
     ]
     ended = asyncio.create_task(ending.wait())
     # None of them ends by itself; one that fails ends the worker, and the supervisor starts
@@ -139,20 +144,23 @@ def _import_grpc() -> type[GrpcServer]:
 
 
 def _followers(
-    fleet: Fleet, gate: Gate, tls: Tls | None
+    fleet: Fleet, guard: Guard, gate: Gate, tls: Tls | None
 ) -> Iterator[Callable[[asyncio.Event], Coroutine[None, None, None]]]:
-    """Yield what follows files until the worker ends: the route, keys, certificates."""
+    """Yield what goes on until the worker ends: following the route, connections, keys, TLS."""
     yield fleet.run
+    yield guard.watch
     if gate.keyring is not None:
         yield gate.keyring.follow
     if tls is not None:
         yield tls.follow
 
 
-def _uvicorn_config(settings: WorkerSettings, app: HttpApp, tls: Tls | None) -> uvicorn.Config:
+def _uvicorn_config(
+    settings: WorkerSettings, app: HttpApp, guard: Guard, tls: Tls | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=partial(GuardedProtocol, guard=guard),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -175,6 +183,13 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def take_all_descriptors() -> None:
+    """Let this process open as many connections as the system allows it at most."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main(arguments: Sequence[str]) -> int:

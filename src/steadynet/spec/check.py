@@ -167,6 +167,9 @@ def _serve(serve: ServeSpec) -> Iterator[_Rule]:
     yield _at_least("serve.drain_s", serve.drain_s, 0)
     yield _Rule("serve.host", serve.host, bool(serve.host), "an address")
     yield _at_least("serve.max_request_rows", serve.max_request_rows, 1)
+    yield _at_least("serve.max_inflight_bytes", serve.max_inflight_bytes, serve.max_body_bytes)
+    yield _at_least("serve.max_connections", serve.max_connections, 1)
+    yield _positive("serve.read_timeout_s", serve.read_timeout_s)
     yield from _callers(serve)
 
 

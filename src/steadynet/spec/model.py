@@ -163,6 +163,12 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How long requests in flight may take when the server ends."""
     max_request_rows: int = 100_000
     """Requests with more rows get 413."""
+    max_inflight_bytes: int = 256 * 1024 * 1024
+    """Bytes of bodies that are still coming in, in one worker; above it requests get 503."""
+    max_connections: int = 20_000
+    """Open connections of one worker; more are answered 503 and closed."""
+    read_timeout_s: float = 60.0
+    """How long a request may take to come, head and body; slower ones get 408."""
     auth: Literal["none", "keys"] = "none"
     """Who may call: `none` anyone who reaches the address, `keys` holders of a key that
     `steadynet keys add` made."""
