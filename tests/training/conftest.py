@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ import torch
 from steadynet.features.run import Tensors
 from steadynet.networks import NetworkSize, TabularNetwork, build_network
 from steadynet.spec.kinds import Task
+from steadynet.spec.losses import Loss
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.split import Split
 from steadynet.training.data import (
@@ -55,6 +57,7 @@ def make_problem(
     rows: int = 600,
     groups: int = 1,
     balanced: bool = False,
+    loss: Loss | None = None,
     seed: int = 0,
     **plan: object,
 ) -> Problem:
@@ -66,6 +69,8 @@ def make_problem(
     target: np.ndarray
     if task == "regression":
         target = 100.0 + 20 * (score + 0.2 * random.normal(size=rows))
+        if loss is not None and loss.name == "poisson":
+            target = target.clip(0).round()
     elif task == "binary":
         target = (random.random(rows) < 1 / (1 + np.exp(-1.5 * score + 1))).astype(np.int64)
     else:
@@ -75,7 +80,8 @@ def make_problem(
     cuts = [int(rows * 0.7), int(rows * 0.85)]
     train, validation, test = (part.astype(np.int64) for part in np.split(order, cuts))
     folds = make_folds(Split(train, validation, test), target, groups, seed)
-    code = encode_for_fit(target, task, classes, folds.fitted, balanced=balanced)
+    weights: Literal["balanced"] | None = "balanced" if balanced else None
+    code = encode_for_fit(target, task, classes, folds.fitted, class_weights=weights, loss=loss)
     layout = FeatureLayout(
         numbers=("a", "b"), number_sources=("a", "b"), categories=("city",), cardinalities=(6,)
     )
@@ -133,7 +139,7 @@ def make_frame(task: Task = "binary", *, rows: int = 400, seed: int = 0) -> pl.D
 
 @pytest.fixture(scope="session")
 def problem() -> Callable[..., Problem]:
-    """Makes problems: `problem(task, rows=, groups=, balanced=, seed=, **plan)`."""
+    """Makes problems: `problem(task, rows=, groups=, balanced=, loss=, seed=, **plan)`."""
     return make_problem
 
 

@@ -16,7 +16,7 @@ from steadynet.table.layout import FeatureLayout
 from steadynet.table.schema import Column, Schema, Target
 from steadynet.training.linear import design_matrix, start_as_linear
 from steadynet.training.loop import predict_grouped
-from steadynet.training.reference import MOST_ENTRIES, fit_references, tree_cells
+from steadynet.training.reference import MOST_ENTRIES, ReferenceRows, fit_references, tree_cells
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -126,7 +126,12 @@ def test_references_are_fitted_on_the_fitted_rows_and_judged_on_the_test_rows() 
     tensors, columns, target = table_of()
     fitted, test = np.arange(300), np.arange(300, 500)
     found = fit_references(
-        tensors, columns, target, schema=SCHEMA, layout=LAYOUT, fitted=fitted, test=test
+        tensors,
+        columns,
+        target,
+        schema=SCHEMA,
+        layout=LAYOUT,
+        rows=ReferenceRows(fitted=fitted, test=test),
     )
     design, _, _ = design_matrix(tensors.numbers, tensors.categories, (400,), fitted)
     model = LogisticRegression(max_iter=1000).fit(design[fitted], target[fitted])
@@ -152,8 +157,7 @@ def test_a_class_that_is_only_tested_costs_the_references_and_does_not_stop_them
         target,
         schema=schema,
         layout=LAYOUT,
-        fitted=np.arange(300),
-        test=np.arange(300, 500),
+        rows=ReferenceRows(fitted=np.arange(300), test=np.arange(300, 500)),
     )
     assert found["linear"]["accuracy"] <= 0.75
 
@@ -167,8 +171,7 @@ def test_regressions_have_references_too() -> None:
         target.astype(np.float64),
         schema=schema,
         layout=LAYOUT,
-        fitted=np.arange(300),
-        test=np.arange(300, 500),
+        rows=ReferenceRows(fitted=np.arange(300), test=np.arange(300, 500)),
     )
     assert set(found["linear"]) == set(found["boosted_trees"]) == {"rmse", "mae", "r2"}
     assert found["linear"]["rmse"] < np.std(target)

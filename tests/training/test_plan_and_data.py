@@ -130,7 +130,7 @@ def test_the_schedule_warms_up_and_falls_to_nearly_zero() -> None:
 
 def test_a_regressions_units_come_from_the_fitted_rows_alone() -> None:
     target = np.array([1.0, 2.0, 3.0, 1e9])
-    code = encode_for_fit(target, "regression", 0, np.array([0, 1, 2]), balanced=False)
+    code = encode_for_fit(target, "regression", 0, np.array([0, 1, 2]))
     assert code.center == pytest.approx(2.0)
     assert code.scale == pytest.approx(np.std([1.0, 2.0, 3.0]))
     data = training_data(
@@ -143,15 +143,15 @@ def test_a_regressions_units_come_from_the_fitted_rows_alone() -> None:
 
 
 def test_a_constant_regression_target_has_a_unit_of_one() -> None:
-    code = encode_for_fit(np.full(5, 7.0), "regression", 0, np.arange(5), balanced=False)
+    code = encode_for_fit(np.full(5, 7.0), "regression", 0, np.arange(5))
     assert (code.center, code.scale) == (7.0, 1.0)
 
 
 def test_balanced_weights_give_every_class_the_same_say() -> None:
     target = np.array([0] * 90 + [1] * 10)
-    code = encode_for_fit(target, "binary", 2, np.arange(100), balanced=True)
+    code = encode_for_fit(target, "binary", 2, np.arange(100), class_weights="balanced")
     weights = np.array(code.class_weights)
     assert weights[0] * 90 == pytest.approx(weights[1] * 10)
     assert weights[target].mean() == pytest.approx(1.0)
-    plain = encode_for_fit(target, "binary", 2, np.arange(100), balanced=False)
+    plain = encode_for_fit(target, "binary", 2, np.arange(100))
     assert plain.class_weights == (1.0, 1.0)

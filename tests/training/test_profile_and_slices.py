@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from steadynet.runtime.metrics import classification_metrics
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
-from steadynet.training.evaluate import FEWEST_SLICE_ROWS, MISSING_NAME, evaluate_slices
+from steadynet.training.evaluate import FEWEST_SLICE_ROWS, MISSING_NAME, Measuring, evaluate_slices
 from steadynet.training.profile import (
     MOST_EDGES,
     bin_edges,
@@ -121,7 +121,7 @@ def test_slices_are_the_metrics_of_their_rows() -> None:
         "flag": flag[:, None],
         "age": random.random((rows, 1)).astype(np.float32),
     }
-    found = evaluate_slices(answers, target, columns, BINARY, 0.5)
+    found = evaluate_slices(answers, target, columns, BINARY, Measuring(threshold=0.5))
     by_name = {(item.column, item.value): item for item in found}
     assert set(by_name) == {
         ("city", "a"),
@@ -147,4 +147,7 @@ def test_a_column_with_many_values_is_not_sliced() -> None:
         "age": np.zeros((rows, 1), np.float32),
     }
     answers = {"probabilities": np.full((rows, 2), 0.5)}
-    assert evaluate_slices(answers, np.arange(rows) % 2, columns, BINARY, 0.5) == ()
+    assert (
+        evaluate_slices(answers, np.arange(rows) % 2, columns, BINARY, Measuring(threshold=0.5))
+        == ()
+    )

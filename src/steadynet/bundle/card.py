@@ -33,6 +33,12 @@ METRIC_TITLES: dict[str, str] = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "d2": "share of the loss explained",
+    "pinball": "pinball loss",
+    "share_below": "share at or below the prediction",
+    "poisson_deviance": "Poisson deviance",
+    "class_mae": "mean number of classes off",
+    "kappa": "quadratic-weighted kappa",
 }
 
 _LIMITS = (

@@ -13,12 +13,14 @@ def failed_gates(manifest: Manifest, gates: GatesSpec) -> list[str]:
     """Return why the version must not be champion; empty where it passes.
 
     Better than trivial means beyond the 95 % interval: AUC above 0.5 for classes, R² above 0 for
-    numbers. The answer that ignores the row has exactly these.
+    numbers (D² above 0 where the loss is not the squared one). The answer that ignores the row
+    has exactly these.
     """
     test = manifest.metrics["test"]
     failed: list[str] = []
     if gates.better_than_trivial:
         name, trivial = ("auc", 0.5) if manifest.schema.target.classes else ("r2", 0.0)
+        name = "d2" if "d2" in test else name
         found = test.get(name)
         if found is None:
             failed.append(f"{name} is not defined on the test part")

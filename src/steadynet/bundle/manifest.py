@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from steadynet.errors import BundleFormat
+from steadynet.spec.losses import Loss
 from steadynet.spec.model import Slo
 from steadynet.table.schema import Schema
 
@@ -107,6 +108,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the interval, or the set of classes, holds of the test part."""
     decision_threshold: float | None = None
     """Binary: the probability of the positive class from which `label` is that class."""
+    loss: Loss | None = None
+    """What the fit made small; None in bundles written before it was a choice."""
     notes: dict[str, str] = msgspec.field(default_factory=dict)
 
 

@@ -34,6 +34,7 @@ from steadynet.clock import Clock, SystemClock
 from steadynet.errors import BundleError
 from steadynet.files import new_folder, sha256_bytes
 from steadynet.home import check_name
+from steadynet.spec.losses import Loss
 from steadynet.spec.model import Slo
 from steadynet.table.schema import Schema
 
@@ -61,6 +62,7 @@ class BundleDraft:
     coverage: float | None = None
     covered: Covered | None = None
     decision_threshold: float | None = None
+    loss: Loss | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,6 +84,7 @@ def draft_manifest(
         coverage=draft.coverage,
         covered=draft.covered,
         decision_threshold=draft.decision_threshold,
+        loss=draft.loss,
         notes=draft.notes,
     )
 

@@ -74,6 +74,7 @@ def _evaluate(bundle: Bundle, frame: pl.DataFrame) -> _Evaluated:
     from steadynet.cli.scoring import score
     from steadynet.runtime.coverage import coverage_of
     from steadynet.runtime.ece_floor import ece_floor
+    from steadynet.runtime.loss_metrics import MetricOptions
     from steadynet.runtime.metrics import with_intervals
     from steadynet.table.convert import encode_target
 
@@ -85,6 +86,7 @@ def _evaluate(bundle: Bundle, frame: pl.DataFrame) -> _Evaluated:
         answers["probabilities" if classes else "prediction"],
         classes,
         decision_threshold=0.5 if threshold is None else threshold,
+        options=MetricOptions(loss=manifest.loss, ordered=manifest.schema.target.ordered),
     )
     promised = manifest.covered
     return _Evaluated(

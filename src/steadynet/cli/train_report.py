@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from steadynet.registry.local import ModelVersion
     from steadynet.training.run import Trained
 
-LESS_IS_BETTER = frozenset({"log_loss", "ece", "rmse", "mae"})
+LESS_IS_BETTER = frozenset(
+    {"log_loss", "ece", "rmse", "mae", "pinball", "poisson_deviance", "class_mae"}
+)
 TITLES = MappingProxyType({"linear": "linear model", "boosted_trees": "boosted trees"})
 
 

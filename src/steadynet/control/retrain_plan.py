@@ -109,6 +109,7 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
         target=target.name,
         task=target.task,
         positive_class=target.classes[-1] if target.task == "binary" else None,
+        classes=target.classes if target.ordered else (),
         kinds=kinds,
         missing=schema.missing_spellings,
     )

@@ -31,6 +31,7 @@ from steadynet.export.interval import (
     bounds_of,
     write_bounds,
 )
+from steadynet.export.inverse import IDENTITY, Inverse, write_inverse
 from steadynet.export.nodes import GraphWriter
 
 SMALLEST = 1e-7
@@ -67,7 +68,7 @@ class ClassificationHead(msgspec.Struct, frozen=True, kw_only=True, tag="classif
 
 
 class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"):
-    """Units and interval of a regression: `prediction = center + scale * answer`."""
+    """Units and interval of a regression: `prediction = inverse(center + scale * answer)`."""
 
     center: float
     scale: float
@@ -75,6 +76,7 @@ class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"
     """Half of the conformal interval, in the target's unit; adaptive: where the spread is 1."""
     adaptive: bool = False
     crossed: Crossed | None = None
+    inverse: Inverse = IDENTITY
 
     @property
     def shape(self) -> IntervalShape:
@@ -111,12 +113,14 @@ def apply_head(answer: Floats, head: Head, sides: Sides | None = None) -> dict[s
     if known.groups is not None:
         known = replace(known, groups=in_unit(known.groups, head))
     lower, upper = bounds_of(prediction, head.shape, known)
+    if head.inverse.floor is not None:  # no target is below
+        lower = np.maximum(lower, head.inverse.floor)
     return {"prediction": prediction, "lower": lower, "upper": upper}
 
 
 def in_unit(answer: Floats, head: RegressionHead) -> Floats:
-    """Return standardised answers of any shape in the target's unit."""
-    return answer * head.scale + head.center
+    """Return answers of any shape in the target's unit."""
+    return head.inverse.apply(answer * head.scale + head.center)
 
 
 def export_head(head: Head) -> onnx.ModelProto:
@@ -210,6 +214,9 @@ def _write_regression(writer: GraphWriter, head: RegressionHead) -> list[onnx.Va
     lower, upper = write_bounds(
         writer, "prediction", head.shape, lambda name: _write_in_unit(writer, name, head)
     )
+    if head.inverse.floor is not None:
+        floor = writer.constant(np.array(head.inverse.floor, np.float32), "floor")
+        lower = writer.add("Max", lower, floor)
     writer.add("Identity", lower, output="lower")
     writer.add("Identity", upper, output="upper")
     return [
@@ -221,4 +228,5 @@ def _write_regression(writer: GraphWriter, head: RegressionHead) -> list[onnx.Va
 def _write_in_unit(writer: GraphWriter, answer: str, head: RegressionHead) -> str:
     scale = writer.constant(np.array(head.scale, np.float32), "scale")
     center = writer.constant(np.array(head.center, np.float32), "center")
-    return writer.add("Add", writer.add("Mul", answer, scale), center)
+    fitted = writer.add("Add", writer.add("Mul", answer, scale), center)
+    return write_inverse(writer, fitted, head.inverse)

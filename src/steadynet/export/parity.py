@@ -29,6 +29,10 @@ UNSEEN_CATEGORY = "steadynet: a category that no table holds"
 LATE = 253_402_300_799
 """The last second of the year 9999, in seconds since 1970."""
 
+SMALLEST_SLOPE = 1e-3
+"""Where a prediction hardly moves with the answer, its own rounding is larger."""
+
+Floats = npt.NDArray[np.float64]
 Columns = dict[str, npt.NDArray[Any]]
 Answers = dict[str, npt.NDArray[Any]]
 Run = Callable[[Columns], Answers]
@@ -67,7 +71,9 @@ def check_parity(
     }
     tensors = run_features(features, many)
     expected = dict(apply_head(answer_of(tensors), head, sides_of(tensors)))
-    unit = head.scale if isinstance(head, RegressionHead) else 1.0
+    unit: float | Floats = 1.0
+    if isinstance(head, RegressionHead):
+        unit = head.scale * np.maximum(head.inverse.slope(expected["prediction"]), SMALLEST_SLOPE)
     answers = run(many)
     largest = _difference(answers, expected, unit, "the trained network")
     count = min(ALONE_ROWS + len(next(iter(worse.values()))), MANY_ROWS)
@@ -75,7 +81,8 @@ def check_parity(
     for row in range(count):
         single = run({name: values[row : row + 1] for name, values in many.items()})
         same = {name: answers[name][row : row + 1] for name in expected}
-        alone = max(alone, _difference(single, same, unit, "the same row in a batch"))
+        own = unit if isinstance(unit, float) else unit[row : row + 1]
+        alone = max(alone, _difference(single, same, own, "the same row in a batch"))
     return Parity(
         rows=len(next(iter(many.values()))), largest_difference=largest, largest_alone=alone
     )
@@ -131,7 +138,8 @@ def _repeat(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
     return np.concatenate([values] * times)[:rows]
 
 
-def _difference(answers: Answers, expected: Answers, unit: float, what: str) -> float:
+def _difference(answers: Answers, expected: Answers, unit: float | Floats, what: str) -> float:
+    """Return the largest difference in units, one for all rows or one a row (N,)."""
     largest = 0.0
     for name, wanted in expected.items():
         got = answers[name].astype(np.float64)

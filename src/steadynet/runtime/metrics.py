@@ -19,6 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from steadynet.bundle.manifest import Interval
+from steadynet.runtime.loss_metrics import (
+    Measure,
+    MetricOptions,
+    number_measure,
+    order_measure,
+)
+from steadynet.spec.losses import Loss
 
 ECE_BINS = 15
 RESAMPLES = 200
@@ -28,7 +35,6 @@ _SMALLEST = 1e-12
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.floating | np.integer]
 Classes = npt.NDArray[np.integer]
-_Measure = Callable[[Floats], dict[str, Floats]]
 
 
 def classification_metrics(
@@ -37,18 +43,35 @@ def classification_metrics(
     classes: Sequence[str],
     *,
     decision_threshold: float = 0.5,
+    ordered: bool = False,
+    weights: Floats | None = None,
 ) -> dict[str, float]:
-    """Return `auc, log_loss, accuracy, f1, precision, recall, ece`.
+    """Return `auc, log_loss, accuracy, f1, precision, recall, ece`, and more where `ordered`.
 
-    `target` int64 (N,) indexes `classes`; `probabilities` is (N, C). Natural logarithm.
+    `target` int64 (N,) indexes `classes`; `probabilities` is (N, C). Natural logarithm. Ordered
+    classes have `class_mae`, the mean number of classes between truth and decision, and `kappa`,
+    with quadratic weights (Cohen 1968). Rows count by `weights` (N,), above or at 0.
     """
     measure = _classification(target, probabilities, len(classes), decision_threshold)
-    return _values(measure, len(target))
+    if ordered:
+        measure = _with_order(measure, target, probabilities, decision_threshold)
+    return _values(measure, len(target), weights)
 
 
-def regression_metrics(target: Numbers, prediction: Numbers) -> dict[str, float]:
-    """Return `rmse, mae, r2` of (N,) predictions, in the target's unit."""
-    return _values(_regression(target, prediction), len(target))
+def regression_metrics(
+    target: Numbers,
+    prediction: Numbers,
+    *,
+    loss: Loss | None = None,
+    weights: Floats | None = None,
+) -> dict[str, float]:
+    """Return `rmse, mae, r2` of (N,) predictions, in the target's unit, and what `loss` is for.
+
+    A loss but the squared one has `d2`, the share of it that is less than the best constant's. A
+    quantile has `pinball` and `share_below`, the share of rows at or below the prediction; a count
+    has `poisson_deviance`.
+    """
+    return _values(_regression(target, prediction, loss), len(target), weights)
 
 
 def with_intervals(
@@ -58,6 +81,8 @@ def with_intervals(
     *,
     decision_threshold: float = 0.5,
     resamples: int = RESAMPLES,
+    options: MetricOptions | None = None,
+    weights: Floats | None = None,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Return the metrics with 95 % percentile bootstrap intervals; undefined metrics are left out.
@@ -69,11 +94,13 @@ def with_intervals(
     if classes:
         whole = target.astype(np.int64)
         measure = _classification(whole, answers, len(classes), decision_threshold)
+        if options is not None and options.ordered:
+            measure = _with_order(measure, whole, answers, decision_threshold)
     else:
-        measure = _regression(target, answers)
+        measure = _regression(target, answers, None if options is None else options.loss)
     rows = len(target)
-    values = _values(measure, rows)
-    drawn = _resample(measure, rows, resamples, np.random.default_rng(seed))
+    values = _values(measure, rows, weights)
+    drawn = _resample(measure, rows, resamples, np.random.default_rng(seed), weights)
     intervals = {}
     for name, value in values.items():
         known = drawn[name][np.isfinite(drawn[name])]
@@ -131,14 +158,19 @@ def mass_bins(scores: Numbers, bins: int) -> npt.NDArray[np.int64]:
     return np.searchsorted(np.unique(inner), scores, side="left")
 
 
-def _values(measure: _Measure, rows: int) -> dict[str, float]:
+def _values(measure: Measure, rows: int, weights: Floats | None = None) -> dict[str, float]:
     if rows == 0:
         raise ValueError("metrics need at least one row")
-    return {name: float(found[0]) for name, found in measure(np.ones((1, rows))).items()}
+    whole = np.ones((1, rows)) if weights is None else weights[None].astype(np.float64)
+    return {name: float(found[0]) for name, found in measure(whole).items()}
 
 
 def _resample(
-    measure: _Measure, rows: int, resamples: int, random: np.random.Generator
+    measure: Measure,
+    rows: int,
+    resamples: int,
+    random: np.random.Generator,
+    own: Floats | None = None,
 ) -> dict[str, Floats]:
     """Return each metric on `resamples` draws of as many rows with replacement."""
     found: dict[str, list[Floats]] = {}
@@ -147,14 +179,17 @@ def _resample(
         draws = min(chunk, resamples - start)
         picked = random.integers(0, rows, (draws, rows)) + np.arange(draws)[:, None] * rows
         weights = np.bincount(picked.ravel(), minlength=draws * rows).reshape(draws, rows)
-        for name, values in measure(weights.astype(np.float64)).items():
+        counted = weights.astype(np.float64) if own is None else weights * own
+        for name, values in measure(counted).items():
             found.setdefault(name, []).append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _regression(target: Numbers, prediction: Numbers) -> _Measure:
+def _regression(target: Numbers, prediction: Numbers, loss: Loss | None) -> Measure:
     truth = np.asarray(target, np.float64)
-    error = np.asarray(prediction, np.float64) - truth
+    answer = np.asarray(prediction, np.float64)
+    error = answer - truth
+    of_loss = number_measure(truth, answer, loss)
 
     def measure(weights: Floats) -> dict[str, Floats]:
         total = weights.sum(axis=1)
@@ -165,14 +200,14 @@ def _regression(target: Numbers, prediction: Numbers) -> _Measure:
             "rmse": np.sqrt(squared / total),
             "mae": weights @ np.abs(error) / total,
             "r2": 1 - _divide(squared, spread, np.nan),
-        }
+        } | of_loss(weights)
 
     return measure
 
 
 def _classification(
     target: Classes, probabilities: Numbers, count: int, threshold: float
-) -> _Measure:
+) -> Measure:
     scores = np.asarray(probabilities, np.float64)
     truth = np.asarray(target, np.int64)
     decided = decide(scores, threshold)
@@ -200,6 +235,14 @@ def _classification(
         }
 
     return measure
+
+
+def _with_order(
+    measure: Measure, target: Classes, probabilities: Numbers, threshold: float
+) -> Measure:
+    """Return the measure with the metrics of ordered classes."""
+    of_order = order_measure(target.astype(np.int64), decide(probabilities, threshold))
+    return lambda weights: measure(weights) | of_order(weights)
 
 
 def _ranking(score: Floats, positive: Floats) -> Callable[[Floats], Floats]:

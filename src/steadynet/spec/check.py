@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from steadynet.errors import SpecError
+from steadynet.spec.kinds import Task
+from steadynet.spec.losses import choose_loss
 from steadynet.spec.model import (
     AlertsSpec,
     GatesSpec,
@@ -33,8 +35,18 @@ METRICS = (
     "rmse",
     "mae",
     "r2",
+    "d2",
+    "pinball",
+    "share_below",
+    "poisson_deviance",
+    "class_mae",
+    "kappa",
 )
 """Metrics that a gate can name."""
+
+MAX_FOCAL_GAMMA = 10
+MAX_CLASS_WEIGHT = 1e6
+"""Beyond, 32-bit floats hold nothing of the other classes."""
 
 MAX_HELD_OUT = 0.9
 """Validation and test together must leave more than the rest of this to train on."""
@@ -55,7 +67,23 @@ def check(spec: Spec) -> Spec:
                 f"{rule.path} does not fit", expected=rule.expected, got=repr(rule.value)
             )
     _check_gates(spec.gates)
+    if spec.table.task is not None:
+        check_task(spec.training, spec.table.task)
     return spec
+
+
+def check_task(training: TrainingSpec, task: Task) -> None:
+    """Raise `SpecError` where what is asked of the fit does not fit the task.
+
+    Whether classes are ordered is known only from the table: `losses.choose_loss` looks at it.
+    """
+    choose_loss(training.loss, task, ordered=True, quantile=training.quantile)
+    if task == "regression" and training.class_weights != "none":
+        raise SpecError(
+            "training.class_weights is set, but the target is a number",
+            expected='"none"',
+            got=repr(training.class_weights),
+        )
 
 
 def _rules(spec: Spec) -> Iterator[_Rule]:
@@ -90,6 +118,15 @@ def _at_least(path: str, value: float | None, least: float) -> _Rule:
 def _table(table: TableSpec) -> Iterator[_Rule]:
     for path, names in (("table.drop", table.drop), ("table.kinds", tuple(table.kinds))):
         yield _Rule(path, table.target, table.target not in names, "columns beside the target")
+    classes = table.classes
+    fits = not classes or (len(classes) > 1 and len(set(classes)) == len(classes))
+    yield _Rule("table.classes", list(classes), fits, "two or more classes, each once")
+    fits = not classes or table.task != "regression"
+    yield _Rule("table.classes", list(classes), fits, 'nothing, where table.task is "regression"')
+    fits = not classes or table.positive_class in (None, classes[-1])
+    yield _Rule(
+        "table.positive_class", table.positive_class, fits, "the last class of table.classes"
+    )
 
 
 def _split(split: SplitSpec) -> Iterator[_Rule]:
@@ -132,6 +169,25 @@ def _training(training: TrainingSpec) -> Iterator[_Rule]:
     yield _at_least("training.threads", training.threads, 1)
     yield _at_least("training.seed", training.seed, 0)
     yield _positive("training.time_limit_s", training.time_limit_s)
+    yield from _loss(training)
+
+
+def _loss(training: TrainingSpec) -> Iterator[_Rule]:
+    loss, level, gamma = training.loss, training.quantile, training.focal_gamma
+    if loss == "quantile":
+        fits = level is not None and 0 < level < 1
+        yield _Rule("training.quantile", level, fits, "a share between 0 and 1, as 0.9")
+    else:
+        wanted = 'nothing, unless training.loss is "quantile"'
+        yield _Rule("training.quantile", level, level is None, wanted)
+    fits = gamma is None or (loss == "focal" and 0 <= gamma <= MAX_FOCAL_GAMMA)
+    wanted = f'a number from 0 to {MAX_FOCAL_GAMMA}, with training.loss = "focal"'
+    yield _Rule("training.focal_gamma", gamma, fits, wanted)
+    if isinstance(training.class_weights, dict):
+        for name, weight in training.class_weights.items():
+            fits = 0 < weight <= MAX_CLASS_WEIGHT and 1 / weight <= MAX_CLASS_WEIGHT
+            wanted = f"more than 0, at most {MAX_CLASS_WEIGHT:g}, at least its reciprocal"
+            yield _Rule(f"training.class_weights.{name}", weight, fits, wanted)
 
 
 def _slo(slo: Slo) -> Iterator[_Rule]:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
+from steadynet.spec.losses import LossChoice
 
 
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +22,10 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Set it to override what is inferred from the target."""
     positive_class: str | None = None
     """Binary: the class whose probability is the score."""
+    classes: tuple[str, ...] = ()
+    """The target's classes in their order, the lowest first, as `["low", "middle", "high"]`, where
+    they have one. Whole numbers need not be listed: `training.loss = "ordinal"` says that they are
+    ordered."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     kinds: dict[str, Kind] = msgspec.field(default_factory=dict)
@@ -82,8 +87,19 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Pull of the weights towards zero, per step and learning rate."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """How rare classes are weighted; probabilities stay calibrated either way."""
+    loss: LossChoice = "auto"
+    """What the fit makes small. Classes: `log_loss`, `focal` or, where they are ordered, `ordinal`.
+    Numbers: `squared` (predicts the mean), `absolute` (the median), `huber` (the mean without its
+    outliers), `quantile`, or `poisson` for counts. `auto` takes `ordinal` for ordered classes,
+    `log_loss` for others, and `squared`."""
+    quantile: float | None = None
+    """With `loss = "quantile"`: the share of rows that shall lie below the prediction, as 0.9."""
+    focal_gamma: float | None = None
+    """With `loss = "focal"`: how much less a row counts that is answered well; 2 unless set."""
+    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    """How much a row of each class weighs: `balanced`, or a table of class = weight, as
+    `{ yes = 5.0 }`, the others being 1. Probabilities stay calibrated; of two classes the label
+    is the one of more weight times probability."""
     threads: int | None = None
     """Threads for matrix products; one unless set, since retrains run beside the server."""
     seed: int = 0

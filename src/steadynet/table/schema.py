@@ -67,6 +67,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     classes: tuple[str, ...] = ()
     """Class names in the order of `probabilities`; for binary the positive class is the last."""
+    ordered: bool = False
+    """Whether the classes stand in an order that means something, the lowest first."""
     minimum: float | None = None
     maximum: float | None = None
 

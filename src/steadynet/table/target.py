@@ -118,6 +118,8 @@ def _task(
     if table.task is not None:
         return _Found(table.task, "as declared")
     distinct = names.n_unique()
+    if table.classes:
+        return _Found("binary" if len(table.classes) == 2 else "multiclass", "classes as declared")
     if distinct == 2:
         return _Found("binary", "two different values")
     if numbers is None:
@@ -189,10 +191,37 @@ def _classification(
         )
     classes = tuple(counts)
     reason = found.reason
+    if table.classes:
+        return _in_declared_order(counts, found, table)
     if found.task == "binary":
         classes, why = _with_positive_last(counts, table)
         reason += why
     return Target(name=str(table.target), task=found.task, reason=reason, classes=classes)
+
+
+def _in_declared_order(counts: dict[str, int], found: _Found, table: TableSpec) -> Target:
+    """Return the target with the order of classes that the spec gives."""
+    declared = table.classes
+    lacking = [name for name in declared if name not in counts]
+    more = [name for name in counts if name not in declared]
+    if lacking or more:
+        raise TableError(
+            f"table.classes are not the classes of the target {table.target!r}",
+            expected=f"each of its {len(counts)} classes once, the lowest first",
+            got="; ".join(
+                f"{what} {', '.join(map(repr, names[:5]))}"
+                for what, names in (("no row of", lacking), ("not listed", more))
+                if names
+            ),
+            do=did_you_mean(lacking[0], more) if lacking else "",
+        )
+    return Target(
+        name=str(table.target),
+        task=found.task,
+        reason=found.reason,
+        classes=declared,
+        ordered=True,
+    )
 
 
 def _class_counts(names: pl.Series) -> dict[str, int]:

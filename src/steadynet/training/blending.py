@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import optimize
 
 from steadynet.export.blend import blend_answers
 from steadynet.training.data import TargetCode
+from steadynet.training.objective import row_losses
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,22 +35,22 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     weight: float
     """0 where it was left out."""
     loss: float
-    """Its own held-out loss: log-loss, or the mean squared error of the standardised target."""
+    """Its own held-out loss, as `training.objective` defines it."""
     gain: float
     """How much the held-out loss rises without it."""
 
 
 def held_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
-    """Return each row's loss (n,) of answers (n, C)."""
+    """Return each row's loss (n,) of answers (n, C), class weights divided out."""
     if not code.classes:
-        coded = (target.astype(np.float64) - code.center) / code.scale
-        squares: Floats = np.square(answer[:, 0] - coded)
-        return squares
+        coded = torch.from_numpy(code.encode(target))
+        losses: Floats = row_losses(torch.from_numpy(answer), coded, code).numpy()
+        return losses
     even = answer / np.array(code.class_weights)
-    even = even / even.sum(axis=1, keepdims=True)
-    chosen = even[np.arange(len(target)), target.astype(np.int64)]
-    losses: Floats = -np.log(np.maximum(chosen, SMALLEST))
-    return losses
+    even = np.maximum(even / even.sum(axis=1, keepdims=True), SMALLEST)
+    wanted = torch.from_numpy(target.astype(np.int64))
+    found: Floats = row_losses(torch.from_numpy(even), wanted, code).numpy()
+    return found
 
 
 def choose_weights(

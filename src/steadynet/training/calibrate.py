@@ -45,9 +45,6 @@ ISOTONIC_ROWS = 1000
 """Held-out rows from which isotonic regression is tried; it overfits fewer."""
 MOST_KNOTS = 32
 CHOICE_FOLDS = 5
-DECISION_THRESHOLD = 0.5
-"""The label is the likelier class: with calibrated probabilities that errs least often. Who pays
-more for one kind of error than for the other should decide on `probabilities`."""
 
 
 class MethodScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +91,9 @@ def calibrate(
             do="Raise split.validation_share.",
         )
     if code.task == "regression":
-        plain_head = RegressionHead(center=code.center, scale=code.scale, half_width=0.0)
+        plain_head = RegressionHead(
+            center=code.center, scale=code.scale, half_width=0.0, inverse=code.inverse
+        )
         fitted = fit_interval(
             in_unit(answer[:, 0], plain_head), target.astype(np.float64), held, spec
         )
@@ -111,7 +110,7 @@ def calibrate(
         class_weights=code.class_weights,
         scales=(1.0,) * count,
         shifts=(0.0,) * count,
-        threshold=DECISION_THRESHOLD if count == 2 else None,
+        threshold=code.class_weights[0] / sum(code.class_weights) if count == 2 else None,
     )
     wanted = target.astype(np.int64)
     methods = methods_for(count)

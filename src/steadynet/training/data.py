@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from steadynet.errors import SpecError
+from steadynet.export.inverse import IDENTITY, Inverse
 from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
+from steadynet.spec.losses import Loss, choose_loss
 from steadynet.table.split import Split
 
 ROWS_PER_FOLD = 10
 """Fewer rows to a fold say nothing about a fit."""
 
+ROBUST = ("absolute", "huber", "quantile")
+"""Losses whose units outliers must not decide: median and quartiles instead of mean and
+deviation."""
+NORMAL_QUARTILES = 1.349
+"""Between the quartiles of a normal distribution, in deviations."""
+LEAST_RATE = 12.0
+"""Logarithm of how far below the mean count a prediction goes at most."""
+MOST_BEYOND = math.log(10.0)
+"""Logarithm of how far beyond the largest count seen a prediction goes at most."""
+
 Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+ClassWeights = Literal["balanced"] | tuple[float, ...] | None
+Units = tuple[float, float, Inverse]
+"""Center, scale and inverse of a regression's target."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class Folds:
 
 @dataclass(frozen=True)
 class TargetCode:
-    """How the target became what the network is fitted to, and back."""
+    """How the target becomes what is fitted, and an answer becomes a prediction."""
 
     task: Task
     outputs: int
@@ -48,9 +67,39 @@ class TargetCode:
     """0 for regression."""
     center: float
     scale: float
-    """Regression: the fitted target is `(target - center) / scale`."""
+    """Regression: a prediction is `inverse(center + scale * answer)`."""
     class_weights: tuple[float, ...]
     """Weight of each class in the loss, 1 on average over rows; empty for regression."""
+    own_loss: Loss | None = None
+    """None: the task's default."""
+    inverse: Inverse = IDENTITY
+    """Regression: from the fitted scale to the target's unit."""
+
+    @property
+    def loss(self) -> Loss:
+        """What is made small."""
+        return choose_loss("auto", self.task) if self.own_loss is None else self.own_loss
+
+    def encode(self, target: npt.NDArray[np.generic]) -> Floats:
+        """Return numbers (N,) as the loss compares them with answers.
+
+        A count's answer is the logarithm of its mean beside the overall mean, its code the count
+        itself in units of the overall mean.
+        """
+        values = target.astype(np.float64)
+        if self.loss.name == "poisson":
+            return values / math.exp(self.center)
+        return (self.inverse.undo(values) - self.center) / self.scale
+
+    def decode_target(self, coded: Floats) -> Floats:
+        """Return the targets (N,) that `encode` was given."""
+        if self.loss.name == "poisson":
+            return coded * math.exp(self.center)
+        return self.decode(coded)
+
+    def decode(self, answer: Floats) -> Floats:
+        """Return predictions (N,) in the target's unit of answers (N,)."""
+        return self.inverse.apply(answer * self.scale + self.center)
 
 
 @dataclass(frozen=True)
@@ -93,22 +142,57 @@ def encode_for_fit(
     classes: int,
     fitted: Indices,
     *,
-    balanced: bool,
-    units: tuple[float, float] | None = None,
+    class_weights: ClassWeights = None,
+    loss: Loss | None = None,
+    units: Units | None = None,
 ) -> TargetCode:
-    """Choose units and class weights from the fitted rows alone, or keep a regression's `units`."""
-    if task == "regression" and units is not None:
-        return TargetCode(task, 1, 0, *units, ())
+    """Choose units and class weights from the fitted rows alone, or keep a regression's `units`.
+
+    `class_weights` is "balanced", or a weight per class. Raises `SpecError` where a loss cannot
+    have such a target.
+    """
     if task == "regression":
-        values = target[fitted].astype(np.float64)
-        scale = float(values.std())
-        return TargetCode(task, 1, 0, float(values.mean()), scale if scale > 0 else 1.0, ())
+        if loss is not None and loss.name == "poisson":
+            _check_counts(target)
+        return _encode_numbers(target[fitted].astype(np.float64), loss, units)
     counts = np.bincount(target[fitted].astype(np.int64), minlength=classes)
     weights = np.ones(classes)
-    if balanced:
-        weights = len(fitted) / (classes * np.maximum(counts, 1))
+    if class_weights == "balanced":
+        weights = 1 / np.maximum(counts, 1)
+    elif class_weights is not None:
+        weights = np.asarray(class_weights, np.float64)
+    weights = weights * len(fitted) / max(float(weights @ counts), 1e-12)
     outputs = 1 if classes == 2 else classes
-    return TargetCode(task, outputs, classes, 0.0, 1.0, tuple(weights.tolist()))
+    return TargetCode(task, outputs, classes, 0.0, 1.0, tuple(weights.tolist()), loss)
+
+
+def _check_counts(target: npt.NDArray[np.generic]) -> None:
+    below = int((target.astype(np.float64) < 0).sum())
+    if below:
+        raise SpecError(
+            "training.loss is 'poisson', but the target is no count",
+            expected="no value below 0",
+            got=f"{below} of {len(target)} rows below 0",
+            do='Take training.loss = "squared" or "huber".',
+        )
+
+
+def _encode_numbers(values: Floats, loss: Loss | None, units: Units | None) -> TargetCode:
+    name = "squared" if loss is None else loss.name
+    if name == "poisson":
+        center = math.log(float(values.mean()) or 1.0)
+        top = math.log(float(values.max()) or 1.0) + MOST_BEYOND
+        inverse = Inverse(kind="exp", low=center - LEAST_RATE, high=top)
+        if units is not None:
+            center, _, inverse = units
+        return TargetCode("regression", 1, 0, center, 1.0, (), loss, inverse)
+    if units is not None:
+        return TargetCode("regression", 1, 0, units[0], units[1], (), loss, units[2])
+    center, scale = float(values.mean()), float(values.std())
+    if name in ROBUST:
+        low, center, high = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
+        scale = (high - low) / NORMAL_QUARTILES or scale
+    return TargetCode("regression", 1, 0, center, scale if scale > 0 else 1.0, (), loss)
 
 
 def training_data(
@@ -116,8 +200,7 @@ def training_data(
 ) -> TrainingData:
     """Put all rows on the device, once."""
     if code.task == "regression":
-        scaled = (target.astype(np.float64) - code.center) / code.scale
-        coded = torch.from_numpy(scaled.astype(np.float32))
+        coded = torch.from_numpy(code.encode(target).astype(np.float32))
     else:
         coded = torch.from_numpy(target.astype(np.int64))
     return TrainingData(

@@ -92,6 +92,7 @@ def draft_bundle(
         coverage=spec.calibration.coverage if isinstance(head, RegressionHead) else None,
         covered=judged.covered,
         decision_threshold=decision_threshold(head),
+        loss=fitted.ground.code.loss,
         notes=_notes(fitted, calibration),
     )
     manifest = draft_manifest(bare, created=utc_now())

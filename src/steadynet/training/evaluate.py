@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy.typing as npt
 
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.manifest import Interval
+from steadynet.runtime.loss_metrics import MetricOptions
 from steadynet.runtime.metrics import with_intervals
+from steadynet.spec.losses import Loss
 from steadynet.table.schema import Column, Schema
 from steadynet.training.answers import Answers, Columns
 
@@ -23,11 +26,27 @@ SLICE_RESAMPLES = 100
 MISSING_NAME = "(missing)"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """How answers are measured."""
+
+    threshold: float | None
+    """Binary: the probability from which the label is the last class."""
+    loss: Loss | None = None
+    weights: npt.NDArray[np.float64] | None = None
+    """What each row counts (N,); None: all the same."""
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Measuring:
+        """Return it for some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, weights=weights)
+
+
 def evaluate(
-    answers: Answers, target: npt.NDArray[Any], schema: Schema, threshold: float | None
+    answers: Answers, target: npt.NDArray[Any], schema: Schema, how: Measuring
 ) -> dict[str, Interval]:
     """Return metric → value with its interval over all rows."""
-    return _measure(answers, target, schema, threshold)
+    return _measure(answers, target, schema, how)
 
 
 def evaluate_slices(
@@ -35,7 +54,7 @@ def evaluate_slices(
     target: npt.NDArray[Any],
     columns: Columns,
     schema: Schema,
-    threshold: float | None,
+    how: Measuring,
 ) -> tuple[SliceMetrics, ...]:
     """Return the metrics of every large enough slice of the first low-cardinality columns."""
     found: list[SliceMetrics] = []
@@ -52,7 +71,7 @@ def evaluate_slices(
                     column=column.name,
                     value=value,
                     rows=len(rows),
-                    metrics=_measure(picked, target[rows], schema, threshold, SLICE_RESAMPLES),
+                    metrics=_measure(picked, target[rows], schema, how.of(rows), SLICE_RESAMPLES),
                 )
             )
     return tuple(found)
@@ -76,15 +95,24 @@ def _measure(
     answers: Answers,
     target: npt.NDArray[Any],
     schema: Schema,
-    threshold: float | None,
+    how: Measuring,
     resamples: int = 200,
 ) -> dict[str, Interval]:
+    options = MetricOptions(loss=how.loss, ordered=schema.target.ordered)
     if schema.target.task == "regression":
-        return with_intervals(target, answers["prediction"], resamples=resamples)
+        return with_intervals(
+            target,
+            answers["prediction"],
+            resamples=resamples,
+            options=options,
+            weights=how.weights,
+        )
     return with_intervals(
         target,
         answers["probabilities"],
         schema.target.classes,
-        decision_threshold=0.5 if threshold is None else threshold,
+        decision_threshold=0.5 if how.threshold is None else how.threshold,
         resamples=resamples,
+        options=options,
+        weights=how.weights,
     )

@@ -14,14 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from steadynet.errors import SpecError
 from steadynet.export.blend import BlendPart, average_members, blend_answers, group_answers
 from steadynet.features.run import Tensors
 from steadynet.networks import build_network
+from steadynet.spec.losses import choose_loss
 from steadynet.spec.model import Spec, TrainingSpec
+from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Share, choose_weights
 from steadynet.training.components import Component, FittedNetwork, Ground
-from steadynet.training.data import encode_for_fit, make_folds, training_data
+from steadynet.training.data import ClassWeights, encode_for_fit, make_folds, training_data
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import FitPlan, plan_fit
@@ -34,6 +37,9 @@ from steadynet.training.trees import fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
 Floats = npt.NDArray[np.float64]
+
+MOST_NAMED = 20
+"""Classes that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +241,14 @@ def _ground(
         table.schema.target.task,
         len(table.classes),
         folds.fitted,
-        balanced=spec.training.class_weights == "balanced",
+        class_weights=_class_weights(spec.training, table.classes),
+        loss=choose_loss(
+            spec.training.loss,
+            table.schema.target.task,
+            ordered=table.schema.target.ordered,
+            quantile=spec.training.quantile,
+            focal_gamma=spec.training.focal_gamma,
+        ),
         units=parent.units if parent else None,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -243,6 +256,22 @@ def _ground(
     return Ground(
         tensors=tensors, target=table.target, layout=layout, folds=folds, code=code, data=data
     )
+
+
+def _class_weights(training: TrainingSpec, classes: tuple[str, ...]) -> ClassWeights:
+    """Return what `encode_for_fit` takes; raise `SpecError` for a class that is none."""
+    wanted = training.class_weights
+    if wanted in ("none", "balanced"):
+        return "balanced" if wanted == "balanced" else None
+    assert isinstance(wanted, dict)
+    for name in wanted:
+        if name not in classes:
+            raise SpecError(
+                f"training.class_weights names {name!r}, which is no class of the target",
+                expected="one of " + ", ".join(classes[:MOST_NAMED]),
+                do=did_you_mean(name, classes),
+            )
+    return tuple(wanted.get(name, 1.0) for name in classes)
 
 
 def _affordable(asked: ComponentPlan, took: float, now: float, deadline: float) -> bool:

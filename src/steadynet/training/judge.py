@@ -17,12 +17,12 @@ from steadynet.features.run import Tensors
 from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
 from steadynet.training.answers import Answers, WeldedGraph
-from steadynet.training.evaluate import evaluate, evaluate_slices
+from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
 from steadynet.training.fitting import Fitted
 from steadynet.training.golden import golden_rows
 from steadynet.training.prepare import Table
 from steadynet.training.profile import permutation_importance, profile_training
-from steadynet.training.reference import fit_references
+from steadynet.training.reference import ReferenceRows, fit_references
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,15 @@ def judge(
     threshold = decision_threshold(head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
     tested = graph.run(test_columns)
-    metrics = {"test": evaluate(tested, test_target, schema, threshold)}
+    code = fitted.ground.code
+    tests = Measuring(threshold=threshold, loss=code.loss)
+    metrics = {"test": evaluate(tested, test_target, schema, tests)}
     unseen = tested
     if fitted.groups == 1:
         unseen = graph.run(table.part(split.validation))
         target = table.target[split.validation]
-        metrics["validation"] = evaluate(unseen, target, schema, threshold)
+        held = Measuring(threshold=threshold, loss=code.loss)
+        metrics["validation"] = evaluate(unseen, target, schema, held)
     profile = profile_training(
         schema,
         table.part(split.train),
@@ -76,8 +79,8 @@ def judge(
         table.target,
         schema=schema,
         layout=fitted.ground.layout,
-        fitted=fitted.ground.folds.fitted,
-        test=split.test,
+        rows=ReferenceRows(fitted=fitted.ground.folds.fitted, test=split.test),
+        code=code,
     )
     floor = None
     if schema.target.classes:
@@ -90,7 +93,7 @@ def judge(
             name: {metric: value for metric, value in found.items() if math.isfinite(value)}
             for name, found in references.items()
         },
-        slices=evaluate_slices(tested, test_target, test_columns, schema, threshold),
+        slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -346,8 +347,9 @@ def predict_grouped(network: TabularNetwork, data: TrainingData, rows: Tensor) -
 def held_metric(answers: Tensor, target: Tensor, data: TrainingData) -> float:
     """Return the metric that people watch: AUC, or RMSE in the target's unit."""
     if data.code.task == "regression":
-        error = (answers[:, 0] - target).square().mean().sqrt()
-        return float(error) * data.code.scale
+        coded = target.cpu().numpy().astype(np.float64)
+        prediction = data.code.decode(answers[:, 0].cpu().numpy().astype(np.float64))
+        return float(np.sqrt(np.square(prediction - data.code.decode_target(coded)).mean()))
     columns = [1] if data.code.classes == 2 else range(data.code.classes)
     return float(torch.stack([_auc(answers[:, c], target == c) for c in columns]).mean())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from steadynet.errors import TableError
-from steadynet.spec.model import Spec
+from steadynet.spec.check import check_task
+from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.convert import encode_target, to_columns
 from steadynet.table.findings import Finding
 from steadynet.table.infer import infer_schema
@@ -53,7 +55,8 @@ def prepare(source: object, spec: Spec) -> Table:
     """
     read = read_with_findings(source, spec.table)
     frame, without_target = drop_rows_without_target(read.frame, spec.table)
-    schema = infer_schema(frame, spec.table, spec.split)
+    schema = _ordered(infer_schema(frame, _table_spec(spec), spec.split), spec)
+    check_task(spec.training, schema.target.task)
     split = split_rows(frame, schema, spec.split)
     findings = (*read.findings, *check_quality(frame, schema, split))
     if without_target:
@@ -70,3 +73,23 @@ def prepare(source: object, spec: Spec) -> Table:
         findings=findings,
         snapshot=snapshot_sha256(read.frame),
     )
+
+
+def _table_spec(spec: Spec) -> TableSpec:
+    """Return what is declared of the table: an ordinal loss says that numbers are classes."""
+    if spec.training.loss == "ordinal" and spec.table.task is None:
+        return msgspec.structs.replace(spec.table, task="multiclass")
+    return spec.table
+
+
+def _ordered(schema: Schema, spec: Spec) -> Schema:
+    """Return the schema; whole numbers as classes are ordered where the loss says so."""
+    target = schema.target
+    whole = all(_is_whole(name) for name in target.classes)
+    if spec.training.loss != "ordinal" or target.ordered or not whole:
+        return schema
+    return msgspec.structs.replace(schema, target=msgspec.structs.replace(target, ordered=True))
+
+
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()

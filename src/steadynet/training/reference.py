@@ -9,6 +9,7 @@ missing values, and categories as categories.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,32 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from steadynet.features.run import Tensors
 from steadynet.runtime.metrics import classification_metrics, regression_metrics
+from steadynet.spec.losses import Loss
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.schema import Schema
 from steadynet.training.answers import Columns
-from steadynet.training.linear import design_matrix
+from steadynet.training.data import TargetCode
+from steadynet.training.linear import design_matrix, fit_numbers
 
 Indices = npt.NDArray[np.int64]
 
 MOST_ENTRIES = 255
 """Categories that scikit-learn's trees take; the rarer ones count as unknown."""
 ITERATIONS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceRows:
+    """Which rows the references are fitted and tested on."""
+
+    fitted: Indices
+    test: Indices
+    weights: npt.NDArray[np.float64] | None = None
+    """Of all rows of the table (N,)."""
+
+    def weights_of(self, rows: Indices) -> npt.NDArray[np.float64] | None:
+        """Return the weights of some rows."""
+        return None if self.weights is None else self.weights[rows]
 
 
 def fit_references(
@@ -38,37 +55,65 @@ def fit_references(
     *,
     schema: Schema,
     layout: FeatureLayout,
-    fitted: Indices,
-    test: Indices,
+    rows: ReferenceRows,
+    code: TargetCode | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return reference → metric → value on the test rows."""
+    """Return reference → metric → value on the test rows; numbers are fitted by `code`'s loss."""
+    fitted, test = rows.fitted, rows.test
+    own, test_weights = rows.weights_of(fitted), rows.weights_of(test)
     design, _, _ = design_matrix(tensors.numbers, tensors.categories, layout.cardinalities, fitted)
     cells, is_category = tree_cells(tensors, columns, schema, layout)
     classes = schema.target.classes
     if not classes:
-        ridge = Ridge().fit(design[fitted], target[fitted])
-        trees = HistGradientBoostingRegressor(categorical_features=is_category, random_state=0)
-        trees.fit(cells[fitted], target[fitted])
+        loss = None if code is None else code.loss
+        if code is None or code.loss.name == "squared":
+            ridge = Ridge().fit(design[fitted], target[fitted], sample_weight=own)
+            linear = ridge.predict(design[test])
+        else:
+            coded = code.encode(target[fitted])
+            weight, bias = fit_numbers(design[fitted], coded, code, 1.0, own)
+            linear = code.decode((design[test] @ weight + bias)[:, 0])
+        trees = HistGradientBoostingRegressor(
+            categorical_features=is_category, random_state=0, **_tree_loss(loss)
+        )
+        trees.fit(cells[fitted], target[fitted], sample_weight=own)
+        found = {"linear": linear, "boosted_trees": trees.predict(cells[test])}
         return {
-            "linear": regression_metrics(target[test], ridge.predict(design[test])),
-            "boosted_trees": regression_metrics(target[test], trees.predict(cells[test])),
+            name: regression_metrics(target[test], answer, loss=loss, weights=test_weights)
+            for name, answer in found.items()
         }
     logistic = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings():
         # After so many steps the metrics no longer move; the reference stands as it is.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        logistic.fit(design[fitted], target[fitted])
+        logistic.fit(design[fitted], target[fitted], sample_weight=own)
     forest = HistGradientBoostingClassifier(categorical_features=is_category, random_state=0)
-    forest.fit(cells[fitted], target[fitted])
+    forest.fit(cells[fitted], target[fitted], sample_weight=own)
     count = len(classes)
     answers = {
         "linear": _all_classes(logistic.predict_proba(design[test]), logistic.classes_, count),
         "boosted_trees": _all_classes(forest.predict_proba(cells[test]), forest.classes_, count),
     }
     return {
-        name: classification_metrics(target[test], probabilities, classes)
+        name: classification_metrics(
+            target[test],
+            probabilities,
+            classes,
+            ordered=schema.target.ordered,
+            weights=test_weights,
+        )
         for name, probabilities in answers.items()
     }
+
+
+def _tree_loss(loss: Loss | None) -> dict[str, Any]:
+    """Return scikit-learn's arguments for a loss; it has none for Huber's."""
+    names = {"absolute": "absolute_error", "huber": "absolute_error", "poisson": "poisson"}
+    if loss is None or loss.name == "squared":
+        return {}
+    if loss.name == "quantile":
+        return {"loss": "quantile", "quantile": loss.parameter}
+    return {"loss": names[loss.name]}
 
 
 def tree_cells(

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from steadynet.export.nodes import Graph
 from steadynet.export.trees import LEAF, Forest, Tree, export_trees
 from steadynet.features.run import Tensors
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.data import Folds, TargetCode
+from steadynet.training.objective import class_losses, log_probabilities
 
 MOST_ROUNDS = 1500
 PATIENCE = 40
@@ -35,6 +38,17 @@ SETTINGS: dict[str, object] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+SMALLEST_CURVATURE = 1e-6
+_NUMBERS: Mapping[str, dict[str, object]] = MappingProxyType(
+    {
+        "squared": {"objective": "regression", "metric": "l2"},
+        "absolute": {"objective": "regression_l1", "metric": "l1"},
+        "huber": {"objective": "huber", "metric": "huber"},
+        "quantile": {"objective": "quantile", "metric": "quantile"},
+        "poisson": {"objective": "poisson", "metric": "poisson"},
+    }
+)
+"""LightGBM's own names of the losses of numbers."""
 
 
 class FittedTrees:
@@ -145,30 +159,74 @@ def _fit(
     weights = np.array(code.class_weights)[target.astype(np.int64)] if code.classes else None
     data = lightgbm.Dataset(cells, target, weight=weights)
     held = lightgbm.Dataset(held_cells, held_target, reference=data)
+    own = settings["objective"]
     return lightgbm.train(
         settings,
         data,
         MOST_ROUNDS,
         valid_sets=[held],
+        feval=own.held if isinstance(own, _ClassLoss) else None,
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), ends],
     )
 
 
 def _settings(code: TargetCode, rows: int, seed: int, threads: int) -> dict[str, object]:
-    if code.task == "regression":
-        loss: dict[str, object] = {"objective": "regression", "metric": "l2"}
-    elif code.classes == 2:
-        loss = {"objective": "binary", "metric": "binary_logloss"}
-    else:
+    loss = _NUMBERS.get(code.loss.name, {"objective": "binary", "metric": "binary_logloss"})
+    if code.loss.name in ("huber", "quantile"):
+        loss = loss | {"alpha": code.loss.parameter}
+    if code.classes > 2:
         loss = {"objective": "multiclass", "metric": "multi_logloss", "num_class": code.classes}
+    if code.classes and code.loss.name != "log_loss":
+        loss = loss | {"objective": _ClassLoss(code), "metric": "None"}
     small = rows < FEW_ROWS
     size = {"num_leaves": 15 if small else 31, "min_data_in_leaf": min(20, max(1, rows // 20))}
     return {**SETTINGS, **loss, **size, "seed": seed, "num_threads": threads}
 
 
+class _ClassLoss:
+    """A loss of classes that LightGBM does not know, by its gradient."""
+
+    def __init__(self, code: TargetCode) -> None:
+        self._code = code
+
+    def __call__(
+        self, scores: npt.NDArray[np.float64], data: lightgbm.Dataset
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return gradient and curvature of raw scores (N,) or (N, C).
+
+        The curvature is that of the log-loss, which only sets the length of a step.
+        """
+        logits = torch.from_numpy(scores.reshape(-1, self._code.outputs)).requires_grad_()
+        logs = log_probabilities(logits)
+        losses = class_losses(logs, _labels(data), self._code)
+        (gradient,) = torch.autograd.grad(losses.sum(), logits)
+        chance = logs.detach().exp()[:, -self._code.outputs :]
+        curvature = (chance * (1 - chance)).clamp_min(SMALLEST_CURVATURE)
+        weight = _row_weights(data)
+        shaped = (gradient * weight, curvature * weight)
+        return tuple(part.numpy().reshape(scores.shape) for part in shaped)  # type: ignore[return-value]
+
+    def held(
+        self, scores: npt.NDArray[np.float64], data: lightgbm.Dataset
+    ) -> tuple[str, float, bool]:
+        """Return the held-out loss as LightGBM's early stopping takes it."""
+        logits = torch.from_numpy(scores.reshape(-1, self._code.outputs))
+        losses = class_losses(log_probabilities(logits), _labels(data), self._code)
+        return self._code.loss.name, float(losses.mean()), False
+
+
+def _labels(data: lightgbm.Dataset) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(data.get_label()).astype(np.int64))
+
+
+def _row_weights(data: lightgbm.Dataset) -> torch.Tensor | float:
+    """Return a column (N, 1) of weights: LightGBM leaves them to a loss of one's own."""
+    weight = data.get_weight()
+    return 1.0 if weight is None else torch.from_numpy(np.asarray(weight, np.float64))[:, None]
+
+
 def _coded(target: npt.NDArray[np.generic], code: TargetCode) -> npt.NDArray[np.float64]:
-    values = target.astype(np.float64)
-    return values if code.classes else (values - code.center) / code.scale
+    return target.astype(np.float64) if code.classes else code.encode(target)
 
 
 def _raw(

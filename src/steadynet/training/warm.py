@@ -22,7 +22,7 @@ from steadynet.networks.growth import Growth, growth_between, load_exactly
 from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.schema import Schema
 from steadynet.training.components import Ground
-from steadynet.training.data import ROWS_PER_FOLD
+from steadynet.training.data import ROWS_PER_FOLD, Units
 from steadynet.training.plan import FitPlan
 from steadynet.training.record import TrainingFile
 
@@ -48,10 +48,12 @@ class Parent:
         return self.training.plan.size
 
     @property
-    def units(self) -> tuple[float, float] | None:
-        """Center and scale of a regression's target, which stay; None for classes."""
+    def units(self) -> Units | None:
+        """Center, scale and inverse of a regression's target, which stay; None for classes."""
         head = self.training.head
-        return (head.center, head.scale) if isinstance(head, RegressionHead) else None
+        if not isinstance(head, RegressionHead):
+            return None
+        return head.center, head.scale, head.inverse
 
 
 def open_parent(bundle: Bundle) -> Parent:
@@ -103,6 +105,7 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
         target=target.name,
         task=target.task,
         positive_class=target.classes[-1] if target.task == "binary" else None,
+        classes=target.classes if target.ordered else (),
         drop=table.drop,
         kinds={**table.kinds, **kinds},
         missing=table.missing,
