@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import load
 
+from steadynet.bundle.manifest import WEIGHTS
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.errors import TableError, TrainingError, UserError
@@ -21,7 +23,9 @@ from steadynet.table.layout import FeatureLayout
 from steadynet.training.run import train
 
 Make = Callable[..., pl.DataFrame]
-STEADY = TrainingSpec(width=16, members=2, max_epochs=6, learning_rate=1e-12, weight_decay=0.0)
+STEADY = TrainingSpec(
+    width=16, members=2, max_epochs=6, learning_rate=1e-12, weight_decay=0.0, trees="never"
+)
 """Steps so small that nothing is learnt."""
 QUICK = TrainingSpec(width=16, members=2, max_epochs=8)
 
@@ -51,7 +55,7 @@ def test_before_any_step_the_child_answers_as_its_parent(
 ) -> None:
     home = Home(tmp_path)
     table = frame(task, rows=300)
-    fitted = TrainingSpec(width=16, members=2, max_epochs=4, folds=folds)
+    fitted = TrainingSpec(width=16, members=2, max_epochs=4, folds=folds, trees="never")
     parent = trained(table, home, spec=spec_of(fitted))
     later = frame(task, rows=260, seed=7)
     grown = later.with_columns(
@@ -128,13 +132,24 @@ def test_what_does_not_continue_the_parent_is_refused(frame: Make, tmp_path: Pat
             trained(changed, home, spec=spec, start_from=parent)
 
 
-def test_a_blend_is_refused_with_its_components_named(frame: Make, tmp_path: Path) -> None:
+def test_of_a_blend_its_network_is_gone_on_from(frame: Make, tmp_path: Path) -> None:
     home = Home(tmp_path)
-    table = frame("binary", rows=300)
-    blend = trained(table, home, spec=spec_of(TrainingSpec(preset="balanced", width=8, members=2)))
-    if "trees" not in blend.manifest.notes.get("trees", "left out"):
-        with pytest.raises(UserError, match="blend"):
-            trained(table, home, start_from=blend)
+    table = frame("regression", rows=300)
+    blend = trained(table, home)
+    child = trained(table, home, spec=spec_of(STEADY), start_from=blend)
+    for name, value in load(child.read(WEIGHTS)).items():
+        kept = load(blend.read(WEIGHTS))[name]
+        np.testing.assert_allclose(value, kept, atol=1e-6)
+
+
+def test_trees_that_left_the_network_out_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    place = np.random.default_rng(0).uniform(0, 15, 900)
+    stripes = pl.DataFrame({"place": place, "answer": place.astype(int) % 2})
+    tiny = TrainingSpec(width=1, members=1, max_epochs=1, folds=1)
+    trees = trained(stripes, home, spec=spec_of(tiny))
+    with pytest.raises(UserError, match="left out"):
+        trained(stripes, home, start_from=trees)
 
 
 def test_growth_maps_by_name_and_starts_new_categories_as_unknown() -> None:

@@ -55,10 +55,10 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`[training]`: the network and how it is fitted."""
 
     preset: Literal["fast", "balanced", "best"] = "fast"
-    """How much is fitted: `fast` one network, `balanced` a network and boosted trees over folds,
-    `best` several networks and boosted trees over folds, weighted by what each brings."""
+    """How much is fitted: `fast` a network and boosted trees, `balanced` both over folds, `best`
+    several networks and boosted trees over folds; each weighted by what it brings."""
     trees: Literal["auto", "never"] = "auto"
-    """Whether boosted trees may be among what `balanced` and `best` fit."""
+    """Whether boosted trees may be among what is fitted."""
     search_trials: int = 0
     """Settings of the network to try before the fit; 0 searches nothing."""
     network: str = "ensemble"

@@ -29,7 +29,7 @@ from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
-from steadynet.training.presets import PRESETS, ComponentPlan, components_of
+from steadynet.training.presets import FIRST, PRESETS, ComponentPlan, components_of
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.threads import thread_count, torch_set_up
@@ -299,7 +299,7 @@ def _fit_network(
     device = data.target.device
     kind = asked.network or spec.training.network
     with torch_set_up(spec.training):
-        if context.parent is not None:
+        if context.parent is not None and asked.name == FIRST:
             network = inherit(context.parent, ground, plan)
         else:
             network = build_network(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
+from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -27,6 +28,10 @@ ROUNDS = 10
 SMALLEST_ERROR = 1e-2
 """In the target's deviations; smaller errors weigh no more."""
 LARGEST_LOG_RATE = 8.0
+NEWTON_SIZE = 300
+"""Coefficients up to which Newton's steps, with their dense Hessian, are 10 to 30 times as fast as
+L-BFGS."""
+NEWTON_ITERATIONS = 15
 
 
 def start_as_linear(
@@ -101,10 +106,17 @@ def _fit(
     present = np.unique(target)
     if len(present) < 2:  # a fold without a second class has nothing to separate
         return weight, bias
-    model = LogisticRegression(C=strength, max_iter=ITERATIONS)
+    if design.shape[1] * code.outputs <= NEWTON_SIZE:
+        design = design.toarray()
+        model = LogisticRegression(
+            C=strength, max_iter=NEWTON_ITERATIONS, tol=1e-5, solver="newton-cholesky"
+        )
+    else:
+        model = LogisticRegression(C=strength, max_iter=ITERATIONS)
     with warnings.catch_warnings():
         # A start that is not quite converged is as good a start.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", LinAlgWarning)  # L-BFGS then takes over
         model.fit(design, target, sample_weight=np.array(code.class_weights)[target])
     if code.outputs == 1:
         return model.coef_.T, model.intercept_

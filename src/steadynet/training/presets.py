@@ -12,6 +12,9 @@ from steadynet.spec.model import TrainingSpec
 
 Kind = Literal["network", "trees"]
 
+FIRST = "network"
+"""The first component of every preset, a network: what a later training goes on from."""
+
 
 class ComponentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One component of a blend."""
@@ -41,17 +44,22 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "fast": Preset(components=(ComponentPlan(name="network"),)),
+        "fast": Preset(
+            components=(
+                ComponentPlan(name=FIRST),
+                ComponentPlan(name="trees", kind="trees", cost=0.25),
+            ),
+        ),
         "balanced": Preset(
             components=(
-                ComponentPlan(name="network"),
+                ComponentPlan(name=FIRST),
                 ComponentPlan(name="trees", kind="trees", cost=0.5),
             ),
             folds=4,
         ),
         "best": Preset(
             components=(
-                ComponentPlan(name="network"),
+                ComponentPlan(name=FIRST),
                 ComponentPlan(name="trees", kind="trees", cost=0.5),
                 ComponentPlan(name="wide", width_factor=2.0, seed=1, cost=2.5),
             ),

@@ -24,6 +24,7 @@ from steadynet.table.schema import Schema
 from steadynet.training.components import Ground
 from steadynet.training.data import ROWS_PER_FOLD, Units
 from steadynet.training.plan import FitPlan
+from steadynet.training.presets import FIRST
 from steadynet.training.record import TrainingFile
 
 STEP_SHARE = 0.25
@@ -59,7 +60,8 @@ class Parent:
 def open_parent(bundle: Bundle) -> Parent:
     """Read what a training goes on from out of a verified bundle.
 
-    Raises `UserError` where the bundle is a blend or was written before this was possible.
+    Of a blend it is the first network; trees are fitted anew. Raises `UserError` where the bundle
+    holds no network or was written before this was possible.
     """
     try:
         training = msgspec.json.decode(bundle.read(TRAINING), type=TrainingFile)
@@ -69,17 +71,18 @@ def open_parent(bundle: Bundle) -> Parent:
             expected="a bundle of this version of steadynet",
             do="Train anew, without --from.",
         ) from error
-    if len(training.components) != 1 or training.components[0].kind == "trees":
-        names = ", ".join(component.name for component in training.components)
+    if FIRST not in {component.name for component in training.components}:
         raise UserError(
-            f"{bundle.manifest.name} cannot be gone on from: it is a blend",
-            expected="one network (preset fast)",
-            got=names,
-            do="Train anew with the same preset, or train a single network first.",
+            f"{bundle.manifest.name} cannot be gone on from: its network was left out",
+            expected="a network among its components",
+            got=", ".join(component.name for component in training.components),
+            do='Train anew, or first with training.trees = "never".',
         )
-    prefix = f"{training.components[0].name}/"
+    prefix = f"{FIRST}/"
     weights = {
-        name.removeprefix(prefix): value for name, value in load(bundle.read(WEIGHTS)).items()
+        name.removeprefix(prefix): value
+        for name, value in load(bundle.read(WEIGHTS)).items()
+        if name.startswith(prefix)
     }
     return Parent(bundle.manifest.schema, training, weights, bundle.manifest_sha256)
 
@@ -96,7 +99,7 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
             raise UserError(f"{key} is not the parent's", expected=repr(known), got=repr(wanted))
     if spec.training.preset != "fast":
         raise UserError(
-            "a training that goes on fits one network",
+            "a training that goes on fits one network, and trees",
             expected='preset "fast"',
             got=f'"{spec.training.preset}"',
         )
