@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -12,19 +12,22 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from steadynet.errors import SpecError
 from steadynet.features.run import Tensors
-from steadynet.spec.model import TrainingSpec
+from steadynet.home import Home
+from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.training.components import Ground
 from steadynet.training.progress import Event, TrialEnded
+from steadynet.training.runs import study_place
 from steadynet.training.search import (
     NETWORKS,
     SearchContext,
     SearchReport,
-    _open_study,
     search,
     settings_of,
     suggest,
 )
+from steadynet.training.study import JOURNAL, StudyPlace, count_ended, open_study
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -88,16 +91,51 @@ def test_a_search_mends_bad_settings_and_goes_on_where_it_was_ended(
     assert again == chosen
 
 
-def test_trials_that_ran_when_the_process_was_killed_are_ended(tmp_path: Path) -> None:
-    context = context_of(tmp_path, Recorder())
-    study = _open_study(context, 0)
-    suggest(study.ask())
-    assert study.trials[0].state == TrialState.RUNNING
-    from steadynet.training.search import _end_stale
+def test_trials_that_ran_when_the_process_was_killed_wait_to_be_run_again(tmp_path: Path) -> None:
+    place = StudyPlace(str(tmp_path / JOURNAL), "one")
+    study = open_study(place, 0)
+    drawn = suggest(study.ask())
+    study.tell(0, 0.5)
+    broken_off = suggest(study.ask())
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b'{"op_code": 6, "torn')
+    reopened = open_study(place, 0)
+    states = [trial.state for trial in reopened.trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
+    assert count_ended(reopened) == 1
+    assert suggest(reopened.ask()) == broken_off != drawn
 
-    reopened = _open_study(context, 0)
-    _end_stale(reopened)
-    assert reopened.trials[0].state == TrialState.FAIL
+
+@pytest.mark.slow
+def test_trials_that_the_user_stopped_wait_to_be_run_again(problem: Make, tmp_path: Path) -> None:
+    ground = ground_of(problem("binary", rows=100))
+    training = TrainingSpec(max_epochs=4, search_trials=3)
+    chosen, report = search(ground, training, True, context_of(tmp_path, Recorder(), trials_left=0))
+    assert settings_of(training, {}) == chosen
+    assert (report.trials, report.settings) == (0, {})
+    assert np.isnan(report.own_loss)
+
+
+@pytest.mark.slow
+def test_a_search_tries_the_networks_that_the_spec_names(problem: Make, tmp_path: Path) -> None:
+    only = TrainingSpec(max_epochs=1, search_trials=1, search_networks=("resnet",))
+    _, report = search(ground_of(problem()), only, True, context_of(tmp_path, Recorder()))
+    assert report.trials == 1
+    place = StudyPlace(str(tmp_path / JOURNAL), "one")
+    assert open_study(place, 0).trials[0].params["network"] == "resnet"
+    unknown = TrainingSpec(search_trials=1, search_networks=("resnets",))
+    with pytest.raises(SpecError, match=r"training.search_networks .* got 'resnets'"):
+        search(ground_of(problem()), unknown, True, context_of(tmp_path, Recorder()))
+
+
+def test_more_trials_or_time_make_no_other_study_and_other_settings_do(tmp_path: Path) -> None:
+    def place(**training: Any) -> tuple[Path, str]:
+        return study_place(Home(tmp_path), "m", Spec(training=TrainingSpec(**training)), "digest")
+
+    first = place(search_trials=20)
+    assert place(search_trials=50, time_limit_s=60.0) == first
+    assert place(search_trials=20, depth=3) != first
+    assert first[0].is_relative_to(Home(tmp_path).runs)
 
 
 def test_every_drawn_setting_is_a_key_of_the_spec() -> None:

@@ -21,7 +21,14 @@ from steadynet.networks.resnet import ResidualNetwork
 from steadynet.networks.tabm import TabM
 from steadynet.table.layout import FeatureLayout
 
-__all__ = ["NETWORKS", "NetworkSize", "ParameterGroup", "TabularNetwork", "build_network"]
+__all__ = [
+    "NETWORKS",
+    "NetworkSize",
+    "ParameterGroup",
+    "TabularNetwork",
+    "build_network",
+    "check_network",
+]
 
 
 class NetworkClass(Protocol):
@@ -66,11 +73,13 @@ def build_network(
     `numbers` (N, D) are training rows from which bins are taken; `outputs` is 1 for a binary or
     regression target, else the number of classes. Raises `SpecError` for an unknown name.
     """
-    make = NETWORKS.get(name)
-    if make is None:
+    check_network(name, "training.network")
+    return NETWORKS[name](layout, outputs, size, numbers, seed)
+
+
+def check_network(name: str, key: str) -> None:
+    """Raise `SpecError` where the spec's `key` names a network that there is not."""
+    if name not in NETWORKS:
         raise SpecError(
-            "training.network names no network",
-            expected=" or ".join(sorted(NETWORKS)),
-            got=repr(name),
+            f"{key} names no network", expected=" or ".join(sorted(NETWORKS)), got=repr(name)
         )
-    return make(layout, outputs, size, numbers, seed)

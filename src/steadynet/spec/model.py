@@ -61,6 +61,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether boosted trees may be among what is fitted."""
     search_trials: int = 0
     """Settings of the network to try before the fit; 0 searches nothing."""
+    search_networks: tuple[str, ...] = ()
+    """Networks that a search tries; unless set `ensemble`, `tabm`, `realmlp` and `resnet`."""
     network: str = "ensemble"
     """A name of `steadynet.networks.NETWORKS`."""
     width: int | None = None

@@ -107,6 +107,8 @@ class FitContext:
     """When all components must be fitted, by `time.perf_counter`."""
     parent: Parent | None = None
     """What the fit goes on from."""
+    study: tuple[Path, str] | None = None
+    """The folder and identity of a search; None keeps nothing of it."""
 
 
 def fit_components(
@@ -126,6 +128,8 @@ def fit_components(
     if spec.training.search_trials and context.parent is None:
         spec, report = _search(ground, spec, context)
         plan = _plan(table, spec)
+    # Who ended a search wants what it found: the first network is fitted all the same.
+    first_context = replace(context, stop=lambda: False) if context.stop() else context
     wanted = components_of(spec.training)
     fitted: list[Component] = []
     held: list[Floats] = []
@@ -156,7 +160,12 @@ def fit_components(
             made: Component = trees
         else:
             network, raw = _fit_network(
-                ground, _own_plan(plan, asked, spec.training), asked, spec, context, deadline
+                ground,
+                _own_plan(plan, asked, spec.training),
+                asked,
+                spec,
+                context if fitted else first_context,
+                deadline,
             )
             made, first = network, first or network
         fitted.append(made)
@@ -187,9 +196,9 @@ def fit_components(
 def _search(ground: Ground, spec: Spec, context: FitContext) -> tuple[Spec, SearchReport]:
     """Return the spec with the settings that a search found best."""
     with tempfile.TemporaryDirectory() as alone:
-        folder, identity = context.checkpoints or (Path(alone), "search")
+        folder, identity = context.study or (Path(alone), "search")
         found = SearchContext(
-            folder=folder / "search",
+            folder=folder,
             identity=identity,
             progress=context.progress,
             stop=context.stop,

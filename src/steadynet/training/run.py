@@ -29,7 +29,7 @@ from steadynet.training.fitting import FitContext, Fitted, fit_components
 from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
-from steadynet.training.runs import free_folder, run_folder, run_identity
+from steadynet.training.runs import free_folder, run_folder, run_identity, study_place
 from steadynet.training.search import SearchReport
 from steadynet.training.threads import limited_threads, thread_count
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
@@ -111,6 +111,7 @@ def train(
         stop=stop,
         deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors),
         parent=inherited,
+        study=study_place(home, name, spec, table.snapshot) if resume else None,
     )
     fitted = fit_components(tensors, features.layout, table, spec, context)
 

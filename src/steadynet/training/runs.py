@@ -38,6 +38,18 @@ def run_folder(home: Home, name: str, identity: str) -> Path:
     return home.runs / f"{name}-{identity[:16]}"
 
 
+def study_place(home: Home, name: str, spec: Spec, snapshot: str) -> tuple[Path, str]:
+    """Return the folder and the identity of a search's study.
+
+    Neither the number of trials nor the time limit makes it another study, so that a search that
+    is asked for more trials, or given more time, goes on from those that ended.
+    """
+    training = msgspec.structs.replace(spec.training, search_trials=0, time_limit_s=None)
+    fixed = msgspec.structs.replace(spec, training=training)
+    identity = run_identity(name, fixed, snapshot, "")
+    return home.runs / f"{name}-search-{identity[:16]}", identity
+
+
 def free_folder(run: Path) -> Path:
     """Return the first of `bundle`, `bundle-2`, … that the run's folder does not hold yet."""
     folder = run / BUNDLE

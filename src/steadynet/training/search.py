@@ -1,39 +1,51 @@
 """Search over networks and their settings, by Optuna, on held-out rows.
 
 Trials run in processes of one thread each, as many as there are cores: two fits of one thread beat
-one of two. The study is a journal file in the run's folder, so that a run that was killed goes on:
-trials that ended are not run again. The first trials are the networks with their own defaults, and
-the spec's own settings stay unless another one's held-out loss is lower beyond the noise.
+one of two. The study is a file in the home, so that a search that was killed goes on, and one that
+is asked for more trials adds to those that ended. The first trials are the networks with their own
+defaults, and the spec's own settings stay unless another one's held-out loss is lower beyond the
+noise.
+
+Laws: no process of a search outlives it, and none hears Ctrl-C but by the search.
 """
 
 from __future__ import annotations
 
 import math
-import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import joblib
 import msgspec
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+import torch
 from optuna.trial import TrialState
 
+from steadynet.networks import check_network
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.components import Ground
+from steadynet.training.data import training_data
 from steadynet.training.progress import Progress, TrialEnded
-from steadynet.training.search_trial import TrialJob, TrialOutcome, run_trial
+from steadynet.training.search_trial import TrialJob, TrialOutcome, end_with_parent, run_trial
+from steadynet.training.study import JOURNAL, StudyPlace, count_ended, give_back, open_study
 
 NETWORKS = ("ensemble", "tabm", "realmlp", "resnet")
 """What is searched. The transformer and the mixture of experts cost more than they bring."""
+WITH_MEMBERS = ("ensemble", "tabm")
+"""Networks whose number of members is a setting."""
 NOISE = 1.0
 """Standard errors of the paired difference by which a trial must beat the spec's own settings."""
-STUDY = "search.journal"
+OWN = "own.npy"
+"""Held-out losses per row of the spec's own settings."""
+STOP = "stop"
+"""While there is such a file, trials end."""
 TIME_SHARE = 0.7
 """Of the time left, the rest being for the last fit."""
 FEWEST_FOR_IMPORTANCE = 10
@@ -78,18 +90,85 @@ class SearchContext:
 def search(
     ground: Ground, training: TrainingSpec, shuffled: bool, context: SearchContext
 ) -> tuple[TrainingSpec, SearchReport]:
-    """Try `training.search_trials` settings; return the spec to fit with, and what was found."""
+    """Try `training.search_trials` settings; return the spec to fit with, and what was found.
+
+    Where `context.stop` becomes true, or the deadline comes, trials end early and what is known by
+    then decides. Raises `SpecError` where the spec names a network that there is not.
+    """
+    for name in networks_of(training):
+        check_network(name, "training.search_networks")
     context.folder.mkdir(parents=True, exist_ok=True)
-    study = _open_study(context, training.seed)
-    _end_stale(study)
+    (context.folder / STOP).unlink(missing_ok=True)
+    place = StudyPlace(str(context.folder / JOURNAL), context.identity)
+    study = open_study(place, training.seed)
     for settings in _first_trials(training):
         study.enqueue_trial(settings, skip_if_exists=True)
     before = time.perf_counter()
     deadline = before + (context.deadline - before) * TIME_SHARE
-    workers = context.workers or os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        _run_trials(study, pool, workers, deadline, ground, training, shuffled, context)
+    workers = context.workers or joblib.cpu_count()
+    run = _Run(_on_the_processor(ground), training, shuffled, context, study, place, deadline)
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
+        try:
+            _run_trials(run, pool, workers)
+        except BaseException:
+            # Leaving the block waits for the trials that run.
+            (context.folder / STOP).touch()
+            raise
     return _choose(study, training, context)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A search under way."""
+
+    ground: Ground
+    training: TrainingSpec
+    shuffled: bool
+    context: SearchContext
+    study: optuna.Study
+    place: StudyPlace
+    deadline: float
+
+    def job(self, settings: Mapping[str, Setting], number: int | None) -> TrialJob:
+        """Return what a worker is told of a trial; without a number, of the spec's own settings."""
+        folder = self.context.folder
+        return TrialJob(
+            training=settings_of(self.training, settings),
+            shuffled=self.shuffled,
+            deadline_s=self.deadline - time.perf_counter(),
+            losses=str(folder / OWN if number is None else _losses(folder, number)),
+            stop=str(folder / STOP),
+            place=self.place,
+            number=number,
+        )
+
+
+def _losses(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.npy"
+
+
+def _on_the_processor(ground: Ground) -> Ground:
+    """Return the ground for workers, which share no GPU."""
+    if ground.data.target.device.type == "cpu":
+        return ground
+    data = training_data(ground.tensors, ground.target, ground.code, torch.device("cpu"))
+    return replace(ground, data=data)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that are started in the block not hear Ctrl-C, for good.
+
+    A terminal sends it to all processes of a command; only the first one shall decide. A process
+    inherits the signals that are blocked where it is started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def settings_of(training: TrainingSpec, settings: Mapping[str, Setting]) -> TrainingSpec:
@@ -97,9 +176,16 @@ def settings_of(training: TrainingSpec, settings: Mapping[str, Setting]) -> Trai
     return msgspec.structs.replace(training, search_trials=0, **dict(settings))
 
 
-def suggest(trial: optuna.trial.Trial) -> dict[str, Setting]:
+def networks_of(training: TrainingSpec) -> tuple[str, ...]:
+    """Return the networks that a search tries: those that the spec names, or `NETWORKS`."""
+    return training.search_networks or NETWORKS
+
+
+def suggest(
+    trial: optuna.trial.BaseTrial, networks: Sequence[str] = NETWORKS
+) -> dict[str, Setting]:
     """Draw settings. The ranges are those of the networks' papers, around Muon's step sizes."""
-    network = trial.suggest_categorical("network", NETWORKS)
+    network = trial.suggest_categorical("network", list(networks))
     found: dict[str, Setting] = {
         "network": network,
         "width": trial.suggest_int("width", 32, 320, step=32),
@@ -109,7 +195,7 @@ def suggest(trial: optuna.trial.Trial) -> dict[str, Setting]:
         "weight_decay": trial.suggest_float("weight_decay", 1e-2, 3.0, log=True),
         "batch_rows": 2 ** trial.suggest_int("log2_batch_rows", 5, 9),
     }
-    if network in ("ensemble", "tabm"):
+    if network in WITH_MEMBERS:
         found["members"] = trial.suggest_int("members", 2, 16)
     return found
 
@@ -126,81 +212,33 @@ def _first_trials(training: TrainingSpec) -> list[dict[str, Setting]]:
         "log2_batch_rows": 8,
     }
     return [
-        common | {"network": name} | ({"members": 8} if name in ("ensemble", "tabm") else {})
-        for name in NETWORKS
+        common | {"network": name} | ({"members": 8} if name in WITH_MEMBERS else {})
+        for name in networks_of(training)
     ]
 
 
-def _storage(context: SearchContext) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(context.folder / STUDY)))
-
-
-def _open_study(context: SearchContext, seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        storage=_storage(context),
-        study_name=context.identity,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
-        load_if_exists=True,
-    )
-
-
-def _end_stale(study: optuna.Study) -> None:
-    """End the trials that ran when an earlier process was killed."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _trial_id(context: SearchContext, number: int) -> int:
-    """Return a trial's number in the storage, which knows of all studies."""
-    storage = _storage(context)
-    study_id = storage.get_study_id_from_name(context.identity)
-    return int(storage.get_trial_id_from_study_id_trial_number(study_id, number))
-
-
-def _ended(study: optuna.Study) -> int:
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
-def _run_trials(
-    study: optuna.Study,
-    pool: ProcessPoolExecutor,
-    workers: int,
-    deadline: float,
-    ground: Ground,
-    training: TrainingSpec,
-    shuffled: bool,
-    context: SearchContext,
-) -> None:
+def _run_trials(run: _Run, pool: ProcessPoolExecutor, workers: int) -> None:
     """Keep every worker busy until the trials are done, time is up or the user stops it."""
-    own = context.folder / "own.npy"
+    study, context, training = run.study, run.context, run.training
     running: dict[Future[TrialOutcome], int | None] = {}
 
-    def submit(settings: dict[str, Setting], number: int | None, losses: Path) -> None:
-        job = TrialJob(
-            training=settings_of(training, settings),
-            shuffled=shuffled,
-            deadline_s=deadline - time.perf_counter(),
-            losses=str(losses),
-            journal=str(context.folder / STUDY),
-            study=context.identity,
-            trial_id=None if number is None else _trial_id(context, number),
-        )
-        running[pool.submit(run_trial, ground, job)] = number
+    def submit(settings: dict[str, Setting], number: int | None) -> None:
+        with _deaf_to_interrupts():
+            running[pool.submit(run_trial, run.ground, run.job(settings, number))] = number
 
-    if not own.is_file():
-        submit({}, None, own)
+    if not (context.folder / OWN).is_file():
+        submit({}, None)
     failures = 0
     while True:
         open_slots = workers - len(running)
-        left = training.search_trials - _ended(study) - sum(n is not None for n in running.values())
-        over = context.stop() or time.perf_counter() >= deadline or failures > workers + 3
-        for _ in range(min(open_slots, left) if not over else 0):
+        started = count_ended(study) + sum(number is not None for number in running.values())
+        stopped = context.stop()
+        if stopped:
+            (context.folder / STOP).touch()
+        over = stopped or time.perf_counter() >= run.deadline or failures > workers + 3
+        for _ in range(0 if over else min(open_slots, training.search_trials - started)):
             trial = study.ask()
-            losses = context.folder / f"trial-{trial.number}.npy"
-            submit(suggest(trial), trial.number, losses)
+            submit(suggest(trial, networks_of(training)), trial.number)
         if not running:
             return
         done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -210,17 +248,18 @@ def _run_trials(
             failures += outcome.state == "failed"
             if number is not None:
                 _tell(study, number, outcome)
+            if number is not None and outcome.state != "stopped":
                 _show(study, outcome, training, context)
 
 
 def _tell(study: optuna.Study, number: int, outcome: TrialOutcome) -> None:
-    states = {
-        "complete": TrialState.COMPLETE,
-        "pruned": TrialState.PRUNED,
-        "failed": TrialState.FAIL,
-    }
-    value = outcome.loss if outcome.state == "complete" else None
-    study.tell(number, value, state=states[outcome.state])
+    if outcome.state == "stopped":
+        give_back(study, number)
+    elif outcome.state == "complete":
+        study.tell(number, outcome.loss)
+    else:
+        pruned = outcome.state == "pruned"
+        study.tell(number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
 
 
 def _show(
@@ -230,7 +269,7 @@ def _show(
     best = min((trial.value for trial in complete if trial.value is not None), default=math.nan)
     context.progress.on(
         TrialEnded(
-            number=_ended(study),
+            number=count_ended(study),
             count=training.search_trials,
             state=outcome.state,
             loss=outcome.loss,
@@ -242,31 +281,35 @@ def _show(
 def _choose(
     study: optuna.Study, training: TrainingSpec, context: SearchContext
 ) -> tuple[TrainingSpec, SearchReport]:
-    own = context.folder / "own.npy"
-    own_losses = np.load(own, allow_pickle=False) if own.is_file() else None
     complete = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if trial.value is not None
     ]
-    own_loss = math.nan if own_losses is None else float(own_losses.mean())
+    own_losses = _load(context.folder / OWN)
     taken: dict[str, Setting] = {}
     best = min(complete, key=lambda trial: trial.value or math.inf, default=None)
     if best is not None:
-        path = context.folder / f"trial-{best.number}.npy"
-        losses = np.load(path, allow_pickle=False) if path.is_file() else None
-        if own_losses is None or (losses is not None and _is_better(losses, own_losses)):
-            taken = suggest(optuna.trial.FixedTrial(best.params))
+        losses = _load(_losses(context.folder, best.number))
+        if own_losses is not None and losses is not None and _is_better(losses, own_losses):
+            taken = suggest(optuna.trial.FixedTrial(best.params), networks_of(training))
+        for trial in complete:
+            if trial.number != best.number:
+                _losses(context.folder, trial.number).unlink(missing_ok=True)
     report = SearchReport(
-        trials=_ended(study),
+        trials=count_ended(study),
         pruned=len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))),
         failed=len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,))),
-        own_loss=own_loss,
+        own_loss=math.nan if own_losses is None else float(own_losses.mean()),
         best_loss=math.nan if best is None or best.value is None else best.value,
         settings=taken,
         importance=_importance(study, len(complete)),
     )
     return settings_of(training, taken), report
+
+
+def _load(path: Path) -> np.ndarray | None:
+    return np.load(path, allow_pickle=False) if path.is_file() else None
 
 
 def _is_better(losses: np.ndarray, own: np.ndarray) -> bool:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
+import os
+import threading
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 import optuna
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from threadpoolctl import threadpool_limits
 
 from steadynet.errors import NotFinite, SpecError
 from steadynet.export.blend import average_members
+from steadynet.files import write_atomic
 from steadynet.networks import build_network
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.blending import held_losses
@@ -24,6 +29,7 @@ from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import plan_fit
 from steadynet.training.progress import EpochEnded, Event
+from steadynet.training.study import StudyPlace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +42,17 @@ class TrialJob:
     """Seconds that are left, infinite without a limit."""
     losses: str
     """Where the held-out losses per row go."""
-    journal: str
-    study: str
-    trial_id: int | None
+    stop: str
+    """A file; once there is one, the trial ends."""
+    place: StudyPlace
+    number: int | None
     """None for the spec's own settings, which are not part of the study."""
 
 
 class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker answers."""
 
-    state: Literal["complete", "pruned", "failed"]
+    state: Literal["complete", "pruned", "failed", "stopped"]
     loss: float
     seconds: float
 
@@ -65,6 +72,24 @@ class _Reporter:
             raise optuna.TrialPruned
 
 
+class _Stopped(Exception):
+    """The search was ended from outside."""
+
+
+def end_with_parent() -> None:
+    """Let this worker end when the search's process does, however that happens."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
 def run_trial(ground: Ground, job: TrialJob) -> TrialOutcome:
     """Fit one network on the ground's folds; keep its held-out losses."""
     torch.set_flush_denormal(True)
@@ -72,20 +97,21 @@ def run_trial(ground: Ground, job: TrialJob) -> TrialOutcome:
     threadpool_limits(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.perf_counter()
+    state: Literal["complete", "pruned", "failed", "stopped"] = "complete"
+    loss = float("nan")
     try:
         losses = _fit(ground, job, started + job.deadline_s)
+        kept = io.BytesIO()
+        np.save(kept, losses, allow_pickle=False)
+        write_atomic(Path(job.losses), kept.getvalue())
+        loss = float(losses.mean())
     except optuna.TrialPruned:
-        return TrialOutcome(
-            state="pruned", loss=float("nan"), seconds=time.perf_counter() - started
-        )
+        state = "pruned"
+    except _Stopped:
+        state = "stopped"
     except (NotFinite, SpecError):
-        return TrialOutcome(
-            state="failed", loss=float("nan"), seconds=time.perf_counter() - started
-        )
-    np.save(job.losses, losses, allow_pickle=False)
-    return TrialOutcome(
-        state="complete", loss=float(losses.mean()), seconds=time.perf_counter() - started
-    )
+        state = "failed"
+    return TrialOutcome(state=state, loss=loss, seconds=time.perf_counter() - started)
 
 
 def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
@@ -107,19 +133,11 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
     )
     if network.starts_linear:
         start_as_linear(network, data, folds, plan.linear_strengths)
-    Fit(network, data, folds, plan, progress=_Reporter(_trial_of(job))).run(deadline=deadline)
+    reporter = _Reporter(None if job.number is None else job.place.trial(job.number))
+    stop = Path(job.stop).exists
+    result = Fit(network, data, folds, plan, progress=reporter, stop=stop).run(deadline=deadline)
+    if result.ending == "stopped":
+        raise _Stopped
     held = predict_grouped(network, data, torch.from_numpy(folds.held))
     answer = average_members(held.flatten(0, 1).numpy(), classes=ground.code.classes > 0)
     return held_losses(answer, ground.target[ground.held_rows], ground.code)
-
-
-def _trial_of(job: TrialJob) -> optuna.trial.Trial | None:
-    if job.trial_id is None:
-        return None
-    storage = JournalStorage(JournalFileBackend(job.journal))
-    study = optuna.load_study(study_name=job.study, storage=storage, pruner=_pruner())
-    return optuna.trial.Trial(study, job.trial_id)
-
-
-def _pruner() -> optuna.pruners.BasePruner:
-    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
