@@ -12,7 +12,7 @@ import pytest
 from steadynet.doctor.check import check_table
 from steadynet.doctor.labels import suspects_of_classes, suspects_of_numbers
 from steadynet.doctor.report import Report, Symptom
-from steadynet.spec.model import Spec, TableSpec
+from steadynet.spec.model import Spec, SplitSpec, TableSpec
 
 ROWS = 1500
 SPEC = Spec(table=TableSpec(target="y"))
@@ -81,6 +81,13 @@ FAULTS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
         .alias("color")
     ),
     "near_duplicates": lambda frame: pl.concat([frame, frame.head(60)]),
+    "nearly_constant": lambda frame: frame.with_columns(
+        flag=pl.when(pl.int_range(pl.len()) == 700).then(pl.lit("odd")).otherwise(pl.lit("usual"))
+    ),
+    "groups": lambda frame: frame.with_columns(
+        customer_id="c" + (pl.int_range(pl.len()) * 7919 % 900).cast(pl.Utf8)
+    ),
+    "in_order": lambda frame: frame.with_columns(day=pl.int_range(pl.len()) // 3 + 0.5),
     "copy": lambda frame: frame.with_columns((pl.col("weight") ** 2 + 1).alias("area")),
     "leak": lambda frame: frame.with_columns(
         pl.when(pl.col("y") == "yes").then(1.0).otherwise(0.0).alias("answer")
@@ -100,6 +107,73 @@ def test_every_fault_is_found(code: str) -> None:
         assert symptom.rows
         assert symptom.count >= len(symptom.rows)
         assert symptom.do
+
+
+def test_values_that_pair_off_are_copies() -> None:
+    frame = clean().with_columns(shade=pl.col("color").replace({"red": "r", "green": "g"}))
+    symptom = found(check_table(frame, SPEC), "copy")
+    assert symptom is not None
+    assert symptom.column == "shade"
+    assert "'color'" in symptom.message
+
+
+def test_what_is_in_order_is_no_shift_of_its_own() -> None:
+    report = check_table(FAULTS["in_order"](clean()), SPEC)
+    symptom = found(report, "in_order")
+    assert symptom is not None
+    assert "'day'" in symptom.message
+    assert "--time-column 'day'" in symptom.do
+    assert found(report, "shift") is None
+
+
+def test_a_split_by_time_is_asked_whether_its_test_part_is_another_world() -> None:
+    frame = FAULTS["in_order"](clean())
+    by_time = msgspec.structs.replace(SPEC, split=SplitSpec(time_column="day"))
+    assert found(check_table(frame, by_time), "shift") is None
+    late = pl.int_range(pl.len()) > 0.85 * pl.len()
+    moved = frame.with_columns(size=pl.col("size") + pl.when(late).then(2.0).otherwise(0.0))
+    symptom = found(check_table(moved, by_time), "shift")
+    assert symptom is not None
+    assert "the test part can be told from the training part" in symptom.message
+    assert "size" in symptom.message
+
+
+def test_identifiers_that_come_back_are_no_worry_where_the_split_minds_them() -> None:
+    frame = FAULTS["groups"](clean())
+    symptom = found(check_table(frame, SPEC), "groups")
+    assert symptom is not None
+    assert (symptom.level, symptom.column, symptom.count) == ("warning", "customer_id", 600)
+    grouped = msgspec.structs.replace(SPEC, split=SplitSpec(group_column="customer_id"))
+    assert found(check_table(frame, grouped), "groups") is None
+
+
+def test_one_cause_is_told_once() -> None:
+    report = check_table(FAULTS["near_duplicates"](clean()), SPEC)
+    codes = [symptom.code for symptom in report.symptoms]
+    assert "near_duplicates" in codes
+    assert not any(code.startswith("duplicates_in") for code in codes)
+
+
+def test_a_sentinel_that_means_a_number_elsewhere_is_not_to_be_missing_everywhere() -> None:
+    frame = FAULTS["sentinel"](clean())
+    symptom = found(check_table(frame, SPEC), "sentinel")
+    assert symptom is not None
+    assert "table.missing" in symptom.do
+    both = frame.with_columns(balance=pl.int_range(pl.len()) * 4 - 999.0)
+    symptom = found(check_table(both, SPEC), "sentinel")
+    assert symptom is not None
+    assert "'balance' holds -999 too" in symptom.do
+
+
+def test_large_tables_are_looked_at_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadynet.doctor.folds.MOST_ROWS", 300)
+    frame = clean(numeric=True)
+    values = frame["y"].to_numpy().copy()
+    slipped = [17, 400, 1203, 1499]
+    values[slipped] = 900.0
+    symptom = found(check_table(frame.with_columns(y=pl.Series(values)), SPEC), "label_error")
+    assert symptom is not None
+    assert {row + 1 for row in slipped} <= set(symptom.rows)
 
 
 def test_like_rows_with_different_classes_are_named() -> None:

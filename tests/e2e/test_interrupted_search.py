@@ -43,7 +43,7 @@ COMMAND = (
 def workshop(tmp_path: Path) -> Path:
     random = np.random.default_rng(3)
     first, second = random.normal(size=(2, ROWS))
-    target = np.where(first * second + random.normal(size=ROWS) > 0, "yes", "no")
+    target = np.where(first + second + random.normal(size=ROWS) > 0, "yes", "no")
     pl.DataFrame({"a": first, "b": second, "y": target}).write_csv(tmp_path / "table.csv")
     (tmp_path / "steadynet.toml").write_text(SPEC)
     return tmp_path

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from steadynet.errors import SpecError
+from steadynet.errors import SpecError, UserError
 from steadynet.features.run import Tensors
 from steadynet.home import Home
 from steadynet.spec.model import Spec, TrainingSpec
@@ -27,7 +27,7 @@ from steadynet.training.search import (
     settings_of,
     suggest,
 )
-from steadynet.training.study import JOURNAL, StudyPlace, count_ended, open_study
+from steadynet.training.study import JOURNAL, StudyPlace, count_ended, only_search, open_study
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -126,6 +126,14 @@ def test_a_search_tries_the_networks_that_the_spec_names(problem: Make, tmp_path
     unknown = TrainingSpec(search_trials=1, search_networks=("resnets",))
     with pytest.raises(SpecError, match=r"training.search_networks .* got 'resnets'"):
         search(ground_of(problem()), unknown, True, context_of(tmp_path, Recorder()))
+
+
+def test_two_processes_never_search_in_one_study(tmp_path: Path) -> None:
+    another = pytest.raises(UserError, match="runs in another process")
+    with only_search(tmp_path), another, only_search(tmp_path):
+        pass
+    with only_search(tmp_path):
+        pass
 
 
 def test_more_trials_or_time_make_no_other_study_and_other_settings_do(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import polars as pl
 
 from steadynet.doctor.columns import column_symptoms, target_symptoms
 from steadynet.doctor.duplicates import duplicate_symptoms, group_like_rows
-from steadynet.doctor.folds import FOLDS, out_of_fold
+from steadynet.doctor.folds import FOLDS, MOST_ROWS, out_of_fold
+from steadynet.doctor.groups import group_symptoms
 from steadynet.doctor.labels import label_symptoms
 from steadynet.doctor.report import Report, Symptom
-from steadynet.doctor.shift import shift_symptoms
+from steadynet.doctor.shift import HALVES, PARTS, TABLES, Cells, order_symptoms, shift_symptoms
 from steadynet.features.fit import fit_features
 from steadynet.features.run import run_features
 from steadynet.spec.model import Spec
@@ -23,21 +24,21 @@ from steadynet.table.infer import infer_schema
 from steadynet.table.quality import check_quality
 from steadynet.table.read import read_with_findings
 from steadynet.table.schema import Schema
-from steadynet.table.split import split_rows
+from steadynet.table.split import Split, split_rows
 from steadynet.table.target import drop_rows_without_target
 from steadynet.training.answers import Columns, take_rows
 from steadynet.training.reference import tree_cells
 
 Indices = npt.NDArray[np.int64]
 
-MOST_ROWS = 40_000
-"""More rows are sampled for the checks that fit models."""
 ORDER = ("error", "warning", "note")
 CODES = (
-    *("leak", "label_error", "conflicting_labels", "near_duplicates", "shift"),
-    *("sentinel", "spelling_variants", "capped_target"),
+    *("leak", "leak_sum", "groups", "label_error", "conflicting_labels", "near_duplicates"),
+    *("shift", "sentinel", "spelling_variants", "capped_target", "in_order"),
 )
 """Of one level, these come first, in this order."""
+REPEATED = frozenset({"duplicates_in_validation", "duplicates_in_test"})
+"""What `near_duplicates` says too, and more."""
 
 
 def check_table(
@@ -64,17 +65,15 @@ def check_table(
     tell("looking at the columns")
     symptoms = [_symptom(finding) for finding in findings]
     symptoms += column_symptoms(columns, schema, numbers)
+    symptoms += group_symptoms(schema, spec.split, len(target))
     if not schema.target.classes:
         symptoms += target_symptoms(target.astype(np.float64), schema.target.name, numbers)
     together = group_like_rows(columns, schema)
-    symptoms += duplicate_symptoms(together, target, numbers, schema)
+    symptoms += duplicate_symptoms(together, target, numbers, schema, split)
 
-    rows = np.arange(len(target))
-    if len(rows) > MOST_ROWS:
-        rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_ROWS])
-    symptoms += _costly(
-        take_rows(columns, rows), target[rows], together[rows], numbers[rows], schema, tell
-    )
+    cells = _cells(columns, schema)
+    symptoms += _label_symptoms(cells, target, together, numbers, schema, tell)
+    symptoms += _order_symptoms(cells, split, spec, tell)
     if compare is not None:
         tell("comparing with the other table")
         symptoms += _compare(columns, schema, compare, spec)
@@ -83,8 +82,8 @@ def check_table(
         columns=read.frame.width,
         target=schema.target.name,
         task=schema.target.task,
-        symptoms=tuple(sorted(symptoms, key=_harm)),
-        sampled=len(rows) if len(rows) < len(target) else 0,
+        symptoms=_ranked(symptoms),
+        sampled=MOST_ROWS if len(target) * (FOLDS - 1) / FOLDS > MOST_ROWS else 0,
     )
 
 
@@ -97,35 +96,46 @@ def _numbered(frame: pl.DataFrame, spec: Spec) -> tuple[Indices, pl.DataFrame]:
     return kept[name].to_numpy().astype(np.int64), kept.drop(name)
 
 
-def _costly(
-    columns: Columns,
+def _label_symptoms(
+    cells: Cells,
     target: npt.NDArray[np.generic],
     together: Indices,
     numbers: Indices,
     schema: Schema,
     tell: Callable[[str], None],
 ) -> list[Symptom]:
-    """Return what only models find: likely label errors, and a shift in the file's order."""
-    if len(np.unique(together)) < 2 * FOLDS:
-        return []
-    cells, names = _cells(columns, schema)
-    found: list[Symptom] = []
+    """Return the likely label errors, where every fold can hold every class."""
     classes = schema.target.classes
     smallest = np.bincount(target.astype(np.int64)).min() if classes else FOLDS
-    if smallest >= FOLDS:
-        tell("looking for wrong labels")
-        answers = out_of_fold(cells, target, together, classes=len(classes))
-        found += label_symptoms(answers, target, numbers, classes)
+    if smallest < FOLDS or len(np.unique(together)) < 2 * FOLDS:
+        return []
+    tell(f"looking for wrong labels: {FOLDS} folds of trees")
+    answers = out_of_fold(cells.values, target, together, classes=len(classes))
+    return label_symptoms(answers, target, numbers, classes)
+
+
+def _order_symptoms(
+    cells: Cells, split: Split, spec: Spec, tell: Callable[[str], None]
+) -> list[Symptom]:
+    """Return a shift between the parts of a split by time or group, else between the halves."""
+    rows = len(cells.values)
+    if rows < 2 * FOLDS:
+        return []
+    planned = spec.split.time_column or spec.split.group_column
+    if planned is not None:
+        tell("looking for a shift between the training and the test part")
+        both = np.concatenate([split.train, split.test])
+        second = np.arange(len(both)) >= len(split.train)
+        chosen = Cells(cells.values[both], cells.names).without([planned])
+        return shift_symptoms(chosen, second, PARTS)
     tell("looking for a shift in the order of the rows")
-    late = np.arange(len(target)) >= len(target) // 2
-    found += shift_symptoms(
-        cells, names, late, first_name="the first half of the file", second_name="the second half"
-    )
-    return found
+    late = np.arange(rows) >= rows // 2
+    found, ordered = order_symptoms(cells, late)
+    return found + shift_symptoms(cells.without(ordered), late, HALVES)
 
 
-def _cells(columns: Columns, schema: Schema) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """Return what trees take (N, F), and the column that each of the F comes from."""
+def _cells(columns: Columns, schema: Schema) -> Cells:
+    """Return what trees take."""
     features = fit_features(columns, schema)
     tensors = run_features(features, columns)
     cells, _ = tree_cells(tensors, columns, schema, features.layout)
@@ -133,7 +143,7 @@ def _cells(columns: Columns, schema: Schema) -> tuple[npt.NDArray[np.float32], l
     names = [column.name for column in schema.features if column.kind in ("number", "boolean")]
     names += [source for source in features.layout.number_sources if source in moments]
     names += list(features.layout.categories)
-    return cells, names
+    return Cells(cells, names)
 
 
 def _compare(columns: Columns, schema: Schema, other: object, spec: Spec) -> list[Symptom]:
@@ -143,21 +153,32 @@ def _compare(columns: Columns, schema: Schema, other: object, spec: Spec) -> lis
 
     def some(table: Columns) -> Columns:
         rows = len(next(iter(table.values())))
-        return take_rows(table, np.sort(random.permutation(rows)[: MOST_ROWS // 2]))
+        return take_rows(table, np.sort(random.permutation(rows)[:MOST_ROWS]))
 
     first, second = some(columns), some(second)
     both = {name: np.concatenate([values, second[name]]) for name, values in first.items()}
-    cells, names = _cells(both, schema)
-    late = np.arange(len(cells)) >= len(next(iter(first.values())))
-    return shift_symptoms(
-        cells, names, late, first_name="the table", second_name="the compared table"
-    )
+    cells = _cells(both, schema)
+    late = np.arange(len(cells.values)) >= len(next(iter(first.values())))
+    return shift_symptoms(cells, late, TABLES)
 
 
 def _symptom(finding: Finding) -> Symptom:
     return Symptom(
         level=finding.level, code=finding.code, message=finding.message, column=finding.column
     )
+
+
+def _ranked(symptoms: list[Symptom]) -> tuple[Symptom, ...]:
+    """Return the symptoms, the most harmful first, none of which says what another one says."""
+    codes = {symptom.code for symptom in symptoms}
+    grouped = {symptom.column for symptom in symptoms if symptom.code == "groups"}
+    kept = [
+        symptom
+        for symptom in symptoms
+        if not (symptom.code in REPEATED and "near_duplicates" in codes)
+        and not (symptom.code == "identifier_left_out" and symptom.column in grouped)
+    ]
+    return tuple(sorted(kept, key=_harm))
 
 
 def _harm(symptom: Symptom) -> tuple[int, int, int]:

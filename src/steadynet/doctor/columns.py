@@ -21,6 +21,8 @@ CAP_FACTOR = 10
 SAME = 0.999999
 """Rank correlation from which a column says what another one says."""
 SAMPLE = 5000
+NEXT_TO_NONE = 0.001
+"""Of the rows, up to which a column's other values are next to none."""
 
 
 def column_symptoms(columns: Columns, schema: Schema, numbers: Indices) -> list[Symptom]:
@@ -29,14 +31,31 @@ def column_symptoms(columns: Columns, schema: Schema, numbers: Indices) -> list[
     for column in schema.features:
         values = columns[column.name][:, 0]
         if column.kind == "number":
-            found += sentinels(column.name, values.astype(np.float64), numbers)
+            others = [
+                other.name
+                for other in schema.features
+                if other.kind == "number" and other.name != column.name
+            ]
+            found += sentinels(
+                column.name,
+                values.astype(np.float64),
+                numbers,
+                {other: columns[other][:, 0] for other in others},
+            )
         elif column.kind == "category":
             found += variants(column.name, values, numbers)
+        found += nearly_constant(column.name, values, numbers)
     return found + copies(columns, schema)
 
 
-def sentinels(name: str, values: Floats, numbers: Indices) -> list[Symptom]:
-    """Return numbers that stand for "no value": far outside of all others, and repeated."""
+def sentinels(
+    name: str, values: Floats, numbers: Indices, others: Columns | None = None
+) -> list[Symptom]:
+    """Return numbers that stand for "no value": far outside of all others, and repeated.
+
+    `others` are the other number columns (N,): a value that means nothing in one column may be a
+    number like any other in them.
+    """
     finite = values[np.isfinite(values)]
     found = []
     for sentinel in SENTINELS:
@@ -56,10 +75,41 @@ def sentinels(name: str, values: Floats, numbers: Indices) -> list[Symptom]:
                 column=name,
                 rows=tuple(numbers[hits[:MOST_ROWS]].tolist()),
                 count=len(hits),
-                do=f'If it means "no value", add "{sentinel:g}" to table.missing.',
+                do=_sentinel_advice(sentinel, others or {}),
             )
         )
     return found
+
+
+def _sentinel_advice(sentinel: float, others: Columns) -> str:
+    shared = [name for name, values in others.items() if (values == sentinel).any()]
+    if not shared:
+        return f'If it means "no value", add "{sentinel:g}" to table.missing.'
+    return (
+        f'If it means "no value", empty those cells: {shared[0]!r} holds {sentinel:g} too, and '
+        "table.missing speaks of all columns."
+    )
+
+
+def nearly_constant(name: str, values: npt.NDArray[np.generic], numbers: Indices) -> list[Symptom]:
+    """Return a note where next to all rows hold one value."""
+    series = pl.Series(values) if values.dtype != object else pl.Series(values.astype(str).tolist())
+    counts = series.value_counts(sort=True)
+    rare = len(values) - int(counts["count"][0])
+    if not 0 < rare <= NEXT_TO_NONE * len(values):
+        return []
+    rows = np.flatnonzero((series.ne_missing(counts[counts.columns[0]][0])).to_numpy())
+    return [
+        Symptom(
+            level="note",
+            code="nearly_constant",
+            message=f"{name!r} holds the same value in all but {rare} rows",
+            column=name,
+            rows=tuple(numbers[rows[:MOST_ROWS]].tolist()),
+            count=rare,
+            do=f"It can teach next to nothing: table.drop = [{name!r}], unless you know better.",
+        )
+    ]
 
 
 def variants(name: str, values: npt.NDArray[np.generic], numbers: Indices) -> list[Symptom]:
@@ -100,7 +150,43 @@ def variants(name: str, values: npt.NDArray[np.generic], numbers: Indices) -> li
 
 
 def copies(columns: Columns, schema: Schema) -> list[Symptom]:
-    """Return number columns that rank the rows as an earlier one does."""
+    """Return columns that say what an earlier one says.
+
+    Numbers that rank the rows alike, and columns of any kind whose values pair off one to one.
+    """
+    found = _rank_copies(columns, schema)
+    told = {symptom.column for symptom in found}
+    rows = np.random.default_rng(0).permutation(len(columns[schema.features[0].name]))[:SAMPLE]
+    codes: dict[str, Indices] = {}
+    for column in schema.features:
+        values = columns[column.name][rows, 0]
+        texts = values.astype(str) if values.dtype == object else values
+        _, code = np.unique(texts, return_inverse=True)
+        codes[column.name] = code.astype(np.int64)
+    sizes = {name: int(code.max()) + 1 for name, code in codes.items()}
+    names = [name for name, size in sizes.items() if 2 < size < len(rows) // 5]
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            if name in told or sizes[name] != sizes[other]:
+                continue
+            pairs = len(np.unique(codes[name] * sizes[other] + codes[other]))
+            if pairs == sizes[name]:
+                told.add(name)
+                found.append(_copy(name, other, "pairs off with"))
+    return found
+
+
+def _copy(name: str, other: str, how: str) -> Symptom:
+    return Symptom(
+        level="note",
+        code="copy",
+        message=f"{name!r} {how} {other!r}: each says what the other says",
+        column=name,
+        do=f"One of them is enough: table.drop = [{name!r}].",
+    )
+
+
+def _rank_copies(columns: Columns, schema: Schema) -> list[Symptom]:
     names = [column.name for column in schema.features if column.kind == "number"]
     if len(names) < 2:
         return []
@@ -116,15 +202,7 @@ def copies(columns: Columns, schema: Schema) -> list[Symptom]:
     for place, name in enumerate(names):
         twins = [names[other] for other in range(place) if likeness[place, other] >= SAME]
         if twins:
-            found.append(
-                Symptom(
-                    level="note",
-                    code="copy",
-                    message=f"{name!r} ranks the rows exactly as {twins[0]!r} does",
-                    column=name,
-                    do=f"One of them is enough: table.drop = [{name!r}].",
-                )
-            )
+            found.append(_copy(name, twins[0], "ranks the rows as does"))
     return found
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from steadynet.doctor.report import MOST_ROWS, Symptom
 from steadynet.table.schema import Schema
+from steadynet.table.split import Split
 from steadynet.training.answers import Columns
 
 Indices = npt.NDArray[np.int64]
@@ -39,7 +40,11 @@ def group_like_rows(columns: Columns, schema: Schema) -> Indices:
 
 
 def duplicate_symptoms(
-    together: Indices, target: npt.NDArray[np.generic], numbers: Indices, schema: Schema
+    together: Indices,
+    target: npt.NDArray[np.generic],
+    numbers: Indices,
+    schema: Schema,
+    split: Split,
 ) -> list[Symptom]:
     """Return what is to be said of like rows; `together` (N,) is of `group_like_rows`."""
     possible = 1.0
@@ -53,14 +58,18 @@ def duplicate_symptoms(
     extra = np.setdiff1d(again, first)
     if len(extra) < max(2, SHARE * len(together)):
         return []
+    tested = float(np.isin(together[split.test], together[split.train]).mean())
     found = [
         Symptom(
             level="warning",
             code="near_duplicates",
-            message=f"{len(extra)} rows repeat an earlier one, but for rounding, case and blanks",
+            message=f"{len(extra)} rows ({len(extra) / len(together):.1%}) repeat an earlier one, "
+            f"but for rounding, case and blanks; {tested:.1%} of the test part are in the training "
+            "part too, so that its measures may look better than they are",
             rows=tuple(numbers[extra[:MOST_ROWS]].tolist()),
             count=len(extra),
-            do="Drop them, or keep them in one part: split.group_column.",
+            do="If they are copies, drop them; if they are different things that look alike, "
+            "nothing is wrong.",
         )
     ]
     if not schema.target.classes:

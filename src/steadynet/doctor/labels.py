@@ -19,8 +19,7 @@ FAR = 8.0
 BINS = 10
 MANY = 0.03
 """Share of the rows from which contradicting labels are worth a warning."""
-
-
+MOST_CONFUSIONS = 3
 MANY_FAR = 0.005
 """Share of the rows from which far numbers are worth a warning."""
 
@@ -86,15 +85,18 @@ def label_symptoms(
     """Return what is to be said of labels; `numbers` (N,) are the rows' numbers in the file."""
     if classes:
         labels = target.astype(np.int64)
-        rows = suspects_of_classes(tempered(answers, labels), labels)
+        likely = tempered(answers, labels)
+        rows = suspects_of_classes(likely, labels)
         level: Level = "warning" if len(rows) > MANY * len(labels) else "note"
         what = f"labels ({len(rows) / len(labels):.1%}) contradict rows like them"
+        what += _confusions(likely[rows].argmax(axis=1), labels[rows], classes)
         do = "Look at these first: errors stand out here, and so does what is rare but right."
     else:
         rows = suspects_of_numbers(answers, target.astype(np.float64))
         # A few may be rows at the end of their columns, where trees cannot follow.
         level = "warning" if len(rows) > MANY_FAR * len(target) else "note"
-        what = "targets are far from those of like rows"
+        above = int((target[rows].astype(np.float64) > answers[rows]).sum())
+        what = f"targets are far from those of like rows: {above} above, {len(rows) - above} below"
         do = "Look for slips of the decimal point, other units, or outliers to drop."
     if len(rows) == 0:
         return []
@@ -108,3 +110,14 @@ def label_symptoms(
             do=do,
         )
     ]
+
+
+def _confusions(likely: Indices, labels: Indices, classes: tuple[str, ...]) -> str:
+    """Return what the labels say and what rows like them say, the most frequent first."""
+    pairs, counts = np.unique(np.stack([labels, likely]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_CONFUSIONS]
+    told = [
+        f"{counts[at]} say {classes[pairs[0, at]]!r} among {classes[pairs[1, at]]!r}"
+        for at in order
+    ]
+    return f": {', '.join(told)}" if told else ""

@@ -35,4 +35,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     symptoms: tuple[Symptom, ...]
     sampled: int = 0
-    """Rows that the costly checks looked at, 0 where they looked at all."""
+    """Rows that the trees of the costly checks were fitted on at most, 0 where on all; they look
+    at every row either way."""

@@ -94,19 +94,19 @@ class Ensemble(TabularNetwork):
         """See `TabularNetwork.grow`."""
         if not isinstance(fresh, Ensemble):
             raise TypeError("an Ensemble grows by an Ensemble")
-        numbers, size = self.linear.weight.shape[1], self.bins.size
+        self._grow_inputs(growth, fresh)
+
+    def _grow_inputs(self, growth: Growth, fresh: Ensemble) -> Tensor:
+        """Take in new inputs; return per encoded feature of now its place before, or `NEW`."""
+        numbers, size = growth.numbers_before, self.bins.size
         bins = self.bins.grow(growth.numbers, fresh.bins)
-        embedded = [
-            place * EMBEDDING + part if place >= 0 else NEW
-            for place in growth.categories
-            for part in range(EMBEDDING)
-        ]
-        places = [*growth.numbers]
-        places += [numbers + place if place >= 0 else NEW for place in bins]
-        places += [numbers + size + place if place >= 0 else NEW for place in embedded]
-        self.matrices[0] = nn.Parameter(grown_rows(self.matrices[0], rows_of(tuple(places))))
+        found = [*growth.numbers]
+        found += [numbers + place if place >= 0 else NEW for place in bins]
+        places = rows_of((*found, *growth.embedded(numbers + size, EMBEDDING)))
+        self.matrices[0] = nn.Parameter(grown_rows(self.matrices[0], places))
         self.embedding.grow(growth, fresh.embedding)
         self.linear.grow(growth, fresh.linear)
+        return places
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """See `TabularNetwork.set_linear`."""

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from steadynet.errors import UserError
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable
+from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, LayerNorm
 from steadynet.table.layout import FeatureLayout
 
@@ -99,6 +101,25 @@ class FtTransformer(TabularNetwork):
         shares = torch.softmax(query @ key.transpose(3, 4) / math.sqrt(size), dim=4)
         mixed = (shares @ value).transpose(2, 3).reshape(self.groups, rows * count, self.width)
         return torch.bmm(mixed, self.mixes[block]).view(self.groups, rows, count, self.width)
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """Take in new categories; see `TabularNetwork.grow`.
+
+        Raises `UserError` for new columns: whatever a token holds, the others would attend to it.
+        """
+        if not isinstance(fresh, FtTransformer):
+            raise TypeError("an FtTransformer grows by an FtTransformer")
+        if NEW in growth.numbers or NEW in growth.categories:
+            raise UserError(
+                "a transformer cannot take in new columns without changing its answers",
+                expected="the parent's columns (new categories are welcome)",
+                do="Leave the new columns out with table.drop, or train anew.",
+            )
+        numbers, columns = rows_of(growth.numbers), rows_of(growth.categories)
+        self.number_weight = nn.Parameter(grown_rows(self.number_weight, numbers))
+        self.number_bias = nn.Parameter(grown_rows(self.number_bias, numbers))
+        self.column_bias = nn.Parameter(grown_rows(self.column_bias, columns))
+        self.embedding.grow(growth, fresh.embedding)
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""

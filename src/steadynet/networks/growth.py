@@ -28,6 +28,22 @@ class Growth:
     """Per entry of now (all category columns stacked), the entry before that it starts as: itself,
     for a new category its column's unknown one; `NEW` in a new column."""
 
+    @property
+    def numbers_before(self) -> int:
+        """Numbers that there were; none of them is gone."""
+        return sum(place != NEW for place in self.numbers)
+
+    def embedded(self, start: int, size: int) -> list[int]:
+        """Return per value of all category vectors its place before, or `NEW`.
+
+        Vectors have `size` values; those of before stood from the place `start` on.
+        """
+        return [
+            start + place * size + part if place != NEW else NEW
+            for place in self.categories
+            for part in range(size)
+        ]
+
     @classmethod
     def none(cls, layout: FeatureLayout) -> Growth:
         """Return the growth of a layout that stayed as it was."""

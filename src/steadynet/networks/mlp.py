@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable, silence_constants
+from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.table.layout import FeatureLayout
 
 EMBEDDING = 8
@@ -59,6 +60,14 @@ class Perceptron(TabularNetwork):
             if layer < last:
                 hidden = functional.dropout(torch.relu(hidden), self.dropout, self.training)
         return hidden.unsqueeze(2)
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """See `TabularNetwork.grow`."""
+        if not isinstance(fresh, Perceptron):
+            raise TypeError("a Perceptron grows by a Perceptron")
+        places = rows_of((*growth.numbers, *growth.embedded(growth.numbers_before, EMBEDDING)))
+        self.matrices[0] = nn.Parameter(grown_rows(self.matrices[0], places))
+        self.embedding.grow(growth, fresh.embedding)
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""

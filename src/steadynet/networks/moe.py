@@ -1,4 +1,6 @@
-"""A mixture of experts: a router weighs small perceptrons row by row (Shazeer et al. 2017).
+"""A mixture of experts: a router weighs small perceptrons row by row.
+
+After Shazeer et al. 2017 (arXiv:1701.06538), with a softmax over all experts, not the best few.
 
 All experts answer every row, since on a table they are small and one product; the router's weights
 are a softmax. A loss on how evenly the experts are used keeps the router from leaning on one (the
@@ -10,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import silence_constants
+from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, EncodedInput
 from steadynet.table.layout import FeatureLayout
 
@@ -66,6 +69,14 @@ class MixtureOfExperts(TabularNetwork):
             return None
         used = self._shares.mean(1)  # (G, E)
         return BALANCE * used.var(1, unbiased=False) / used.mean(1).square()
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """See `TabularNetwork.grow`."""
+        if not isinstance(fresh, MixtureOfExperts):
+            raise TypeError("a MixtureOfExperts grows by a MixtureOfExperts")
+        places = rows_of(self.encoded.grow(growth, fresh.encoded))
+        self.router = nn.Parameter(grown_rows(self.router, places))
+        self.rise = nn.Parameter(grown_rows(self.rise, places))
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""

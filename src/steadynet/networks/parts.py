@@ -64,19 +64,13 @@ class EncodedInput(nn.Module):
 
     def grow(self, growth: Growth, fresh: EncodedInput) -> tuple[int, ...]:
         """Take in new inputs; return per feature of now its place before, `NEW` for new ones."""
-        before, size = self.numbers, self.bins.size
+        before, size = growth.numbers_before, self.bins.size
         bins = self.bins.grow(growth.numbers, fresh.bins)
-        embedded = [
-            place * EMBEDDING + part if place >= 0 else NEW
-            for place in growth.categories
-            for part in range(EMBEDDING)
-        ]
         self.embedding.grow(growth, fresh.embedding)
         self.numbers, self.columns = fresh.numbers, fresh.columns
         places = [*growth.numbers]
         places += [before + place if place >= 0 else NEW for place in bins]
-        places += [before + size + place if place >= 0 else NEW for place in embedded]
-        return tuple(places)
+        return (*places, *growth.embedded(before + size, EMBEDDING))
 
 
 class LayerNorm(nn.Module):

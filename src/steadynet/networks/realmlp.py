@@ -1,11 +1,11 @@
 """A tuned perceptron after RealMLP (Holzmüller, Grinsztajn, Steinwart 2024, arXiv:2407.04491).
 
-From there: periodic embeddings of each number with its own frequencies (PBLD: cosine, then a small
-layer, beside the number itself), a learnable scale per feature with a faster step, weights drawn
-from a normal distribution and divided by the square root of the fan (NTK parametrisation), SELU
-for classes and Mish for numbers alike replaced by SiLU, dropout that fades in the second half. The
-robust scaling and smooth clipping stand in the feature graph. Label smoothing is left out: it
-worsens log-loss.
+From there: periodic embeddings of each number with its own frequencies (Gorishniy et al. 2022,
+arXiv:2203.05556; here PBLD: cosine, then a small layer, beside the number itself), a learnable
+scale per feature with a faster step, weights drawn from a normal distribution and divided by the
+square root of the fan (NTK parametrisation), SELU for classes and Mish for numbers alike replaced
+by SiLU, dropout that fades in the second half. The robust scaling and smooth clipping stand in the
+feature graph. Label smoothing is left out: it worsens log-loss.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import GroupedTable
+from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.networks.parts import EMBEDDING, Draw
 from steadynet.table.layout import FeatureLayout
 
@@ -53,6 +54,14 @@ class PeriodicNumbers(nn.Module):
         waves = torch.cos(angle).transpose(1, 2)  # (G, D, B, F)
         made = (waves @ self.weight + self.bias[:, :, None]).transpose(1, 2)  # (G, B, D, E)
         return torch.cat([numbers[..., None], made], dim=3).flatten(2)
+
+    def grow(self, growth: Growth, fresh: PeriodicNumbers) -> None:
+        """Keep the waves of known numbers, take those of new ones from `fresh`."""
+        places = rows_of(growth.numbers)
+        self.frequency = nn.Parameter(grown_rows(self.frequency, places, fresh.frequency))
+        self.phase = nn.Parameter(grown_rows(self.phase, places, fresh.phase))
+        self.weight = nn.Parameter(grown_rows(self.weight, places, fresh.weight))
+        self.bias = nn.Parameter(grown_rows(self.bias, places, fresh.bias))
 
 
 class RealMlp(TabularNetwork):
@@ -108,6 +117,25 @@ class RealMlp(TabularNetwork):
             hidden = functional.dropout(hidden, self.dropped, self.training)
         fan = math.sqrt(self.head.shape[1])
         return (torch.bmm(hidden, self.head) / fan + self.head_bias).unsqueeze(2)
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """See `TabularNetwork.grow`."""
+        if not isinstance(fresh, RealMlp):
+            raise TypeError("a RealMlp grows by a RealMlp")
+        each = 1 + EMBEDDED
+        found = [
+            place * each + part if place != NEW else NEW
+            for place in growth.numbers
+            for part in range(each)
+        ]
+        places = rows_of((*found, *growth.embedded(growth.numbers_before * each, EMBEDDING)))
+        matrix = self.matrices[0]
+        # Products are divided by the root of the fan, which has grown.
+        fans = max(1, len(places)) / max(1, matrix.shape[1])
+        self.matrices[0] = nn.Parameter(grown_rows(matrix, places) * math.sqrt(fans))
+        self.scale = nn.Parameter(grown_rows(self.scale.mT, places, fresh.scale.mT).mT.contiguous())
+        self.periodic.grow(growth, fresh.periodic)
+        self.embedding.grow(growth, fresh.embedding)
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""

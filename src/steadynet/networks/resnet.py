@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.encoding import silence_constants
+from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, EncodedInput, LayerNorm
 from steadynet.table.layout import FeatureLayout
 
@@ -66,6 +67,13 @@ class ResidualNetwork(TabularNetwork):
             hidden = hidden + torch.baddbmm(fall_bias, inner, fall)
         last = torch.relu(self.last_norm(hidden))
         return torch.baddbmm(self.head_bias, last, self.head).unsqueeze(2)
+
+    def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
+        """See `TabularNetwork.grow`."""
+        if not isinstance(fresh, ResidualNetwork):
+            raise TypeError("a ResidualNetwork grows by a ResidualNetwork")
+        places = rows_of(self.encoded.grow(growth, fresh.encoded))
+        self.first = nn.Parameter(grown_rows(self.first, places))
 
     def set_linear(self, group: int, weight: Tensor, bias: Tensor) -> None:
         """Do nothing: there is no linear path."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
 from steadynet.networks.ensemble import Ensemble, drop_units
-from steadynet.networks.growth import Growth
+from steadynet.networks.growth import Growth, grown_rows
 from steadynet.table.layout import FeatureLayout
 
 
@@ -55,7 +55,11 @@ class TabM(Ensemble):
 
     def grow(self, growth: Growth, fresh: TabularNetwork) -> None:
         """See `TabularNetwork.grow`."""
-        TabularNetwork.grow(self, growth, fresh)
+        if not isinstance(fresh, TabM):
+            raise TypeError("a TabM grows by a TabM")
+        places = self._grow_inputs(growth, fresh)
+        signs = grown_rows(self.entering.mT, places, fresh.entering.mT)
+        self.entering = nn.Parameter(signs.mT.contiguous())
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """See `TabularNetwork.parameter_groups`."""

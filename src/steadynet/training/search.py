@@ -34,7 +34,14 @@ from steadynet.training.components import Ground
 from steadynet.training.data import training_data
 from steadynet.training.progress import Progress, TrialEnded
 from steadynet.training.search_trial import TrialJob, TrialOutcome, end_with_parent, run_trial
-from steadynet.training.study import JOURNAL, StudyPlace, count_ended, give_back, open_study
+from steadynet.training.study import (
+    JOURNAL,
+    StudyPlace,
+    count_ended,
+    give_back,
+    only_search,
+    open_study,
+)
 
 NETWORKS = ("ensemble", "tabm", "realmlp", "resnet")
 """What is searched. The transformer and the mixture of experts cost more than they bring."""
@@ -93,11 +100,19 @@ def search(
     """Try `training.search_trials` settings; return the spec to fit with, and what was found.
 
     Where `context.stop` becomes true, or the deadline comes, trials end early and what is known by
-    then decides. Raises `SpecError` where the spec names a network that there is not.
+    then decides. Raises `SpecError` where the spec names a network that there is not, and
+    `UserError` where another process is at the same study.
     """
     for name in networks_of(training):
         check_network(name, "training.search_networks")
     context.folder.mkdir(parents=True, exist_ok=True)
+    with only_search(context.folder):
+        return _search(ground, training, shuffled, context)
+
+
+def _search(
+    ground: Ground, training: TrainingSpec, shuffled: bool, context: SearchContext
+) -> tuple[TrainingSpec, SearchReport]:
     (context.folder / STOP).unlink(missing_ok=True)
     place = StudyPlace(str(context.folder / JOURNAL), context.identity)
     study = open_study(place, training.seed)

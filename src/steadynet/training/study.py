@@ -6,6 +6,10 @@ waiting when the study is opened again, with the same settings.
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +18,48 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from steadynet.errors import UserError
+
 JOURNAL = "search.journal"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class KernelLock:
+    """What writes to the journal holds; the kernel lets go of it where a process is killed.
+
+    Optuna's own locks are files, which stay behind a kill and are waited for.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._held: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        held = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        self._held = held
+        return True
+
+    def release(self) -> None:
+        """Let go of it."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+@contextmanager
+def only_search(folder: Path) -> Iterator[None]:
+    """Hold a study's folder; raise `UserError` where another process searches there."""
+    with (folder / "searching").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                "the same search runs in another process",
+                do="Wait for its end; the same command then goes on from its trials.",
+            ) from error
+        yield
 
 
 @dataclass(frozen=True)
@@ -27,7 +71,8 @@ class StudyPlace:
 
     def storage(self) -> JournalStorage:
         """Return the storage."""
-        return JournalStorage(JournalFileBackend(self.journal))
+        lock = KernelLock(f"{self.journal}.lock")
+        return JournalStorage(JournalFileBackend(self.journal, lock_obj=lock))
 
     def trial(self, number: int) -> optuna.trial.Trial:
         """Return a running trial, for the process that runs it."""
