@@ -12,6 +12,7 @@ import pytest
 from steadynet.doctor.check import check_table
 from steadynet.doctor.labels import suspects_of_classes, suspects_of_numbers
 from steadynet.doctor.report import Report, Symptom
+from steadynet.doctor.shift import Cells, columns_in_order
 from steadynet.spec.model import Spec, SplitSpec, TableSpec
 
 ROWS = 1500
@@ -115,6 +116,14 @@ def test_values_that_pair_off_are_copies() -> None:
     assert symptom is not None
     assert symptom.column == "shade"
     assert "'color'" in symptom.message
+
+
+def test_only_what_never_falls_or_never_rises_is_in_order() -> None:
+    up = np.arange(100, dtype=np.float32)
+    halves = (up > 49) * 10 + up % 3
+    values = np.stack([up // 9, -up, halves, np.where(up % 7 == 0, np.nan, up), up * 0], axis=1)
+    names = ["weeks", "left", "halves", "gaps", "constant"]
+    assert columns_in_order(Cells(values, names)) == ["left", "gaps", "weeks"]
 
 
 def test_what_is_in_order_is_no_shift_of_its_own() -> None:

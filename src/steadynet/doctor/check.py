@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,15 @@ from steadynet.doctor.folds import FOLDS, MOST_ROWS, out_of_fold
 from steadynet.doctor.groups import group_symptoms
 from steadynet.doctor.labels import label_symptoms
 from steadynet.doctor.report import Report, Symptom
-from steadynet.doctor.shift import HALVES, PARTS, TABLES, Cells, order_symptoms, shift_symptoms
+from steadynet.doctor.shift import (
+    HALVES,
+    PARTS,
+    TABLES,
+    Cells,
+    columns_in_order,
+    order_symptoms,
+    shift_symptoms,
+)
 from steadynet.features.fit import fit_features
 from steadynet.features.run import run_features
 from steadynet.spec.model import Spec
@@ -28,6 +36,7 @@ from steadynet.table.split import Split, split_rows
 from steadynet.table.target import drop_rows_without_target
 from steadynet.training.answers import Columns, take_rows
 from steadynet.training.reference import tree_cells
+from steadynet.training.threads import limited_threads, thread_count
 
 Indices = npt.NDArray[np.int64]
 
@@ -72,11 +81,14 @@ def check_table(
     symptoms += duplicate_symptoms(together, target, numbers, schema, split)
 
     cells = _cells(columns, schema)
-    symptoms += _label_symptoms(cells, target, together, numbers, schema, tell)
-    symptoms += _order_symptoms(cells, split, spec, tell)
+    categories = [column.name for column in schema.features if column.kind == "category"]
+    with limited_threads(thread_count(spec.training)):
+        symptoms += _label_symptoms(cells, target, together, numbers, schema, tell)
+        symptoms += _order_symptoms(cells, categories, split, spec, tell)
     if compare is not None:
         tell("comparing with the other table")
-        symptoms += _compare(columns, schema, compare, spec)
+        with limited_threads(thread_count(spec.training)):
+            symptoms += _compare(columns, schema, compare, spec)
     return Report(
         rows=read.frame.height,
         columns=read.frame.width,
@@ -115,7 +127,11 @@ def _label_symptoms(
 
 
 def _order_symptoms(
-    cells: Cells, split: Split, spec: Spec, tell: Callable[[str], None]
+    cells: Cells,
+    categories: Sequence[str],
+    split: Split,
+    spec: Spec,
+    tell: Callable[[str], None],
 ) -> list[Symptom]:
     """Return a shift between the parts of a split by time or group, else between the halves."""
     rows = len(cells.values)
@@ -130,8 +146,8 @@ def _order_symptoms(
         return shift_symptoms(chosen, second, PARTS)
     tell("looking for a shift in the order of the rows")
     late = np.arange(rows) >= rows // 2
-    found, ordered = order_symptoms(cells, late)
-    return found + shift_symptoms(cells.without(ordered), late, HALVES)
+    ordered = columns_in_order(cells.without(categories))
+    return order_symptoms(ordered) + shift_symptoms(cells.without(ordered), late, HALVES)
 
 
 def _cells(columns: Columns, schema: Schema) -> Cells:

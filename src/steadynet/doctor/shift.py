@@ -21,8 +21,6 @@ SHIFTED = 0.6
 TOLD = 0.55
 """Area from which a column is named among those that tell the sets apart."""
 TOLD_COLUMNS = 5
-IN_ORDER = 0.98
-"""Area from which a column alone tells the file's halves apart: rows stand in its order."""
 BINS = 32
 
 
@@ -82,29 +80,35 @@ def tell_apart(cells: npt.NDArray[np.float32], second: Flags) -> tuple[float, fl
     return area, math.sqrt(max(variance, 0.0) / (ones * zeros))
 
 
-def order_symptoms(cells: Cells, late: Flags) -> tuple[list[Symptom], list[str]]:
-    """Return what is to be said of columns in whose order the file stands, and their names.
+def columns_in_order(cells: Cells) -> list[str]:
+    """Return the columns whose values never fall (or never rise) down the file.
 
-    `late` (N,) marks the rows of the second half.
+    The one of most values comes first.
     """
-    names = {
-        name: None
-        for place, name in enumerate(cells.names)
-        if single_area(cells.values[:, place], late) >= IN_ORDER
-    }
-    if not names:
-        return [], []
-    listed = ", ".join(repr(name) for name in names)
-    first = next(iter(names))
-    symptom = Symptom(
-        level="note",
-        code="in_order",
-        column=first,
-        message=f"the rows stand in the order of {listed}",
-        do=f"If that is time, --time-column {first!r} tests on the newest rows, as the model will"
-        " be used.",
-    )
-    return [symptom], list(names)
+    found: dict[str, int] = {}
+    for place, name in enumerate(cells.names):
+        values = cells.values[:, place]
+        steps = np.diff(values[np.isfinite(values)])
+        if len(steps) and steps.any() and ((steps >= 0).all() or (steps <= 0).all()):
+            found[name] = max(found.get(name, 0), len(np.unique(values)))
+    return sorted(found, key=lambda name: -found[name])
+
+
+def order_symptoms(ordered: Sequence[str]) -> list[Symptom]:
+    """Return what is to be said of the columns in whose order the file stands."""
+    if not ordered:
+        return []
+    listed = ", ".join(repr(name) for name in ordered)
+    return [
+        Symptom(
+            level="note",
+            code="in_order",
+            column=ordered[0],
+            message=f"the rows stand in the order of {listed}",
+            do=f"If that is time, --time-column {ordered[0]!r} tests on the newest rows, as the "
+            "model will be used.",
+        )
+    ]
 
 
 def shift_symptoms(cells: Cells, second: Flags, sides: Sides) -> list[Symptom]:
