@@ -18,7 +18,7 @@ from steadynet.export.parity import MANY_ROWS, UNSEEN_CATEGORY, check_parity, st
 from steadynet.export.weld import weld
 from steadynet.features.fit import FeatureGraph, fit_features
 from steadynet.features.run import Tensors
-from steadynet.networks import NetworkSize, TabularNetwork, build_network
+from steadynet.networks import NETWORKS, NetworkSize, TabularNetwork, build_network
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target, input_name
 from steadynet.training.answers import WeldedGraph
 
@@ -56,7 +56,7 @@ def columns_of(schema: Schema, rows: int = ROWS) -> Columns:
 class Parts:
     """A feature graph, a network, a head and what they were welded to."""
 
-    def __init__(self, schema: Schema, head: Head) -> None:
+    def __init__(self, schema: Schema, head: Head, network: str = "ensemble") -> None:
         self.schema, self.head = schema, head
         self.columns = columns_of(schema)
         self.features: FeatureGraph = fit_features(self.columns, schema)
@@ -64,7 +64,7 @@ class Parts:
         numbers = np.random.default_rng(1).normal(size=(50, len(layout.numbers)))
         size = NetworkSize(8, 2, 2, 2, 0.0)
         self.network: TabularNetwork = build_network(
-            "ensemble", layout, 1, size, numbers=numbers.astype(np.float32), seed=0
+            network, layout, 1, size, numbers=numbers.astype(np.float32), seed=0
         )
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -78,7 +78,8 @@ class Parts:
     def graphs(self) -> tuple[list[onnx.ModelProto], onnx.ModelProto, onnx.ModelProto]:
         """Write what stands behind the feature graph."""
         network = export_network(self.network, self.features.layout)
-        part = BlendPart(name="network", members=4, outputs=1, weight=1.0)
+        members = self.network.groups * self.network.members
+        part = BlendPart(name="network", members=members, outputs=1, weight=1.0)
         classes = isinstance(self.head, ClassificationHead)
         return [network], export_blend([part], classes=classes), export_head(self.head)
 
@@ -124,6 +125,16 @@ KINDS = (
 @pytest.mark.parametrize("head", [BINARY, REGRESSION], ids=["binary", "regression"])
 def test_the_welded_graph_agrees_with_its_parts(kinds: tuple[str, ...], head: Head) -> None:
     parts = Parts(schema_of(*kinds), head)
+    assert parts.check(parts.model()) < 1e-5
+
+
+@pytest.mark.parametrize("network", sorted(set(NETWORKS) - {"ensemble"}))
+@pytest.mark.parametrize("kinds", KINDS[:3], ids="+".join)
+def test_every_network_agrees_behind_the_real_feature_graph(
+    network: str, kinds: tuple[str, ...]
+) -> None:
+    """With missing values, unseen categories, infinities, one row and many."""
+    parts = Parts(schema_of(*kinds), BINARY, network)
     assert parts.check(parts.model()) < 1e-5
 
 

@@ -170,6 +170,27 @@ def test_the_exported_graph_gives_the_same(
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
 
 
+@every_network
+def test_a_thousand_columns_are_a_table_too(name: str) -> None:
+    names = tuple(f"n{place}" for place in range(900))
+    layout = FeatureLayout(
+        numbers=names,
+        number_sources=names,
+        categories=tuple(f"c{place}" for place in range(100)),
+        cardinalities=(4,) * 100,
+    )
+    size = NetworkSize(8, 1, 2, 1, 0.0)
+    numbers, categories = rows_of(layout, 2)
+    made = build_network(name, layout, 1, size, numbers=rows_of(layout, 40)[0], seed=0).eval()
+    expected = answers(made, numbers, categories)
+    assert expected.shape == (2, made.members, 1)
+    assert bool(torch.isfinite(expected).all())
+    model = export_network(made, layout)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {NUMBERS: numbers, CATEGORIES: categories})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_every_network_has_an_exporter() -> None:
     layout = layout_of("mixed")
     made = {type(network_of(name, layout, SIZES[0])) for name in NETWORKS}
