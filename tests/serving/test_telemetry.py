@@ -18,7 +18,7 @@ from steadynet.rollout.router import sampled
 from steadynet.runtime.spool import read_spool
 from steadynet.serving import telemetry as telemetry_module
 from steadynet.serving.dataplane import Ask, DataPlane
-from steadynet.serving.metrics import read_total
+from steadynet.serving.metrics import read_total, render
 from steadynet.serving.telemetry import LOGGED_ROWS, next_log_share
 from steadynet.serving.versions import LoadedVersion
 
@@ -174,7 +174,7 @@ def test_a_scrape_holds_the_newest_counts_and_never_falls(
             plane.deploy(make_route(champion), champion, None)
             for number in range(5):
                 await plane.infer(ask(f"r{number}"))
-                text = (await plane.telemetry.prometheus()).decode()
+                text = render(await plane.telemetry.total()).decode()
                 assert f'version="1"}} {number + 1}.0' in text
                 (window,) = read_total(home.metrics(NAME)).windows
                 assert window.requests == number + 1

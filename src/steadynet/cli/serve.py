@@ -11,13 +11,20 @@ import typer
 from steadynet.home import Home
 
 if TYPE_CHECKING:
+    from steadynet.rollout.route import Endpoint
     from steadynet.serving.settings import ServerInfo
 
 SPEC = Path("steadynet.toml")
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A model's name, name@alias, name/3, or a path.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models: name, name@alias, name/3, or a bundle's path."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Serve every model of the home that has a champion.")
+    ] = False,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")
     ] = None,
@@ -39,15 +46,12 @@ def serve(
         bool, typer.Option("--json", help="Say in JSON where it listens, once it does.")
     ] = False,
 ) -> None:
-    """Serve a model until Ctrl-C or SIGTERM; then finish what is in flight."""
-    from steadynet.registry.local import LocalRegistry
-    from steadynet.rollout.route import Endpoint
+    """Serve models until Ctrl-C or SIGTERM; then finish what is in flight."""
     from steadynet.serving.log import log_to_stderr
     from steadynet.serving.supervisor import Plan, Supervisor, stop_on_signals
     from steadynet.spec.load import load_spec
 
     home = Home.default()
-    resolved = LocalRegistry(home).resolve(model)
     path = spec or (SPEC if SPEC.is_file() else None)
     given = {
         "serve.host": host,
@@ -58,19 +62,14 @@ def serve(
     overrides = {key: value for key, value in given.items() if value is not None}
     plan = Plan(
         home=home,
-        model=resolved.name,
-        wanted=Endpoint(
-            version=resolved.version,
-            bundle=str(resolved.bundle),
-            manifest_sha256=resolved.manifest_sha256,
-        ),
+        wanted=_wanted(home, models or [], every=every),
         serve=load_spec(path, overrides).serve,
         controller=controller,
         spec=path.absolute() if path else None,
     )
 
-    def say(info: ServerInfo, version: str) -> None:
-        _say(info, version, home, as_json=as_json)
+    def say(info: ServerInfo, versions: dict[str, str]) -> None:
+        _say(info, versions, home, as_json=as_json)
 
     log_to_stderr("supervisor")
     supervisor = Supervisor(plan, on_ready=say)
@@ -78,17 +77,55 @@ def serve(
     supervisor.run()
 
 
-def _say(info: ServerInfo, version: str, home: Home, *, as_json: bool) -> None:
+def _wanted(home: Home, references: list[str], *, every: bool) -> dict[str, Endpoint]:
+    """Return what shall answer for each model. Raises `UserError`, `UnknownModel`."""
+    from steadynet.errors import UserError
+    from steadynet.registry.local import LocalRegistry
+    from steadynet.rollout.route import Endpoint
+
+    registry = LocalRegistry(home)
+    if every:
+        references = [name for name in registry.names() if "champion" in registry.aliases(name)]
+    if not references:
+        raise UserError(
+            "there is no model to serve",
+            expected="a model's name, or --all with a model that has a champion",
+            got=f"no such model in {home.root}" if every else "no name",
+        )
+    wanted: dict[str, Endpoint] = {}
+    for reference in references:
+        resolved = registry.resolve(reference)
+        if resolved.name in wanted:
+            raise UserError(
+                f"the model {resolved.name!r} is named twice",
+                expected="each model once",
+                do="Versions beside the champion come by a rollout: steadynet rollout start.",
+            )
+        wanted[resolved.name] = Endpoint(
+            version=resolved.version,
+            bundle=str(resolved.bundle),
+            manifest_sha256=resolved.manifest_sha256,
+        )
+    return wanted
+
+
+def _say(info: ServerInfo, versions: dict[str, str], home: Home, *, as_json: bool) -> None:
     """Tell a person, or a program, where the server listens."""
     from steadynet.cli.terminal import print_json, stdout
 
     url = info.url
     if as_json:
-        answer = {"url": url, "version": version, "home": str(home.root)}
+        answer = {
+            "url": url,
+            "version": versions[info.model],
+            "models": versions,
+            "home": str(home.root),
+        }
         print_json({**msgspec.to_builtins(info), **answer})
         return
     console = stdout()
-    console.print(f"serving [bold]{info.model}[/] version {version} on [bold]{url}[/]")
+    for model, version in versions.items():
+        console.print(f"serving [bold]{model}[/] version {version} on [bold]{url}[/]")
     if info.grpc_port is not None:
         console.print(f"  gRPC on {info.host}:{info.grpc_port}", markup=False)
     console.print(f"  curl {url}/v2/models/{info.model}", markup=False)

@@ -25,7 +25,7 @@ class Child:
     """One place that a process fills; the process changes, the place stays."""
 
     role: str
-    """`worker` or `controller`."""
+    """`worker`, or which model's controller."""
     start: Callable[[], tuple[str, subprocess.Popen[bytes]]]
     """Starts a process; returns its name and the process."""
     name: str = ""

@@ -106,10 +106,13 @@ class DataPlane:
         return self._deployment
 
     def find(self, version: str) -> LoadedVersion:
-        """Return a loaded version by its name. Raises `UnknownModel`, `NotReady`."""
+        """Return a loaded version by its number or alias. Raises `UnknownModel`, `NotReady`.
+
+        The aliases are the route's: `champion`, and during a rollout `challenger`.
+        """
         versions = self.deployment.versions()
-        for loaded in versions:
-            if loaded.version == version:
+        for loaded, alias in zip(versions, ("champion", "challenger"), strict=False):
+            if version in (loaded.version, alias):
                 return loaded
         raise UnknownModel(
             f"version {version[:40]!r} of the model {self.model!r} is not being served",

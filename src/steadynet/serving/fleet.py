@@ -71,6 +71,7 @@ class Fleet:
         self._loading: dict[Endpoint, asyncio.Task[None]] = {}
         self._failures: dict[Endpoint, str] = {}
         self._changed = asyncio.Event()
+        self._tried = asyncio.Event()
         self._written: WorkerStatus | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -86,6 +87,10 @@ class Fleet:
         for task in self._loading.values():
             task.cancel()
         self._status_path.unlink(missing_ok=True)
+
+    async def until_tried(self) -> None:
+        """Return once a champion is loaded or cannot be loaded."""
+        await self._tried.wait()
 
     def wake(self) -> None:
         """Look at once instead of at the next poll."""
@@ -138,6 +143,8 @@ class Fleet:
         finally:
             del self._loading[endpoint]
         self._apply()
+        if self._route is not None and endpoint == self._route.champion:
+            self._tried.set()
         self._changed.set()
 
     def _retry(self, endpoint: Endpoint) -> None:

@@ -20,6 +20,7 @@ from steadynet.serving import oip, repository
 from steadynet.serving.answers import TEXT, HttpAnswer, HttpError, error_answer, json_answer
 from steadynet.serving.auth import CHANGING, Gate
 from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.metrics import add_up, render
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
 from steadynet.serving.requests import (
     Bodies,
@@ -159,6 +160,12 @@ class HttpApp:
             # Which models there are is not told to just anyone.
             self._gate.identify(request.key)
         match request.path.split("/"):
+            case ["", "invocations" | "feedback" as last]:
+                raise HttpError(
+                    404,
+                    f"several models are served; expected /models/NAME/{last} with one of "
+                    + ", ".join(self._models),
+                )
             case ["", "v2", "models", model, *_] if model not in self._models:
                 raise UnknownModel(
                     f"there is no model {model[:100]!r} here",
@@ -187,8 +194,8 @@ class HttpApp:
         )
 
     async def _metrics(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        (plane,) = self._planes
-        return HttpAnswer(200, await plane.telemetry.prometheus(), TEXT)
+        totals = [await plane.telemetry.total() for plane in self._planes]
+        return HttpAnswer(200, render(add_up(totals)), TEXT)
 
     async def _ping(self, _request: Request, _receive: Receive) -> HttpAnswer:
         ready = self._is_ready

@@ -15,7 +15,7 @@ from steadynet.monitoring.windows import Role, Window, merge
 from steadynet.runtime.batching import Arrays
 from steadynet.runtime.spool import SpoolWriter
 from steadynet.serving.counting import Counted, Reference, count
-from steadynet.serving.metrics import Snapshot, read_total, render, write_snapshot
+from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ class Publisher:
         self._feedback.flush()
         return len(records) - (self._feedback.dropped - before)
 
-    def scrape(self, counters: Snapshot) -> bytes:
-        """Return the Prometheus text over all workers, this one's counts written first."""
+    def total(self, counters: Snapshot) -> Snapshot:
+        """Return the counts of all workers, this one's written first."""
         self._write_snapshot(counters)
-        return render(read_total(self._metrics))
+        return read_total(self._metrics)
 
     def close(self) -> None:
         """Close the spools."""

@@ -11,7 +11,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's command line, as JSON."""
 
     home: str
-    model: str
+    models: tuple[str, ...]
     worker: str
     """A name that no other worker of this home ever has."""
     descriptor: int

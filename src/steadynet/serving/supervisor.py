@@ -1,4 +1,4 @@
-"""The supervisor of one model's server: `steadynet serve` from start to drain.
+"""The supervisor of a server of one or several models: `steadynet serve` from start to drain.
 
 It binds the socket, starts workers and the controller, starts again what dies, and drains all of
 them on SIGTERM or Ctrl-C. It answers no request and loads no model itself.
@@ -20,8 +20,9 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -55,24 +56,26 @@ class Plan:
     """What to serve, and how."""
 
     home: Home
-    model: str
-    wanted: Endpoint
-    """The version that shall answer where no rollout is open."""
+    wanted: dict[str, Endpoint]
+    """Model → the version that shall answer where no rollout is open; at least one."""
     serve: ServeSpec
     controller: bool = True
     spec: Path | None = None
-    """`steadynet.toml` for the controller."""
+    """`steadynet.toml` for the controllers."""
 
 
 class Supervisor:
-    """Runs one model's server until it is told to stop.
+    """Runs a server until it is told to stop.
 
-    `on_ready` is called once, with where it listens and the version that answers, as soon as a
-    worker is ready.
+    `on_ready` is called once, with where it listens and each model's version that answers, as soon
+    as a worker is ready for each model.
     """
 
     def __init__(
-        self, plan: Plan, *, on_ready: Callable[[ServerInfo, str], None] | None = None
+        self,
+        plan: Plan,
+        *,
+        on_ready: Callable[[ServerInfo, dict[str, str]], None] | None = None,
     ) -> None:
         self._plan = plan
         self._on_ready = on_ready
@@ -96,27 +99,34 @@ class Supervisor:
         make_tls(plan.serve)
         for warning in exposed(plan.serve):
             logger.warning("%s", warning)
-        with _lock(plan.home, plan.model), open_addresses(plan.serve) as addresses:
-            clear(plan.home.metrics(plan.model))
-            _forget_workers(plan.home, plan.model)
+        with ExitStack() as held:
+            for model in plan.wanted:
+                held.enter_context(_lock(plan.home, model))
+            addresses = held.enter_context(open_addresses(plan.serve))
+            for model in plan.wanted:
+                clear(plan.home.metrics(model))
+                _forget_workers(plan.home, model)
             try:
-                # Workers start to import while the signature is verified; they answer only by the
-                # route, which is written after it.
+                # Workers start to import while the signatures are verified; they answer only by
+                # the routes, which are written after it.
                 for _ in range(plan.serve.workers):
                     self._children.add(Child("worker", lambda: self._start_worker(addresses)))
                 self._write_info(addresses)
-                route = open_route(plan.home, plan.model, plan.wanted)
-                logger.info(
-                    "serving %s version %s on %s",
-                    plan.model,
-                    route.champion.version,
-                    self._info(addresses).url,
-                )
-                self._watch(addresses, route.champion.version)
+                self._watch(addresses, self._open_routes(addresses))
             finally:
                 self._drain(addresses)
 
-    def _watch(self, addresses: Addresses, version: str) -> None:
+    def _open_routes(self, addresses: Addresses) -> dict[str, str]:
+        """Verify what will answer, write the routes; return each model's version."""
+        versions: dict[str, str] = {}
+        for model, wanted in self._plan.wanted.items():
+            route = open_route(self._plan.home, model, wanted)
+            versions[model] = route.champion.version
+            url = self._info(addresses, model).url
+            logger.info("serving %s version %s on %s", model, route.champion.version, url)
+        return versions
+
+    def _watch(self, addresses: Addresses, versions: dict[str, str]) -> None:
         """Keep the children running until `stop`."""
         self._write_info(addresses)
         announced = False
@@ -127,30 +137,37 @@ class Supervisor:
                 self._write_info(addresses)
             if awaits_controller and (announced or monotonic() >= controller_due):
                 awaits_controller = False
-                self._children.add(Child("controller", self._start_controller))
+                for model in versions:
+                    start = partial(self._start_controller, model)
+                    self._children.add(Child(_controller_of(model), start))
                 self._write_info(addresses)
-            if not announced and self._is_ready(version) and addresses.is_complete:
+            if not announced and addresses.is_complete and self._are_ready(versions):
                 announced = True
                 logger.info("ready to answer")
                 if self._on_ready is not None:
-                    self._on_ready(self._info(addresses), version)
+                    self._on_ready(self._info(addresses, next(iter(versions))), versions)
 
-    def _is_ready(self, version: str) -> bool:
-        """Tell whether a worker is. Raises `BundleError` where the first version fails to load."""
-        statuses = _read_statuses(self._plan.home, self._plan.model)
+    def _are_ready(self, versions: dict[str, str]) -> bool:
+        """Tell whether workers are. Raises `BundleError` where a first version fails to load."""
+        return all(self._is_ready(model, version) for model, version in versions.items())
+
+    def _is_ready(self, model: str, version: str) -> bool:
+        statuses = _read_statuses(self._plan.home, model)
         if any(status.ready for status in statuses):
             return True
         for status in statuses:
             if version in status.failures:
                 raise BundleError(
-                    f"version {version} cannot be served here: {status.failures[version]}"
+                    f"version {version} of {model} cannot be served here:"
+                    f" {status.failures[version]}"
                 )
         return False
 
     def _drain(self, addresses: Addresses) -> None:
         addresses.close()
         self._children.end(self._plan.serve.drain_s + KILL_AFTER_S)
-        self._plan.home.server(self._plan.model).unlink(missing_ok=True)
+        for model in self._plan.wanted:
+            self._plan.home.server(model).unlink(missing_ok=True)
         logger.info("all processes have ended")
 
     def _start_worker(self, addresses: Addresses) -> tuple[str, subprocess.Popen[bytes]]:
@@ -158,7 +175,7 @@ class Supervisor:
         name = f"w{self._workers}-{secrets.token_hex(4)}"
         settings = WorkerSettings(
             home=str(self._plan.home.root),
-            model=self._plan.model,
+            models=tuple(self._plan.wanted),
             worker=name,
             descriptor=addresses.public.fileno(),
             admin_descriptor=addresses.admin.fileno() if addresses.admin else None,
@@ -170,36 +187,43 @@ class Supervisor:
             "steadynet.serving.worker", arguments, descriptors=addresses.descriptors()
         )
 
-    def _start_controller(self) -> tuple[str, subprocess.Popen[bytes]]:
-        arguments = ["--name", self._plan.model, "--home", str(self._plan.home.root)]
+    def _start_controller(self, model: str) -> tuple[str, subprocess.Popen[bytes]]:
+        arguments = ["--name", model, "--home", str(self._plan.home.root)]
         if self._plan.spec is not None:
             arguments += ["--spec", str(self._plan.spec)]
         return "controller", spawn("steadynet.control.main", arguments)
 
     def _ended(self, child: Child) -> None:
         if child.role == "worker":
-            home, model = self._plan.home, self._plan.model
-            retire(home.metrics(model), child.name)
-            (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
+            home = self._plan.home
+            for model in self._plan.wanted:
+                retire(home.metrics(model), child.name)
+                (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
 
     def _write_info(self, addresses: Addresses) -> None:
-        path = self._plan.home.server(self._plan.model)
-        write_atomic(path, msgspec.json.encode(self._info(addresses)), durable=False)
+        for model in self._plan.wanted:
+            info = msgspec.json.encode(self._info(addresses, model))
+            write_atomic(self._plan.home.server(model), info, durable=False)
 
-    def _info(self, addresses: Addresses) -> ServerInfo:
+    def _info(self, addresses: Addresses, model: str) -> ServerInfo:
         host, port = addresses.public.getsockname()[:2]
         return ServerInfo(
-            model=self._plan.model,
+            model=model,
             host=host,
             port=port,
             pid=os.getpid(),
             workers=tuple(self._children.pids("worker")),
-            controller=next(iter(self._children.pids("controller")), None),
+            controller=next(iter(self._children.pids(_controller_of(model))), None),
             started=self._started,
             tls=self._plan.serve.tls_cert is not None,
             admin_port=addresses.admin.getsockname()[1] if addresses.admin else None,
             grpc_port=addresses.grpc_port,
         )
+
+
+def _controller_of(model: str) -> str:
+    """Return the role of a model's controller among the children."""
+    return f"controller of {model}"
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

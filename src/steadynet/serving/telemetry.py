@@ -158,10 +158,10 @@ class Telemetry:
         self.events["feedback"] += kept
         return kept
 
-    async def prometheus(self) -> bytes:
-        """Return the metrics of all workers, this one's newest counts among them."""
+    async def total(self) -> Snapshot:
+        """Return the counts of all workers, this one's newest among them."""
         self._hand_over()
-        return await self._in_thread(self._publisher.scrape, self._counters())
+        return await self._in_thread(self._publisher.total, self._counters())
 
     def _hand_over(self) -> None:
         for tally in self._tallies.values():

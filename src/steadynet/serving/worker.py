@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ import uvicorn
 import uvloop
 
 from steadynet import __version__
-from steadynet.clock import SystemClock
+from steadynet.clock import Clock, SystemClock
 from steadynet.home import Home
 from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.dataplane import DataPlane
@@ -68,48 +68,35 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     """
     clock = SystemClock()
     home = Home(Path(settings.home))
-    telemetry = Telemetry(
-        home,
-        settings.model,
-        settings.worker,
-        window_s=settings.serve.window_s,
-        log_share=settings.serve.log_share,
-        clock=clock,
-    )
-    plane = DataPlane(settings.model, settings.serve, telemetry)
-    fleet = Fleet(home, settings.model, settings.worker, plane, clock=clock)
+    planes, fleets = _make_planes(home, settings, clock)
     gate = make_gate(home.caller_keys, settings.serve, clock)
     tls = make_tls(settings.serve)
     app = HttpApp(
-        [plane],
+        list(planes.values()),
         gate,
         bodies=Bodies(settings.serve.max_body_bytes, settings.serve.max_inflight_bytes),
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,
         admin_port=listeners[1].getsockname()[1] if len(listeners) > 1 else None,
     )
-    guard = Guard(settings.serve, telemetry.events)
+    guard = Guard(settings.serve, next(iter(planes.values())).telemetry.events)
     server = WorkerServer(_uvicorn_config(settings, app, guard, tls))
     stopping, ending = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     following = [
-        asyncio.create_task(follower(stopping)) for follower in _followers(fleet, guard, gate, tls)
+        asyncio.create_task(follower(stopping)) for follower in _followers(fleets, guard, gate, tls)
     ]
     ended = asyncio.create_task(ending.wait())
     # None of them ends by itself; one that fails ends the worker, and the supervisor starts
     # another.
-    ends = [*following, ended, telemetry.publishing]
-    # Not one connection is taken before the first version can answer: until then others of the
-    # shared socket take it, or it waits there.
-    ready = asyncio.create_task(plane.until_ready())
+    ends = [*following, ended, *(plane.telemetry.publishing for plane in planes.values())]
+    ready = asyncio.create_task(_until_ready(planes.values(), fleets))
     await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not any(task.done() for task in ends):
         serving = [asyncio.create_task(server.serve(sockets=listeners))]
         draining = asyncio.Event()
         if settings.grpc_port is not None:
-            serving.append(
-                asyncio.create_task(serve_grpc(settings, {plane.model: plane}, gate, draining))
-            )
+            serving.append(asyncio.create_task(serve_grpc(settings, planes, gate, draining)))
         await asyncio.wait([*serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
         draining.set()
@@ -118,7 +105,44 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     ended.cancel()
     stopping.set()
     await asyncio.gather(*following)
-    await telemetry.stop()
+    for plane in planes.values():
+        await plane.telemetry.stop()
+
+
+def _make_planes(
+    home: Home, settings: WorkerSettings, clock: Clock
+) -> tuple[dict[str, DataPlane], list[Fleet]]:
+    """Return each model's data plane, and what keeps it equal to its route."""
+    planes: dict[str, DataPlane] = {}
+    fleets: list[Fleet] = []
+    for model in settings.models:
+        telemetry = Telemetry(
+            home,
+            model,
+            settings.worker,
+            window_s=settings.serve.window_s,
+            log_share=settings.serve.log_share,
+            clock=clock,
+        )
+        planes[model] = DataPlane(model, settings.serve, telemetry)
+        fleets.append(Fleet(home, model, settings.worker, planes[model], clock=clock))
+    return planes, fleets
+
+
+async def _until_ready(planes: Iterable[DataPlane], fleets: Iterable[Fleet]) -> None:
+    """Return once every model was tried and at least one can answer.
+
+    Not one connection is taken before: until then others of the shared socket take it, or it waits
+    there. A model that cannot be loaded doesn't keep the others from answering.
+    """
+    for fleet in fleets:
+        await fleet.until_tried()
+    waiting = [asyncio.create_task(plane.until_ready()) for plane in planes]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def serve_grpc(
@@ -144,10 +168,11 @@ def _import_grpc() -> type[GrpcServer]:
 
 
 def _followers(
-    fleet: Fleet, guard: Guard, gate: Gate, tls: Tls | None
+    fleets: Iterable[Fleet], guard: Guard, gate: Gate, tls: Tls | None
 ) -> Iterator[Callable[[asyncio.Event], Coroutine[None, None, None]]]:
-    """Yield what goes on until the worker ends: following the route, connections, keys, TLS."""
-    yield fleet.run
+    """Yield what goes on until the worker ends: following routes, connections, keys, TLS."""
+    for fleet in fleets:
+        yield fleet.run
     yield guard.watch
     if gate.keyring is not None:
         yield gate.keyring.follow
