@@ -57,6 +57,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"serve.max_inflight_bytes": 1000}, "serve.max_inflight_bytes"),
     ({"serve.max_connections": 0}, "serve.max_connections"),
     ({"serve.read_timeout_s": 0.0}, "serve.read_timeout_s"),
+    ({"serve.trace_share": 2.0}, "serve.trace_share"),
+    ({"serve.trace_endpoint": "localhost:4318"}, "serve.trace_endpoint"),
     ({"serve.rate_per_key": 10.0}, "serve.rate_per_key"),
     ({"serve.auth": "keys", "serve.rate_per_key": -1.0}, "serve.rate_per_key"),
     ({"serve.rate_per_model": -1.0}, "serve.rate_per_model"),

@@ -77,8 +77,10 @@ class Answer:
     """One group's own rows of the outputs."""
 
     outputs: Arrays
+    began: float
+    """When the run that held the group began, `time.monotonic()`."""
     seconds: float
-    """How long the run that held the group took."""
+    """How long it took, decoding of the columns included."""
 
 
 Outcome = Answer | SteadynetError
@@ -137,8 +139,8 @@ def score_groups(
         return [*first, *second], [*first_runs, *second_runs]
     scored = Scored(sum(rows), columns, outputs, seconds)
     if len(tables) == 1:
-        return [Answer(outputs, seconds)], [scored]
-    return _split(outputs, rows, seconds), [scored]
+        return [Answer(outputs, began, seconds)], [scored]
+    return _split(outputs, rows, began, seconds), [scored]
 
 
 def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:
@@ -157,13 +159,14 @@ def _join_values(parts: list[Sequence[Any] | np.ndarray]) -> list[Any] | np.ndar
     return list(chain.from_iterable(map(plain_values, parts)))
 
 
-def _split(outputs: Arrays, rows: Sequence[int], seconds: float) -> list[Outcome]:
+def _split(outputs: Arrays, rows: Sequence[int], began: float, seconds: float) -> list[Outcome]:
     answers: list[Outcome] = []
     items = list(outputs.items())
     start = 0
     for count in rows:
         stop = start + count
-        answers.append(Answer({name: array[start:stop] for name, array in items}, seconds))
+        own = {name: array[start:stop] for name, array in items}
+        answers.append(Answer(own, began, seconds))
         start = stop
     return answers
 

@@ -37,6 +37,7 @@ from steadynet.runtime.batching import Answer, Arrays, Table
 from steadynet.serving.counting import Tally
 from steadynet.serving.deployment import Challenger, Champion, Deployment, deploy
 from steadynet.serving.telemetry import Telemetry
+from steadynet.serving.tracing import Trace
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
@@ -55,6 +56,8 @@ class Ask:
     """Set where the caller asks for one version by name."""
     timeout_s: float = inf
     """How long after `arrived` the caller still wants the answer."""
+    trace: Trace | None = None
+    """Where the parts of a traced request are noted."""
 
     def left_s(self) -> float:
         """Return how long the caller still waits. Raises `CallerTimeout` where it does not."""
@@ -163,6 +166,7 @@ class DataPlane:
 
     async def _by_champion(self, ask: Ask, champion: Champion, routed: Tally) -> Reply:
         """Let the champion answer; count the request with the version that it was routed to."""
+        asked = 0.0 if ask.trace is None else monotonic()
         try:
             answer = await champion.answer(ask.table, ask.rows, ask.left_s())
         except InputError:
@@ -177,6 +181,8 @@ class DataPlane:
             routed.now.requests += 1
             routed.now.failed += 1
             raise
+        if ask.trace is not None:
+            _note(ask, ask.trace, asked, answer, champion.loaded, "champion")
         self._count(ask, routed)
         self.telemetry.log(champion.loaded, "champion", ask.id, ask.table, ask.rows, answer.outputs)
         return Reply(champion.loaded, "champion", answer.outputs)
@@ -227,9 +233,12 @@ class DataPlane:
         lane = challenger.canary
         if lane.stuck:
             raise DeadlineExceeded("the version is still busy with an earlier request")
+        asked = 0.0 if ask.trace is None else monotonic()
         answer = await lane.submit(ask.table, ask.rows, ask.left_s())
-        self._count(ask, challenger.tally)
         loaded = challenger.loaded
+        if ask.trace is not None:
+            _note(ask, ask.trace, asked, answer, loaded, "challenger")
+        self._count(ask, challenger.tally)
         self.telemetry.log(loaded, "challenger", ask.id, ask.table, ask.rows, answer.outputs)
         return Reply(loaded, "challenger", answer.outputs)
 
@@ -275,6 +284,19 @@ class DataPlane:
         now = tally.now
         now.requests += 1
         now.latencies.append(monotonic() - ask.arrived)
+
+
+def _note(
+    ask: Ask, trace: Trace, asked: float, answer: Answer, loaded: LoadedVersion, role: Role
+) -> None:
+    """Note how a version came to its answer."""
+    trace.note("queue", asked, answer.began)
+    trace.note("session", answer.began, answer.began + answer.seconds)
+    trace.attributes |= {
+        "steadynet.version": loaded.version,
+        "steadynet.role": role,
+        "steadynet.rows": ask.rows,
+    }
 
 
 def _count_shadow_fault(challenger: Challenger, kind: str) -> None:

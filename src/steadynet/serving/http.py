@@ -35,6 +35,7 @@ from steadynet.serving.requests import (
     read_typed_body,
     throw_away,
 )
+from steadynet.serving.tracing import STATUS, Trace, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,12 @@ class HttpApp:
         sticky_parameter: str,
         version: str,
         admin_port: int | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._gate = gate
         self._is_open = gate.open
         self._admin_port = admin_port
+        self._tracer = tracer
         self._bodies = bodies
         self._version = version
         self._ids = RequestIds()
@@ -113,6 +116,8 @@ class HttpApp:
             responses = endpoint.responses
             if not self._is_open or endpoint.role in CHANGING:
                 self._admit(scope, request, endpoint)
+            if self._tracer is not None and endpoint.role is not None:
+                request.trace = self._tracer.begin(request.traceparent, request.arrived)
             handler = endpoint.handlers.get("GET" if request.method == "HEAD" else request.method)
             if handler is None:
                 raise _wrong_method(endpoint)
@@ -124,6 +129,8 @@ class HttpApp:
         except Exception as error:  # The process's boundary: the caller gets an answer.
             answer = _surprise(request, error)
         responses[answer.status] = responses.get(answer.status, 0) + 1
+        if request.trace is not None and self._tracer is not None:
+            _end_trace(self._tracer, request.trace, request, answer)
         await self._send(request, answer, receive, send)
 
     def _admit(self, scope: Scope, request: Request, endpoint: Endpoint) -> None:
@@ -221,6 +228,18 @@ class HttpApp:
         body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
         asked = decode_json(INDEX_DECODER, body) if body else repository.IndexAsk()
         return json_answer(repository.index(self._planes, only_ready=asked.ready))
+
+
+def _end_trace(tracer: Tracer, trace: Trace, request: Request, answer: HttpAnswer) -> None:
+    """Hand on what was noted, and tell the caller which span was this server's."""
+    trace.attributes |= {
+        "http.request.method": request.method,
+        "url.path": request.path,
+        "steadynet.request_id": request.request_id,
+        STATUS: answer.status,
+    }
+    own = tracer.end(trace, f"{request.method} {request.path}")
+    answer.headers = [*(answer.headers or ()), (b"traceparent", own)]
 
 
 def _wrong_method(endpoint: Endpoint) -> HttpError:

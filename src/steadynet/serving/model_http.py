@@ -119,6 +119,7 @@ class ModelPaths:
                 request.sticky_key,
                 version,
                 request.timeout_s,
+                request.trace,
             )
         )
         return self._infer_answer(request, asked, names, reply)
@@ -157,6 +158,7 @@ class ModelPaths:
                 request.arrived,
                 request.sticky_key,
                 timeout_s=request.timeout_s,
+                trace=request.trace,
             )
         )
         answer = json_answer(invocations.predictions(reply.outputs))

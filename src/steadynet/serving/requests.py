@@ -17,6 +17,7 @@ import msgspec
 from steadynet.errors import InputError
 from steadynet.serving.answers import HttpError
 from steadynet.serving.auth import bearer
+from steadynet.serving.tracing import Trace
 
 T = TypeVar("T")
 
@@ -51,6 +52,9 @@ class Request:
     encoding: bytes = b""
     timeout_s: float = inf
     """How long the caller wants to wait for the answer."""
+    traceparent: bytes = b""
+    """The caller's span, as it was sent."""
+    trace: Trace | None = None
     key: bytes = b""
     """The key that the caller presents."""
     json_length: int = -1
@@ -87,6 +91,8 @@ def read_head(scope: Scope, ids: RequestIds) -> Request:
             request.key = bearer(value)
         elif name == b"x-api-key":
             request.key = value
+        elif name == b"traceparent":
+            request.traceparent = value
         elif name == b"x-request-timeout-ms":
             request.timeout_s = _timeout_s(value)
         elif name == b"inference-header-content-length":
@@ -142,7 +148,10 @@ async def read_typed_body(
         raise HttpError(415, f"the Content-Type is not served; expected {expected}")
     if request.encoding not in (b"", b"identity"):
         raise HttpError(415, "the Content-Encoding is not served; expected identity")
-    return await bodies.read(request, receive)
+    body = await bodies.read(request, receive)
+    if request.trace is not None:
+        request.trace.received = monotonic()
+    return body
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | memoryview) -> T:

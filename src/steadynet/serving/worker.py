@@ -37,6 +37,7 @@ from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tls import Tls, make_tls
+from steadynet.serving.tracing import make_tracer
 
 if TYPE_CHECKING:
     from steadynet.serving.grpc_server import GrpcServer
@@ -71,6 +72,7 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     planes, fleets = _make_planes(home, settings, clock)
     gate = make_gate(home.caller_keys, settings.serve, clock)
     tls = make_tls(settings.serve)
+    tracer = make_tracer(settings.serve, settings.worker)
     app = HttpApp(
         list(planes.values()),
         gate,
@@ -78,6 +80,7 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,
         admin_port=listeners[1].getsockname()[1] if len(listeners) > 1 else None,
+        tracer=tracer,
     )
     guard = Guard(settings.serve, next(iter(planes.values())).telemetry.events)
     server = WorkerServer(_uvicorn_config(settings, app, guard, tls))
@@ -105,6 +108,8 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     ended.cancel()
     stopping.set()
     await asyncio.gather(*following)
+    if tracer is not None:
+        await asyncio.to_thread(tracer.close)
     for plane in planes.values():
         await plane.telemetry.stop()
 

@@ -226,6 +226,11 @@ def _serve(serve: ServeSpec) -> Iterator[_Rule]:
     yield _at_least("serve.max_inflight_bytes", serve.max_inflight_bytes, serve.max_body_bytes)
     yield _at_least("serve.max_connections", serve.max_connections, 1)
     yield _positive("serve.read_timeout_s", serve.read_timeout_s)
+    yield _part("serve.trace_share", serve.trace_share)
+    endpoint = serve.trace_endpoint
+    fits = endpoint is None or endpoint.startswith(("http://", "https://"))
+    # Some services have a secret in their URL: the value is not shown.
+    yield _Rule("serve.trace_endpoint", "another text", fits, "a URL that begins with http")
     yield from _callers(serve)
 
 

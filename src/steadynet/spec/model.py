@@ -187,6 +187,11 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Open connections of one worker; more are answered 503 and closed."""
     read_timeout_s: float = 60.0
     """How long a request may take to come, head and body; slower ones get 408."""
+    trace_endpoint: str | None = None
+    """OTLP/HTTP URL that gets spans of requests, as http://localhost:4318/v1/traces; none: no
+    tracing. Needs the extra `otel`."""
+    trace_share: float = 0.01
+    """Share of the requests to trace where the caller's `traceparent` does not say."""
     auth: Literal["none", "keys"] = "none"
     """Who may call: `none` anyone who reaches the address, `keys` holders of a key that
     `steadynet keys add` made."""
