@@ -41,13 +41,16 @@ if TYPE_CHECKING:
 FEWEST_ROWS = 8
 """Fewer rows than `steadynet train` takes, since scikit-learn's users fit on folds of folds."""
 
+MOST_SEEDS = 2**31 - 1
+
 
 class _NetEstimator(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share.
 
     `settings` are dotted keys of `steadynet.toml`, as `{"training.width": 128}`. `home` is where
     the bundle and the key that signs it lie; a temporary folder, removed with the estimator,
-    where it is None. What else is None is chosen from the table's size.
+    where it is None. What else is None is chosen from the table's size. `random_state` decides
+    everything random; a generator gives each `fit` another seed.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         dropout: float | None = None,
         preset: Literal["fast", "balanced", "best"] = "fast",
         time_limit_s: float | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState = 0,
         settings: dict[str, Any] | None = None,
         home: str | Path | None = None,
     ) -> None:
@@ -136,15 +139,18 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _settings(self) -> dict[str, Any]:
+        seed = self.random_state
+        if isinstance(seed, np.random.RandomState):
+            seed = int(seed.randint(MOST_SEEDS))
         given = {
             "training.max_epochs": self.max_epochs,
             "training.width": self.width,
             "training.depth": self.depth,
             "training.dropout": self.dropout,
-            "training.seed": self.random_state,
+            "training.seed": seed,
             "training.preset": self.preset,
             "training.time_limit_s": self.time_limit_s,
-            "split.seed": self.random_state,
+            "split.seed": seed,
             "split.min_rows": FEWEST_ROWS,
         }
         chosen = {key: value for key, value in given.items() if value is not None}

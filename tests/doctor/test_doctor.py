@@ -185,6 +185,15 @@ def test_large_tables_are_looked_at_whole(monkeypatch: pytest.MonkeyPatch) -> No
     assert {row + 1 for row in slipped} <= set(symptom.rows)
 
 
+def test_repeats_that_chance_explains_are_no_duplicates() -> None:
+    random = np.random.default_rng(0)
+    data = {f"c{place}": random.integers(0, 4, ROWS) for place in range(5)}
+    frame = pl.DataFrame({**data, "y": random.choice(["yes", "no"], ROWS)})
+    report = check_table(frame, SPEC)
+    assert found(report, "near_duplicates") is None
+    assert found(report, "conflicting_labels") is None
+
+
 def test_like_rows_with_different_classes_are_named() -> None:
     frame = clean()
     again = frame.head(40).with_columns(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from steadynet.doctor.columns import column_symptoms, target_symptoms
-from steadynet.doctor.duplicates import duplicate_symptoms, group_like_rows
+from steadynet.doctor.duplicates import duplicate_symptoms, expected_repeats, group_like_rows
 from steadynet.doctor.folds import FOLDS, MOST_ROWS, out_of_fold
 from steadynet.doctor.groups import group_symptoms
 from steadynet.doctor.labels import label_symptoms
@@ -78,7 +78,9 @@ def check_table(
     if not schema.target.classes:
         symptoms += target_symptoms(target.astype(np.float64), schema.target.name, numbers)
     together = group_like_rows(columns, schema)
-    symptoms += duplicate_symptoms(together, target, numbers, schema, split)
+    symptoms += duplicate_symptoms(
+        together, target, numbers, schema, split, expected_repeats(columns, schema)
+    )
 
     cells = _cells(columns, schema)
     categories = [column.name for column in schema.features if column.kind == "category"]

@@ -17,12 +17,31 @@ DIGITS = 4
 """Significant digits that count."""
 SHARE = 0.01
 """Of the rows, from which duplicates are worth a warning."""
-SURPRISING_VALUES = 1000
-"""Combinations of values that a table must at least allow before equal rows surprise."""
+SURPRISE = 3.0
+"""Times more repeats than columns that have nothing to do with each other would show by chance."""
 
 
 def group_like_rows(columns: Columns, schema: Schema) -> Indices:
     """Return a number per row (N,): rows with the same one are alike in every feature."""
+    series = _rounded(columns, schema)
+    keys = pl.DataFrame(series).select(pl.struct(pl.all()).rank("dense").alias("key"))
+    found: Indices = keys["key"].to_numpy().astype(np.int64)
+    return found
+
+
+def expected_repeats(columns: Columns, schema: Schema) -> float:
+    """Return how many pairs of like rows chance would make, were the columns independent."""
+    pairs = 0.5
+    rows = 0
+    for series in _rounded(columns, schema):
+        rows = len(series)
+        counts = series.value_counts()["count"].to_numpy().astype(np.float64)
+        pairs *= float((counts / rows) @ (counts / rows))
+    return pairs * rows * rows
+
+
+def _rounded(columns: Columns, schema: Schema) -> list[pl.Series]:
+    """Return the feature columns without what does not count: digits, case and blanks."""
     series = []
     for column in schema.features:
         values = columns[column.name][:, 0]
@@ -34,9 +53,7 @@ def group_like_rows(columns: Columns, schema: Schema) -> Indices:
         else:
             rounded = pl.Series(column.name, values.astype(np.float64)).round_sig_figs(DIGITS)
             series.append(rounded)
-    keys = pl.DataFrame(series).select(pl.struct(pl.all()).rank("dense").alias("key"))
-    found: Indices = keys["key"].to_numpy().astype(np.int64)
-    return found
+    return series
 
 
 def duplicate_symptoms(
@@ -45,18 +62,14 @@ def duplicate_symptoms(
     numbers: Indices,
     schema: Schema,
     split: Split,
+    by_chance: float,
 ) -> list[Symptom]:
     """Return what is to be said of like rows; `together` (N,) is of `group_like_rows`."""
-    possible = 1.0
-    for column in schema.features:
-        possible *= max(2, column.distinct)
-    if possible < SURPRISING_VALUES:
-        return []
     sizes = np.bincount(together)
     again = np.flatnonzero(sizes[together] > 1)
     _, first = np.unique(together, return_index=True)
     extra = np.setdiff1d(again, first)
-    if len(extra) < max(2, SHARE * len(together)):
+    if len(extra) < max(2.0, SHARE * len(together), SURPRISE * by_chance):
         return []
     tested = float(np.isin(together[split.test], together[split.train]).mean())
     found = [
