@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -31,7 +31,8 @@ from sklearn.utils.validation import (
 from steadynet.bundle.read import open_bundle
 from steadynet.errors import InputError, UserError
 from steadynet.home import Home
-from steadynet.model import Model, train
+from steadynet.model import Model, OneOrList, train
+from steadynet.spec.kinds import Task
 from steadynet.table.values import category
 
 if TYPE_CHECKING:
@@ -82,19 +83,22 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         model: Model = self.model_
         return Path(shutil.copytree(model.bundle.path, folder))
 
-    def _fit(self, table: pd.DataFrame, target: np.ndarray, more: dict[str, Any]) -> None:
-        """Train on the features with the target beside them."""
-        name = "target"
-        while name in table.columns:
-            name += "_"
+    def _fit(self, table: pd.DataFrame, targets: list[np.ndarray], more: list[_TargetKeys]) -> None:
+        """Train on the features with the targets beside them, saying of each what it is."""
+        names: list[str] = []
+        for number in range(len(targets)):
+            name = f"target_{number}" if number else "target"
+            while name in table.columns:
+                name += "_"
+            names.append(name)
         if len(table) < FEWEST_ROWS:
             raise ValueError(f"n_samples={len(table)} is too few; expected {FEWEST_ROWS} or more")
         home = Home(self._own_folder() if self.home is None else Path(self.home).absolute())
         with _as_value_errors():
             self.model_ = train(
-                table.assign(**{name: target}),
-                target=name,
-                settings=self._settings() | more,
+                table.assign(**dict(zip(names, targets, strict=True))),
+                target=names,
+                settings=self._settings() | _table_keys(names, more),
                 home=home,
             )
 
@@ -135,6 +139,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
+        tags.target_tags.multi_output = True
         tags.non_deterministic = False
         return tags
 
@@ -170,83 +175,157 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
+        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+            matrix: np.ndarray = check_array(y, dtype=None, ensure_all_finite=False)
+            return matrix
         column: np.ndarray = column_or_1d(y, warn=True)
         return column
 
 
 class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
-    """A calibrated neural network for two or more classes.
+    """A calibrated neural network for two or more classes, of one target or of several.
 
     After `fit`: `model_` (the verified `steadynet.Model`), `classes_`, `n_features_in_`,
-    `feature_names_in_`.
+    `feature_names_in_`. With y (N, K) all K columns are fitted by one network, and `classes_` is a
+    list of K arrays: several labels a row are K columns of 0 and 1.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X (N, D) with classes y (N,). The last class in order is positive."""
+        """Train on rows X (N, D) with classes y (N,) or (N, K). The last in order is positive."""
         table, target = self._features(X, reset=True), self._target(y)
         check_consistent_length(table, target)
         if target.dtype.kind == "f":
             assert_all_finite(target, input_name="y")
         check_classification_targets(target)
-        classes = unique_labels(target)
-        if len(classes) < 2:
-            raise ValueError("y holds one class; expected at least two classes")
-        names = [category(label) for label in classes.tolist()]
-        if len(set(names)) < len(names):
-            raise ValueError("two classes have the same name; rename them in y")
-        task = "binary" if len(names) == 2 else "multiclass"
-        more: dict[str, Any] = {"table.task": task}
-        if task == "binary":
-            more["table.positive_class"] = names[-1]
-        codes = np.searchsorted(classes, target)
-        self._fit(table, np.array(names, dtype=object)[codes], more)
-        self.classes_ = classes
+        columns = [_Classes(column) for column in _columns_of(target)]
+        self._fit(
+            table, [column.texts for column in columns], [column.keys() for column in columns]
+        )
+        classes = [column.classes for column in columns]
+        self.classes_: OneOrList = classes if target.ndim == 2 else classes[0]
         # The bundle may order its classes otherwise.
-        self._order = [self.model_.classes.index(name) for name in names]
+        self._orders = [
+            [described.classes.index(name) for name in column.names]
+            for described, column in zip(self.model_.schema.targets, columns, strict=True)
+        ]
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the probabilities (N, C) of `classes_`, in their order."""
+    def predict_proba(self, X: Any) -> OneOrList:  # noqa: N803
+        """Return the probabilities (N, C) of `classes_`, in their order; for y (N, K) a list."""
         table = self._features(X, reset=False)
         with _as_value_errors():
-            return self.model_.predict_proba(table)[:, self._order]
+            found = self.model_.predict_proba(table)
+        several = isinstance(self.classes_, list)
+        ordered = [
+            probabilities[:, order]
+            for probabilities, order in zip(
+                found if several else [found], self._orders, strict=True
+            )
+        ]
+        return ordered if several else ordered[0]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the classes (N,), of y's own type."""
+        """Return the classes (N,) or (N, K), of y's own type."""
         table = self._features(X, reset=False)
+        several = isinstance(self.classes_, list)
         with _as_value_errors():
             labels = self.model_.predict(table)
-        position = {self.model_.classes[at]: index for index, at in enumerate(self._order)}
-        classes: np.ndarray = self.classes_[[position[label] for label in labels]]
-        return classes
+        columns = []
+        for place, (described, order) in enumerate(
+            zip(self.model_.schema.targets, self._orders, strict=True)
+        ):
+            classes = self.classes_[place] if several else self.classes_
+            position = {described.classes[at]: index for index, at in enumerate(order)}
+            own = labels[:, place] if several else labels
+            columns.append(classes[[position[label] for label in own]])
+        found: np.ndarray = np.stack(columns, axis=1) if several else columns[0]
+        return found
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say that several labels a row are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
-    """A neural network for a number, with an interval of promised coverage.
+    """A neural network for a number, or for several, with intervals of promised coverage.
 
     After `fit`: `model_` (the verified `steadynet.Model`), `n_features_in_`, `feature_names_in_`.
+    With y (N, K) all K columns are fitted by one network.
     """
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X (N, D) with numbers y (N,)."""
+        """Train on rows X (N, D) with numbers y (N,) or (N, K)."""
         table, target = self._features(X, reset=True), self._target(y)
         check_consistent_length(table, target)
         numbers = target.astype(np.float64)
         assert_all_finite(numbers, input_name="y")
-        self._fit(table, numbers, {"table.task": "regression"})
+        columns = _columns_of(numbers)
+        self._fit(table, columns, [_TargetKeys("regression", None)] * len(columns))
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the predictions, float32 (N,)."""
+        """Return the predictions, float32 (N,) or (N, K)."""
         table = self._features(X, reset=False)
         with _as_value_errors():
             return self.model_.predict(table)
 
-    def predict_interval(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return lower and upper bounds, float32 (N, 2)."""
+    def predict_interval(self, X: Any) -> OneOrList:  # noqa: N803
+        """Return lower and upper bounds, float32 (N, 2); for y (N, K) a list of K."""
         table = self._features(X, reset=False)
         with _as_value_errors():
             return self.model_.predict_interval(table)
+
+
+class _TargetKeys(NamedTuple):
+    """What the spec says of a target."""
+
+    task: Task
+    positive_class: str | None
+
+
+class _Classes:
+    """A column of y, as classes and as the texts that training reads."""
+
+    def __init__(self, column: np.ndarray) -> None:
+        self.classes: np.ndarray = unique_labels(column)
+        if len(self.classes) < 2:
+            raise ValueError("y holds one class; expected at least two classes")
+        self.names = [category(label) for label in self.classes.tolist()]
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("two classes have the same name; rename them in y")
+        codes = np.searchsorted(self.classes, column)
+        self.texts = np.array(self.names, dtype=object)[codes]
+
+    def keys(self) -> _TargetKeys:
+        """Return what the spec says of it: the last class in order is positive."""
+        if len(self.names) == 2:
+            return _TargetKeys("binary", self.names[-1])
+        return _TargetKeys("multiclass", None)
+
+
+def _columns_of(target: np.ndarray) -> list[np.ndarray]:
+    """Return the columns of y (N,) or (N, K)."""
+    return [target] if target.ndim == 1 else list(target.T)
+
+
+def _table_keys(names: list[str], given: list[_TargetKeys]) -> dict[str, Any]:
+    """Return the keys of the spec that say what the targets are."""
+    (main, *more), further = given, names[1:]
+    keys: dict[str, Any] = {"table.task": main.task}
+    if main.positive_class is not None:
+        keys["table.positive_class"] = main.positive_class
+    if further:
+        keys["table.more_tasks"] = {
+            name: item.task for name, item in zip(further, more, strict=True)
+        }
+        keys["table.more_positive_classes"] = {
+            name: item.positive_class
+            for name, item in zip(further, more, strict=True)
+            if item.positive_class is not None
+        }
+    return keys
 
 
 @contextmanager

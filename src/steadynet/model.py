@@ -18,12 +18,15 @@ from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry, ModelVersion
 from steadynet.runtime.columns import Columns
 from steadynet.runtime.predictor import Predictor
-from steadynet.table.schema import Schema
+from steadynet.table.schema import OUTPUTS, Schema, Target, answers_about
 
 if TYPE_CHECKING:
     from steadynet.explain.shapley import Attribution
     from steadynet.spec.model import Spec
 
+OneOrList = Any
+"""An array, or a list of one per target where there are several. Not a union, since whoever has one
+target, as most do, would have to tell the type checker so at every call."""
 CHUNK_ROWS = 20_000
 """Rows that go through the graph at once: bounds memory, costs no time."""
 
@@ -56,25 +59,81 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes in the order of `predict_proba`'s columns; none for a regression."""
+        """The main target's classes in the order of its probabilities; none for a regression."""
         return self.schema.target.classes
 
-    def predict(self, data: object) -> np.ndarray:
-        """Return the labels, an object array of str (N,), or the predictions, float32 (N,)."""
-        return self.answer(data)["label" if self.classes else "prediction"]
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of all targets, the main one first: the order of what several answers hold."""
+        return tuple(target.name for target in self.schema.targets)
 
-    def predict_proba(self, data: object) -> np.ndarray:
-        """Return the classes' probabilities, float32 (N, C). Raises `UserError` for regression."""
-        if not self.classes:
-            raise UserError(f"{self.name} predicts a number", do="Use predict or predict_interval.")
-        return self.answer(data)["probabilities"]
+    def predict(self, data: object, *, target: str | None = None) -> np.ndarray:
+        """Return the labels, an object array of str (N,), or the predictions, float32 (N,).
 
-    def predict_interval(self, data: object) -> np.ndarray:
-        """Return lower and upper bounds, float32 (N, 2). Raises `UserError` for classification."""
-        if self.classes:
-            raise UserError(f"{self.name} predicts classes", do="Use predict or predict_proba.")
+        A model of K targets returns (N, K) in the order of `targets`: float32 where all are
+        numbers, else objects (a label or a number). `target` names one of them for (N,).
+        """
+        answers = [
+            answer["label" if "label" in answer else "prediction"]
+            for answer in (self._answers(data, target))
+        ]
+        if len(answers) == 1:
+            return answers[0]
+        together = np.empty((len(answers[0]), len(answers)), np.result_type(*answers))
+        for place, answer in enumerate(answers):
+            together[:, place] = answer
+        return together
+
+    def predict_proba(self, data: object, *, target: str | None = None) -> OneOrList:
+        """Return the classes' probabilities, float32 (N, C).
+
+        A model of several targets returns a list of them in the order of `targets`, as
+        scikit-learn does; `target` names one. Raises `UserError` for a regression.
+        """
+        return self._one_or_all(data, target, ("probabilities",), "predict or predict_interval")
+
+    def predict_interval(self, data: object, *, target: str | None = None) -> OneOrList:
+        """Return lower and upper bounds, float32 (N, 2).
+
+        A model of several targets returns a list of them in the order of `targets`; `target` names
+        one. Raises `UserError` for a classification.
+        """
+        return self._one_or_all(data, target, ("lower", "upper"), "predict or predict_proba")
+
+    def _one_or_all(
+        self, data: object, target: str | None, outputs: tuple[str, ...], instead: str
+    ) -> OneOrList:
+        """Return some outputs of one target or of each; refuse where a target has none."""
+        for described in self._targets(target):
+            if outputs[0] not in OUTPUTS[described.task]:
+                what = "classes" if described.classes else "a number"
+                raise UserError(
+                    f"{self.name} predicts {what} for {described.name!r}",
+                    do=f"Use {instead}"
+                    + (", or name another target." if self.schema.more_targets else "."),
+                )
+        found = []
+        for answer in self._answers(data, target):
+            parts = [answer[output] for output in outputs]
+            found.append(parts[0] if len(parts) == 1 else np.stack(parts, axis=1))
+        return found[0] if len(found) == 1 else found
+
+    def _targets(self, name: str | None) -> tuple[Target, ...]:
+        """Return the target of a name, or all of them. Raises `UserError`."""
+        if name is None:
+            return self.schema.targets
+        for target in self.schema.targets:
+            if target.name == name:
+                return (target,)
+        raise UserError(
+            f"{self.name} has no target {name!r}", expected=" or ".join(map(repr, self.targets))
+        )
+
+    def _answers(self, data: object, name: str | None) -> list[dict[str, np.ndarray]]:
+        """Return the answers to one target or to each, by their plain names."""
+        targets = self._targets(name)
         answers = self.answer(data)
-        return np.stack([answers["lower"], answers["upper"]], axis=1)
+        return [answers_about(answers, self.schema, target) for target in targets]
 
     def answer(self, data: object) -> dict[str, np.ndarray]:
         """Return all outputs of the graph by name, each with N rows."""
@@ -114,8 +173,8 @@ class Model:
         return _columns_of_table(data, self.schema)
 
     def __repr__(self) -> str:
-        target = self.schema.target
-        return f"<steadynet model {self.name}/{self.version}: {target.task} of {target.name!r}>"
+        what = ", ".join(f"{target.task} of {target.name!r}" for target in self.schema.targets)
+        return f"<steadynet model {self.name}/{self.version}: {what}>"
 
 
 def load(
@@ -150,7 +209,7 @@ def _resolve(reference: str | Path, home: Home) -> ModelVersion:
 def train(
     table: object,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     name: str = "model",
     spec: Spec | Path | None = None,
     settings: Mapping[str, object] | None = None,
@@ -160,7 +219,8 @@ def train(
 ) -> Model:
     """Train a network on a table and return it as a model.
 
-    `table` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `settings`
+    `table` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `target` is
+    the column to predict, or several of them, the main one first. `settings`
     are dotted keys of `steadynet.toml`, as `{"training.max_epochs": 50}`, on top of `spec`. With
     `register` the bundle becomes the next version of `name`, and the champion where it is the
     first; otherwise it lies in the home's runs (`model.bundle.path`). Raises `UserError` for a
@@ -174,7 +234,7 @@ def train(
         raise MissingDependency(error.name or "torch", "train") from error
 
     home = home or Home.default()
-    chosen = _spec(spec, dict(settings or {}) | ({"table.target": target} if target else {}))
+    chosen = _spec(spec, dict(settings or {}) | _targets_given(target))
     earlier = None if start_from is None else load_bundle(start_from, home=home)
     trained = fit(table, chosen, home=home, name=name, start_from=earlier)
     bundle = verify_bundle(trained.bundle, signing_key(home).public)
@@ -194,6 +254,14 @@ def train(
             do=f'It is kept: steadynet.load("{registered.name}/{registered.version}").',
         )
     return load(f"{registered.name}/{registered.version}", home=home)
+
+
+def _targets_given(target: str | Sequence[str] | None) -> dict[str, object]:
+    """Return the keys of the spec that say what to predict."""
+    if not target:
+        return {}
+    first, *more = [target] if isinstance(target, str) else target
+    return {"table.target": first, "table.more_targets": more}
 
 
 def _spec(spec: Spec | Path | None, settings: dict[str, object]) -> Spec:

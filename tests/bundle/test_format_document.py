@@ -13,8 +13,8 @@ import pytest
 import steadynet.bundle
 from steadynet.bundle import manifest as manifest_module
 from steadynet.bundle.golden import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
-from steadynet.bundle.manifest import Manifest, Provenance
-from steadynet.bundle.profile import OutputProfile, Profile
+from steadynet.bundle.manifest import Manifest, Provenance, TargetRecord
+from steadynet.bundle.profile import OutputProfile, Profile, TargetProfile
 from steadynet.bundle.read import MAX_BYTES, Bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.home import Home
@@ -39,15 +39,16 @@ def test_every_key_of_the_manifest_is_explained(document: str) -> None:
     section = document.split("## `manifest.json`")[1].split("\n## ")[0]
     table = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert set(table) == set(Manifest.__struct_fields__)
-    for struct in (Provenance, Column, Target, Schema):
+    for struct in (Provenance, Column, Target, Schema, TargetRecord):
         for name in struct.__struct_fields__:
             assert f"`{name}`" in section, f"{struct.__name__}.{name}"
-    assert f"version {manifest_module.FORMAT_VERSION}" in document.splitlines()[0]
+    first, second = manifest_module.KNOWN_VERSIONS
+    assert document.splitlines()[0].endswith(f"versions {first} and {second}")
 
 
 def test_every_key_of_the_profile_is_explained(document: str) -> None:
     section = document.split("## `profile.json`")[1].split("\n## ")[0]
-    for struct in (Profile, OutputProfile):
+    for struct in (Profile, OutputProfile, TargetProfile):
         for name in struct.__struct_fields__:
             assert f"`{name}`" in section, f"{struct.__name__}.{name}"
 

@@ -128,7 +128,7 @@ def test_infinities_must_be_the_same() -> None:
 
 
 def test_another_label_is_another_answer() -> None:
-    found = golden_differences([binary(0.3)], answers(0.3, "yes"), classes=("no", "yes"))
+    found = golden_differences([binary(0.3)], answers(0.3, "yes"))
     assert found == ["golden row 0: output 'label' differs"]
 
 
@@ -139,8 +139,7 @@ def test_rounding_may_decide_the_label_at_the_threshold(
     found = golden_differences(
         [binary(0.3)],
         answers(0.30002, "yes"),
-        classes=("no", "yes"),
-        decision_threshold=threshold,
+        thresholds=None if threshold is None else {"label": threshold},
     )
     assert (found == []) is allowed
 
@@ -151,10 +150,10 @@ def test_rounding_may_decide_the_label_at_a_tie_of_classes() -> None:
         "label": np.array(["b"], dtype=object),
         "probabilities": np.array([[0.39999, 0.40001, 0.2]], dtype=np.float32),
     }
-    assert golden_differences([row], got, classes=("a", "b", "c")) == []
+    assert golden_differences([row], got) == []
     clear = msgspec.structs.replace(row, outputs=row.outputs | {"probabilities": (0.5, 0.3, 0.2)})
     got["probabilities"] = np.array([[0.5, 0.3, 0.2]], dtype=np.float32)
-    assert len(golden_differences([clear], got, classes=("a", "b", "c"))) == 1
+    assert len(golden_differences([clear], got)) == 1
 
 
 def test_an_output_that_is_missing_or_has_another_shape_differs() -> None:

@@ -73,7 +73,8 @@ class Parts:
 
     def model(self) -> onnx.ModelProto:
         """Weld the parts."""
-        return weld(self.features.model, *self.graphs())
+        components, blend, head = self.graphs()
+        return weld(self.features.model, components, [blend], [head])
 
     def graphs(self) -> tuple[list[onnx.ModelProto], onnx.ModelProto, onnx.ModelProto]:
         """Write what stands behind the feature graph."""
@@ -92,11 +93,15 @@ class Parts:
             ).numpy()
         return average_members(members, classes=isinstance(self.head, ClassificationHead))
 
+    def answers(self, tensors: Tensors) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+        """Answer the one target."""
+        return [self.answer(tensors)]
+
     def check(self, model: onnx.ModelProto) -> float:
         """Return the largest difference between a welded model and the parts."""
         graph = WeldedGraph(model.SerializeToString(), self.schema, threads=1)
         found = check_parity(
-            graph.run, self.features, self.answer, self.head, self.schema, self.columns
+            graph.run, self.features, self.answers, [self.head], self.schema, self.columns
         )
         assert found.rows > MANY_ROWS
         return max(found.largest_difference, found.largest_alone)
@@ -190,7 +195,9 @@ def test_answers_that_depend_on_the_batch_are_noticed() -> None:
         return answers
 
     with pytest.raises(ParityError, match="the same row in a batch"):
-        check_parity(leaky, parts.features, parts.answer, parts.head, parts.schema, parts.columns)
+        check_parity(
+            leaky, parts.features, parts.answers, [parts.head], parts.schema, parts.columns
+        )
     assert set(seen) > {1}
 
 
@@ -225,7 +232,7 @@ def test_parts_of_other_operator_sets_are_refused() -> None:
     components, blend, head = parts.graphs()
     components[0].opset_import[0].version = 17
     with pytest.raises(TrainingError, match="other operator sets"):
-        weld(parts.features.model, components, blend, head)
+        weld(parts.features.model, components, [blend], [head])
 
 
 def test_a_name_made_twice_is_refused() -> None:
@@ -234,4 +241,4 @@ def test_a_name_made_twice_is_refused() -> None:
     taken = components[0].graph.node[0].output[0]
     head.graph.node.insert(0, helper.make_node("Identity", ["steadynet/answer"], [taken]))
     with pytest.raises(TrainingError, match="use the same name"):
-        weld(parts.features.model, components, blend, head)
+        weld(parts.features.model, components, [blend], [head])

@@ -16,7 +16,9 @@ from steadynet.errors import SpecError, UserError
 from steadynet.features.run import Tensors
 from steadynet.home import Home
 from steadynet.spec.model import Spec, TrainingSpec
+from steadynet.table.convert import Truth
 from steadynet.training.components import Ground
+from steadynet.training.joint import fit_targets
 from steadynet.training.progress import Event, TrialEnded
 from steadynet.training.runs import study_place
 from steadynet.training.search import (
@@ -49,12 +51,12 @@ class Recorder:
 
 def ground_of(made: Problem) -> Ground:
     """Return what a search works on."""
+    truth = Truth(made.raw_target, np.ones(len(made.raw_target), bool))
     return Ground(
         tensors=Tensors(made.data.numbers.numpy(), made.data.categories.numpy()),
-        target=made.raw_target,
+        targets=fit_targets(["answer"], [truth], [made.data.code], made.folds.fitted),
         layout=made.layout,
         folds=made.folds,
-        code=made.data.code,
         data=made.data,
     )
 

@@ -17,7 +17,7 @@ import msgspec
 from steadynet.bundle.manifest import Interval, Manifest
 from steadynet.bundle.profile import CalibrationBin, Profile
 from steadynet.bundle.uncertainty_words import covered_words, floor_words, number
-from steadynet.table.schema import Column
+from steadynet.table.schema import Column, Target
 
 _BAR_WIDTH = 20
 _SHOWN_CATEGORIES = 5
@@ -90,6 +90,7 @@ def render_card(
         _quality(manifest),
         _slices(slices),
         _calibration(manifest, profile.calibration),
+        *(_further_target(manifest, profile, target) for target in manifest.schema.more_targets),
         _limits(manifest),
         _origin(manifest),
     )
@@ -126,13 +127,9 @@ def _head(manifest: Manifest, license_name: str | None) -> str:
 
 def _intended_use(manifest: Manifest, description: str) -> str:
     target = manifest.schema.target
-    what = {
-        "binary": f"the probability that {_code(target.name)} is "
-        f"{_code(target.classes[-1]) if target.classes else 'positive'}",
-        "multiclass": f"the probabilities of the {len(target.classes)} classes of "
-        f"{_code(target.name)}",
-        "regression": f"{_code(target.name)}, with an interval",
-    }[target.task]
+    what = _what(target)
+    if manifest.schema.more_targets:
+        what += "; " + "; ".join(map(_what, manifest.schema.more_targets))
     lines = [f"# {manifest.name}", ""]
     if description:
         lines += [_text(description), ""]
@@ -145,6 +142,22 @@ def _intended_use(manifest: Manifest, description: str) -> str:
             "part of the graph."
         ),
     ]
+    return "\n".join([*lines, *_answer_words(manifest)])
+
+
+def _what(target: Target) -> str:
+    return {
+        "binary": f"the probability that {_code(target.name)} is "
+        f"{_code(target.classes[-1]) if target.classes else 'positive'}",
+        "multiclass": f"the probabilities of the {len(target.classes)} classes of "
+        f"{_code(target.name)}",
+        "regression": f"{_code(target.name)}, with an interval",
+    }[target.task]
+
+
+def _answer_words(manifest: Manifest) -> list[str]:
+    """Say what the answers to the main target mean."""
+    target, lines = manifest.schema.target, []
     if target.classes:
         lines += ["", f"Classes: {', '.join(map(_code, target.classes))}."]
     if manifest.decision_threshold is not None:
@@ -154,7 +167,23 @@ def _intended_use(manifest: Manifest, description: str) -> str:
         if manifest.covered is not None:
             words = covered_words(manifest.covered)
         lines += ["", words]
-    return "\n".join(lines)
+    return lines
+
+
+def _further_target(manifest: Manifest, profile: Profile, target: Target) -> str:
+    """Return what the card says of a further target: the main one's sections, one level down."""
+    about, name = manifest.about(target), _code(target.name)
+    rows = ", ".join(f"{part} {n}" for part, n in manifest.more_targets[target.name].rows.items())
+    sections = (
+        f"## Further target {name}",
+        f"Rows that have a value of it: {rows}. No gate, rollout, monitor or healing watches it.",
+        "\n".join(_answer_words(about)).strip(),
+        _quality(about),
+        _calibration(about, profile.more_targets[target.name].calibration),
+        "\n".join(f"- {_text(key)}: {_text(note)}" for key, note in sorted(about.notes.items())),
+    )
+    first, *others = (section for section in sections if section)
+    return "\n\n".join([first, *(re.sub("^## ", "### ", other) for other in others)])
 
 
 def _data(manifest: Manifest) -> str:

@@ -83,14 +83,14 @@ def golden_differences(
     rows: Sequence[GoldenRow],
     outputs: Mapping[str, np.ndarray],
     *,
-    classes: tuple[str, ...] = (),
-    decision_threshold: float | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Say where outputs, computed from the rows' inputs, differ from what the rows expect.
 
     `outputs` holds arrays [N] or [N, C] in the order of `rows`. Numbers may differ by the
     tolerances of this module. A label must be the same, unless the expected probabilities are so
     close to a tie (or to the threshold of the positive class) that rounding may decide.
+    `thresholds` maps the label output of a binary target to its threshold (0.5 where absent).
     An empty list means that the machine reproduces the bundle.
     """
     problems: list[str] = []
@@ -101,7 +101,7 @@ def golden_differences(
                 continue
             got = outputs[name][position]
             if isinstance(expected, str):
-                same = str(got) == expected or _is_tie(row, classes, decision_threshold)
+                same = str(got) == expected or _is_tie(row, name, thresholds or {})
             else:
                 same = _close(expected, got)
             if not same:
@@ -124,13 +124,13 @@ def _close(expected: float | tuple[float, ...], got: np.ndarray) -> bool:
     )
 
 
-def _is_tie(row: GoldenRow, classes: tuple[str, ...], threshold: float | None) -> bool:
-    probabilities = row.outputs.get("probabilities")
+def _is_tie(row: GoldenRow, label: str, thresholds: Mapping[str, float]) -> bool:
+    probabilities = row.outputs.get(f"{label.removesuffix('label')}probabilities")
     if not isinstance(probabilities, tuple) or len(probabilities) < 2:
         return False
     margin = RELATIVE_TOLERANCE + ABSOLUTE_TOLERANCE
-    if len(classes) == 2:
-        return abs(probabilities[-1] - (0.5 if threshold is None else threshold)) <= margin
+    if len(probabilities) == 2:
+        return abs(probabilities[-1] - thresholds.get(label, 0.5)) <= margin
     first, second = sorted(probabilities, reverse=True)[:2]
     return first - second <= margin
 

@@ -13,9 +13,13 @@ import msgspec
 from steadynet.errors import BundleFormat
 from steadynet.spec.losses import Loss
 from steadynet.spec.model import Slo
-from steadynet.table.schema import Schema
+from steadynet.table.schema import Schema, Target, output_name
 
 FORMAT_VERSION = 1
+"""Of a bundle with one target."""
+SEVERAL_TARGETS = 2
+"""Of a bundle with further targets, which readers of version 1 could not check."""
+KNOWN_VERSIONS = (FORMAT_VERSION, SEVERAL_TARGETS)
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -85,6 +89,20 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Manifest digest of the bundle that this one was trained to follow, if any."""
 
 
+class TargetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a further target: as the fields of `Manifest` say it of the main one."""
+
+    metrics: dict[str, dict[str, Interval]]
+    references: dict[str, dict[str, float]]
+    rows: dict[str, int]
+    """Rows per part that have a value of it."""
+    notes: dict[str, str]
+    ece_floor: EceFloor | None = None
+    coverage: float | None = None
+    covered: Covered | None = None
+    decision_threshold: float | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything about a bundle that is not a tensor."""
 
@@ -111,6 +129,35 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     loss: Loss | None = None
     """What the fit made small; None in bundles written before it was a choice."""
     notes: dict[str, str] = msgspec.field(default_factory=dict)
+    more_targets: dict[str, TargetRecord] = msgspec.field(default_factory=dict)
+    """Further target → what is known of it. Everything above is of the main target."""
+
+    def about(self, target: Target) -> Manifest:
+        """Return the manifest as if this target were the only one."""
+        alone = msgspec.structs.replace(self, schema=self.schema.about(target), more_targets={})
+        record = self.more_targets.get(target.name)
+        if record is None:
+            return alone
+        return msgspec.structs.replace(
+            alone,
+            metrics=record.metrics,
+            references=record.references,
+            ece_floor=record.ece_floor,
+            coverage=record.coverage,
+            covered=record.covered,
+            decision_threshold=record.decision_threshold,
+            notes=record.notes,
+        )
+
+
+def thresholds_of(manifest: Manifest) -> dict[str, float]:
+    """Return the label output of each binary target → the probability from which it is positive."""
+    found = {}
+    for target in manifest.schema.targets:
+        threshold = manifest.about(target).decision_threshold
+        if threshold is not None:
+            found[output_name(manifest.schema, target, "label")] = threshold
+    return found
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -129,10 +176,10 @@ def decode_manifest(data: bytes) -> Manifest:
         version = msgspec.json.decode(data, type=_VersionOnly).format_version
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleFormat(f"{MANIFEST} cannot be read", got=str(error)) from error
-    if version != FORMAT_VERSION:
+    if version not in KNOWN_VERSIONS:
         raise BundleFormat(
             f"{MANIFEST} has another format version",
-            expected=str(FORMAT_VERSION),
+            expected=" or ".join(map(str, KNOWN_VERSIONS)),
             got=str(version),
             do="Install the steadynet version that wrote it, or train the model again.",
         )

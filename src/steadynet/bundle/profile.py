@@ -52,6 +52,15 @@ class CalibrationBin(msgspec.Struct, frozen=True, kw_only=True):
     observed: float
 
 
+class TargetProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `Profile` says of the main target, of a further one."""
+
+    output: OutputProfile
+    loss_mean: float
+    loss_deviation: float
+    calibration: tuple[CalibrationBin, ...] = ()
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything monitoring needs to know of training."""
 
@@ -62,6 +71,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Mean log-loss (classification) or absolute error (regression) on the test part."""
     loss_deviation: float
     calibration: tuple[CalibrationBin, ...] = ()
+    more_targets: dict[str, TargetProfile] = msgspec.field(default_factory=dict)
+    """Further target → the same of it."""
 
 
 def encode_profile(profile: Profile) -> bytes:

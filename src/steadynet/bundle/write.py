@@ -17,6 +17,7 @@ from steadynet.bundle.manifest import (
     MANIFEST,
     MODEL,
     PROFILE,
+    SEVERAL_TARGETS,
     TRAINING,
     WEIGHTS,
     Covered,
@@ -25,6 +26,7 @@ from steadynet.bundle.manifest import (
     Interval,
     Manifest,
     Provenance,
+    TargetRecord,
     encode_manifest,
 )
 from steadynet.bundle.profile import Profile, encode_profile
@@ -64,6 +66,7 @@ class BundleDraft:
     decision_threshold: float | None = None
     loss: Loss | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    more_targets: dict[str, TargetRecord] = field(default_factory=dict)
 
 
 def draft_manifest(
@@ -71,7 +74,7 @@ def draft_manifest(
 ) -> Manifest:
     """Return the manifest of a draft. Without `files` it serves to render the draft's card."""
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=SEVERAL_TARGETS if draft.schema.more_targets else FORMAT_VERSION,
         name=check_name(draft.name),
         created=created,
         schema=draft.schema,
@@ -86,6 +89,7 @@ def draft_manifest(
         decision_threshold=draft.decision_threshold,
         loss=draft.loss,
         notes=draft.notes,
+        more_targets=draft.more_targets,
     )
 
 

@@ -19,7 +19,12 @@ ROWS_SHOWN = 10
 
 def check(
     table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", help="The column to predict; may be repeated, the first being the main one."
+        ),
+    ] = None,
     spec: Annotated[Path | None, typer.Option(help="The spec, for its [table].")] = None,
     drop: Annotated[list[str] | None, typer.Option(help="A column to leave out.")] = None,
     time_column: Annotated[
@@ -40,6 +45,7 @@ def check(
     would refuse the table, and with --strict where there is any warning.
     """
     from steadynet.cli.terminal import print_json, stderr, stdout
+    from steadynet.cli.train import targets_given
     from steadynet.spec.load import load_spec
 
     try:
@@ -48,7 +54,7 @@ def check(
         raise MissingDependency(error.name or "sklearn", "train") from error
 
     given = {
-        "table.target": target,
+        **targets_given(target),
         "table.drop": drop or None,
         "split.time_column": time_column,
         "split.group_column": group_column,

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steadynet.errors import TableError
 from steadynet.home import Home
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from steadynet.bundle.manifest import Covered, EceFloor, Interval
-    from steadynet.bundle.read import Bundle
+    from steadynet.bundle.manifest import Covered, EceFloor, Interval, Manifest
+    from steadynet.cli.scoring import Answers
+    from steadynet.table.schema import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Evaluated:
-    """What a version's answers are worth on a table."""
+    """What a version's answers to one target are worth on a table."""
 
+    target: str
+    rows: int
+    """Rows that have a value of it."""
     metrics: dict[str, Interval]
     ece_floor: EceFloor | None
     covered: Covered | None
+
+    def answer(self) -> dict[str, Any]:
+        """Return what `--json` says of it."""
+        return {
+            "metrics": {name: item.value for name, item in self.metrics.items()},
+            "intervals": {name: [item.low, item.high] for name, item in self.metrics.items()},
+            "ece_floor": self.ece_floor,
+            "covered": self.covered,
+        }
 
 
 def evaluate(
@@ -34,9 +48,11 @@ def evaluate(
 ) -> None:
     """Print a version's metrics on a table, with 95 % intervals.
 
-    Rows without a target are left out and counted. The columns must be those of training.
+    Rows without a target are left out and counted. The columns must be those of training; a
+    further target that the table lacks is left out.
     """
     from steadynet.cli.models import open_model
+    from steadynet.cli.scoring import score
     from steadynet.cli.terminal import print_json, stdout
     from steadynet.spec.model import TableSpec
     from steadynet.table.read import read_table
@@ -46,7 +62,12 @@ def evaluate(
     schema = bundle.manifest.schema
     spec = TableSpec(target=schema.target.name, missing=schema.missing_spellings)
     frame, without = drop_rows_without_target(read_table(table, spec), spec)
-    found = _evaluate(bundle, frame)
+    answers = score(bundle, frame)
+    main, *more = (
+        _evaluate(bundle.manifest, target, frame, answers)
+        for target in schema.targets
+        if target.name in frame.columns
+    )
     if as_json:
         print_json(
             {
@@ -54,10 +75,10 @@ def evaluate(
                 "version": version.version,
                 "rows": frame.height,
                 "rows_without_target": without,
-                "metrics": {name: item.value for name, item in found.metrics.items()},
-                "intervals": {name: [item.low, item.high] for name, item in found.metrics.items()},
-                "ece_floor": found.ece_floor,
-                "covered": found.covered,
+                **main.answer(),
+                "more_targets": {
+                    item.target: {"rows": item.rows, **item.answer()} for item in more
+                },
             }
         )
         return
@@ -65,36 +86,51 @@ def evaluate(
     console.print(
         f"[bold]{version.name}[/] version {version.version} on {table.name}: {frame.height} rows"
     )
-    _show(console, found)
+    for found in (main, *more):
+        if schema.more_targets:
+            console.print(f"\n{found.target}: {found.rows} rows", markup=False, highlight=False)
+        _show(console, found)
     if without:
         console.print(f"{without} rows without a target were left out", markup=False)
 
 
-def _evaluate(bundle: Bundle, frame: pl.DataFrame) -> _Evaluated:
-    from steadynet.cli.scoring import score
+def _evaluate(
+    manifest: Manifest, target: Target, frame: pl.DataFrame, answers: Answers
+) -> _Evaluated:
     from steadynet.runtime.coverage import coverage_of
     from steadynet.runtime.ece_floor import ece_floor
     from steadynet.runtime.loss_metrics import MetricOptions
     from steadynet.runtime.metrics import with_intervals
-    from steadynet.table.convert import encode_target
+    from steadynet.table.convert import encode_known_target
+    from steadynet.table.schema import answers_about
 
-    manifest = bundle.manifest
-    classes, threshold = manifest.schema.target.classes, manifest.decision_threshold
-    target, answers = encode_target(frame, manifest.schema), score(bundle, frame)
+    about = manifest.about(target)
+    truth = encode_known_target(frame, about.schema)
+    if len(truth.rows) == 0:
+        raise TableError(f"the further target {target.name!r} has no value in any row")
+    values = truth.values[truth.rows]
+    own = {
+        name: output[truth.rows]
+        for name, output in answers_about(answers, manifest.schema, target).items()
+    }
+    threshold = about.decision_threshold
     metrics = with_intervals(
-        target,
-        answers["probabilities" if classes else "prediction"],
-        classes,
+        values,
+        own["probabilities" if target.classes else "prediction"],
+        target.classes,
         decision_threshold=0.5 if threshold is None else threshold,
         options=MetricOptions(loss=manifest.loss, ordered=manifest.schema.target.ordered),
     )
-    promised = manifest.covered
+    promised = about.covered
+    floor = ece_floor(own["probabilities"], metrics["ece"].value) if target.classes else None
     return _Evaluated(
+        target=target.name,
+        rows=len(values),
         metrics=metrics,
-        ece_floor=ece_floor(answers["probabilities"], metrics["ece"].value) if classes else None,
+        ece_floor=floor,
         covered=None
         if promised is None
-        else coverage_of(target, answers, method=promised.method, promised=promised.promised),
+        else coverage_of(values, own, method=promised.method, promised=promised.promised),
     )
 
 

@@ -12,7 +12,12 @@ SPEC = Path("steadynet.toml")
 
 def init(
     table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
-    target: Annotated[str, typer.Option("--target", help="The column to predict.")],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target", help="The column to predict; may be repeated, the first being the main one."
+        ),
+    ],
     task: Annotated[
         str | None, typer.Option("--task", help="binary, multiclass or regression.")
     ] = None,
@@ -25,6 +30,7 @@ def init(
 ) -> None:
     """Write steadynet.toml for a table: every key, what was found in the table, and why."""
     from steadynet.cli.terminal import show_findings, stderr, stdout
+    from steadynet.cli.train import targets_given
     from steadynet.errors import UserError
     from steadynet.files import write_atomic
     from steadynet.spec.load import load_spec
@@ -42,7 +48,7 @@ def init(
         None,
         {
             "name": name or table.stem,
-            "table.target": target,
+            **targets_given(target),
             **({"table.task": task} if task else {}),
             **({"table.drop": drop} if drop else {}),
         },
@@ -59,6 +65,8 @@ def init(
         f"[bold]{output}[/] written: {frame.height} rows, {len(schema.features)} features, "
         f"{len(schema.left_out)} columns left out, target {schema.target.task}",
     )
+    for further in schema.more_targets:
+        console.print(f"  further target {further.name}: {further.task}", markup=False)
     if without:
         console.print(f"  {without} rows without a target are not used", markup=False)
     console.print(f"  next: steadynet train {table}", markup=False)

@@ -27,8 +27,9 @@ def predict(
     """Write every row of a table with the version's answer beside it.
 
     Classification adds `prediction` and one `probability_<class>` per class, regression adds
-    `prediction`, `lower` and `upper`. A column of such a name in the table makes it
-    `steadynet_prediction` and so on. The file appears whole or not at all.
+    `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`. A column of
+    such a name in the table makes it `steadynet_prediction` and so on. The file appears whole or
+    not at all.
     """
     from steadynet.cli.models import open_model
     from steadynet.cli.terminal import print_json, stdout
@@ -99,14 +100,20 @@ def _write(bundle: Bundle, frame: pl.DataFrame, path: Path, *, as_csv: bool) -> 
 def _columns(bundle: Bundle, answers: Answers, taken: set[str]) -> list[pl.Series]:
     import polars as pl
 
-    classes = bundle.manifest.schema.target.classes
-    if classes:
-        named = [("prediction", pl.Series(answers["label"].astype(str)))]
-        named += [
-            (f"probability_{name}", pl.Series(answers["probabilities"][:, place]))
-            for place, name in enumerate(classes)
-        ]
-    else:
-        named = [(name, pl.Series(answers[name])) for name in ("prediction", "lower", "upper")]
+    from steadynet.table.schema import answers_about, output_name
+
+    schema = bundle.manifest.schema
+    named: list[tuple[str, pl.Series]] = []
+    for target in schema.targets:
+        own = answers_about(answers, schema, target)
+        if target.classes:
+            found = [("prediction", pl.Series(own["label"].astype(str)))]
+            found += [
+                (f"probability_{name}", pl.Series(own["probabilities"][:, place]))
+                for place, name in enumerate(target.classes)
+            ]
+        else:
+            found = [(name, pl.Series(values)) for name, values in own.items()]
+        named += [(output_name(schema, target, name), values) for name, values in found]
     clash = any(name in taken for name, _ in named)
     return [series.rename(f"steadynet_{name}" if clash else name) for name, series in named]

@@ -25,6 +25,13 @@ def run_record(spec: Spec, trained: Trained) -> RunRecord:
     }
     for reference, values in manifest.references.items():
         metrics |= {f"{reference}.{name}": value for name, value in values.items()}
+    for place, target in enumerate(manifest.schema.more_targets, start=2):
+        # By number: a column's name may hold what MLflow takes in no metric's name.
+        metrics |= {
+            f"target_{place}.{part}.{name}": interval.value
+            for part, found in manifest.more_targets[target.name].metrics.items()
+            for name, interval in found.items()
+        }
     return RunRecord(
         parameters=_flatten({key: plain[key] for key in RECORDED}),
         history=tuple(_numbers(msgspec.to_builtins(epoch)) for epoch in trained.history),

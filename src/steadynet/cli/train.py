@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,7 +29,12 @@ OnInterrupt = Literal["ask", "keep", "discard"]
 
 
 Table = Annotated[Path, typer.Argument(help="A CSV or Parquet file.")]
-Target = Annotated[str | None, typer.Option(help="The column to predict.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", help="The column to predict; may be repeated, the first being the main one."
+    ),
+]
 Name = Annotated[
     str | None, typer.Option(help="The model's name; default: the spec's or the file's.")
 ]
@@ -65,7 +71,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 def train(
     table: Table,
-    target: Target = None,
+    target: Targets = None,
     name: Name = None,
     spec: SpecPath = None,
     drop: Drop = None,
@@ -89,7 +95,7 @@ def train(
     failed (the version is kept, and is no champion), 130 where Ctrl-C ended the run.
     """
     given = {
-        "table.target": target,
+        **targets_given(target),
         "table.drop": drop or None,
         "table.task": task,
         "split.time_column": time_column,
@@ -138,6 +144,14 @@ class _Run:
     on_interrupt: OnInterrupt
     parent: str
     start_from: str | None
+
+
+def targets_given(names: Sequence[str] | None) -> dict[str, object]:
+    """Return the keys of the spec that say what to predict, none where no target is named."""
+    if not names:
+        return {}
+    first, *more = names
+    return {"table.target": first, "table.more_targets": more}
 
 
 def seconds_of(text: str) -> float:

@@ -45,6 +45,30 @@ def answer(result: TrainResult) -> dict[str, Any]:
         "fit_seconds": trained.fit_seconds,
         "ending": trained.ending,
         "task": manifest.schema.target.task,
+        **_numbers(manifest),
+        "components": [
+            {**msgspec.to_builtins(share), "summary": trained.summaries[share.name]}
+            for share in trained.shares
+        ],
+        "calibrations": trained.calibrations,
+        "widths": trained.widths,
+        "search": trained.search,
+        "more_targets": {
+            target.name: {
+                "task": target.task,
+                **_numbers(manifest.about(target)),
+                "rows": manifest.more_targets[target.name].rows,
+            }
+            for target in manifest.schema.more_targets
+        },
+        "findings": trained.findings,
+        "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
+    }
+
+
+def _numbers(manifest: Manifest) -> dict[str, Any]:
+    """Return the metrics of a manifest's main target beside the references'."""
+    return {
         "metrics": {
             part: {name: item.value for name, item in found.items()}
             for part, found in manifest.metrics.items()
@@ -56,15 +80,6 @@ def answer(result: TrainResult) -> dict[str, Any]:
         "ece_floor": manifest.ece_floor,
         "covered": manifest.covered,
         "references": manifest.references,
-        "components": [
-            {**msgspec.to_builtins(share), "summary": trained.summaries[share.name]}
-            for share in trained.shares
-        ],
-        "calibrations": trained.calibrations,
-        "widths": trained.widths,
-        "search": trained.search,
-        "findings": trained.findings,
-        "gates": {"passed": not result.failed_gates, "failed": result.failed_gates},
     }
 
 
@@ -75,9 +90,13 @@ def show(console: Console, result: TrainResult) -> None:
     parts = ", ".join(f"{rows} {part}" for part, rows in trained.rows.items())
     show_findings(console, (item for item in trained.findings if item.level != "note"))
     console.print(f"\n[bold]{name}[/]: {parts} rows, fitted in {trained.fit_seconds:.1f} s")
-    console.print(_metrics_table(trained))
+    for target in trained.manifest.schema.targets:
+        if trained.manifest.more_targets:
+            console.print(f"\n{target.name} ({target.task})", markup=False, highlight=False)
+        about = trained.manifest.about(target)
+        console.print(_metrics_table(about))
+        _show_uncertainty(console, about)
     console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
-    _show_uncertainty(console, trained.manifest)
     if trained.search is not None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:
@@ -120,10 +139,9 @@ def _show_uncertainty(console: Console, manifest: Manifest) -> None:
         console.print(words, markup=False, highlight=False)
 
 
-def _metrics_table(trained: Trained) -> Any:
+def _metrics_table(manifest: Manifest) -> Any:
     from rich.table import Table
 
-    manifest = trained.manifest
     table = Table(box=None, header_style="dim", padding=(0, 2))
     table.add_column("metric")
     table.add_column("network", justify="right")

@@ -9,6 +9,7 @@ from steadynet.errors import RolloutError
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Endpoint
+from steadynet.table.schema import Target
 
 
 def verified_endpoint(home: Home, model: str, version: str) -> tuple[Endpoint, Bundle]:
@@ -39,6 +40,16 @@ def check_replaceable(champion: Manifest, challenger: Manifest) -> None:
             do="Train it with the champion's target, task and classes, or serve it by a name of "
             "its own.",
         )
+    offered = {target.name: target for target in challenger.schema.more_targets}
+    for target in champion.schema.more_targets:
+        found = offered.get(target.name)
+        if found is None or (found.task, found.classes) != (target.task, target.classes):
+            raise RolloutError(
+                f"the new version does not predict the further target {target.name!r} alike",
+                expected=_words(target),
+                got="no such target" if found is None else _words(found),
+                do="Train it with all targets of the champion.",
+            )
     sent = {column.name: column.kind for column in champion.schema.features}
     for column in challenger.schema.features:
         if sent.get(column.name) != column.kind:
@@ -51,6 +62,9 @@ def check_replaceable(champion: Manifest, challenger: Manifest) -> None:
 
 
 def _target_words(manifest: Manifest) -> str:
-    target = manifest.schema.target
+    return _words(manifest.schema.target)
+
+
+def _words(target: Target) -> str:
     classes = f" of {len(target.classes)} classes" if target.classes else ""
     return f"{target.task} {target.name!r}{classes}"

@@ -84,7 +84,7 @@ class Healing:
         rollout: Rollout | None,
         order: Command | None,
     ) -> HealNotes:
-        view = _view(turn, watch, notes, rollout, requested=order is not None)
+        view = _view(turn, champion, watch, notes, rollout, requested=order is not None)
         decision = decide_heal(turn.spec.heal, view)
         if decision.action == "heal":
             return self._begin(turn, champion, view, notes, decision, order)
@@ -143,7 +143,13 @@ class Healing:
 
 
 def _view(
-    turn: Turn, watch: WatchNotes, notes: HealNotes, rollout: Rollout | None, *, requested: bool
+    turn: Turn,
+    champion: Champion,
+    watch: WatchNotes,
+    notes: HealNotes,
+    rollout: Rollout | None,
+    *,
+    requested: bool,
 ) -> HealView:
     drifted = watch.drift.sustained if watch.drift is not None else ()
     lost = watch.quality is not None and watch.quality.verdict == "lost"
@@ -163,6 +169,7 @@ def _view(
         rollout_running=rollout is not None and not rollout.over,
         attempts=notes.attempts,
         requested=requested,
+        more_targets=tuple(target.name for target in champion.manifest.schema.more_targets),
     )
 
 
@@ -237,7 +244,8 @@ def _stopped_condition(notes: HealNotes) -> Condition:
         kind="page",
         cause="healing has stopped",
         summary=f"healing has stopped: {notes.stopped}",
-        todo="Read `steadynet why`, fix what made the retrains fail, then `steadynet retrain`.",
+        todo="Read `steadynet why` and do what it says, or fix what made the retrains fail and "
+        "then `steadynet retrain`.",
     )
 
 

@@ -4,6 +4,7 @@ Invariants:
 - Nothing is started while a retrain or a rollout runs, within the cool-down of the last attempt,
   with too few labelled rows since the change, or after `max_failures` failures in a row.
 - A person's request is bound by none of these but the first and the labelled rows.
+- A model with further targets is never retrained: the new version would not predict them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class HealView(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first."""
     requested: bool = False
     """Whether a person asked for it."""
+    more_targets: tuple[str, ...] = ()
+    """Further targets of the champion: their labels do not come back, so nothing can be trained."""
 
 
 class HealDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,13 @@ def decide_heal(spec: HealSpec, view: HealView) -> HealDecision:
     cause = _cause(spec, view)
     if cause is None:
         return HealDecision(action="nothing", reason="")
+    if view.more_targets:
+        named = ", ".join(map(repr, view.more_targets[:3]))
+        return HealDecision(
+            action="stop",
+            reason=f"{cause}, but labels come back for the main target alone, not for {named}: "
+            "train on a table that has them all, with `steadynet train`, and roll that out",
+        )
     if any(attempt.outcome == "running" for attempt in view.attempts):
         return _wait(cause, "a retrain is running")
     if view.rollout_running:

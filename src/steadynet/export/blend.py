@@ -31,7 +31,11 @@ class BlendPart(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     members: int
     outputs: int
-    """Outputs of a member: 1 for binary and regression, else the number of classes."""
+    """Outputs of a member for the target: 1 for binary and regression, else one per class."""
+    first: int = 0
+    """Place of the first of them, where a member has outputs for several targets."""
+    whole: int | None = None
+    """Outputs of a member for all targets, where there are several."""
     weight: float
     """Above 0; all parts' weights sum to 1."""
 
@@ -71,13 +75,20 @@ def export_blend(parts: Sequence[BlendPart], *, classes: bool, groups: int = 0) 
     """
     writer = GraphWriter("blend")
     axis = writer.integers([1], "axis")
-    entering, answers = [], []
+    entering, answers, own = [], [], []
     columns = 0
     for part in parts:
         members = members_name(part.name)
-        shape = ["N", part.members, part.outputs]
+        whole = part.whole or part.outputs
+        shape = ["N", part.members, whole]
         entering.append(helper.make_tensor_value_info(members, TensorProto.FLOAT, shape))
         columns = 2 if classes and part.outputs == 1 else part.outputs
+        if whole != part.outputs:
+            start = writer.integers([part.first], "first")
+            end = writer.integers([part.first + part.outputs], "end")
+            outputs = writer.integers([2], "outputs")
+            members = writer.add("Slice", members, start, end, outputs)
+        own.append(members)
         each = members
         if classes:
             if part.outputs == 1:
@@ -95,9 +106,9 @@ def export_blend(parts: Sequence[BlendPart], *, classes: bool, groups: int = 0) 
     leaving = [helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])]
     if groups:
         by_group = []
-        for part in parts:
+        for part, members in zip(parts, own, strict=True):
             split = writer.integers([-1, groups, part.members // groups], "by_group")
-            apart = writer.add("Reshape", members_name(part.name), split)
+            apart = writer.add("Reshape", members, split)
             mean = writer.add("ReduceMean", apart, writer.integers([2], "axis"), keepdims=0)
             weight = writer.constant(np.array(part.weight, np.float32), "weight")
             by_group.append(writer.add("Mul", mean, weight))

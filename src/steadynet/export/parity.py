@@ -7,7 +7,7 @@ every row alone against the same row in a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from steadynet.export.head import Head, RegressionHead, apply_head
 from steadynet.export.interval import Sides
 from steadynet.features.fit import FeatureGraph
 from steadynet.features.run import Tensors, run_features
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+from steadynet.table.schema import MISSING_DATETIME, Column, Schema, output_name
 
 TOLERANCE = 1e-5
 """Of probabilities; of a regression's outputs in deviations of the target."""
@@ -36,9 +36,9 @@ Floats = npt.NDArray[np.float64]
 Columns = dict[str, npt.NDArray[Any]]
 Answers = dict[str, npt.NDArray[Any]]
 Run = Callable[[Columns], Answers]
-AnswerOf = Callable[[Tensors], npt.NDArray[np.float64]]
-"""From the feature graph's tensors to the blend's answer (N, C), by the libraries it was fitted
-with."""
+AnswersOf = Callable[[Tensors], Sequence[npt.NDArray[np.float64]]]
+"""From the feature graph's tensors to each target's blended answer (N, C), by the libraries that
+it was fitted with."""
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +53,16 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 def check_parity(
     run: Run,
     features: FeatureGraph,
-    answer_of: AnswerOf,
-    head: Head,
+    answers_of: AnswersOf,
+    heads: Sequence[Head],
     schema: Schema,
     columns: Columns,
     sides_of: Callable[[Tensors], Sides] = lambda _: Sides(),
 ) -> Parity:
     """Compare `run`, the welded graph, with the parts that it was welded from.
 
-    `columns` (N, 1) are real rows, one at least. Raises `ParityError` where an answer is not
+    `sides_of` gives what the main target's interval needs. `columns` (N, 1) are real rows, one at
+    least. Raises `ParityError` where an answer is not
     finite or differs by more than `TOLERANCE`.
     """
     worse = stress_rows(columns, schema)
@@ -69,20 +70,31 @@ def check_parity(
         name: np.concatenate([worse[name], _repeat(values, MANY_ROWS)])
         for name, values in columns.items()
     }
-    tensors = run_features(features, many)
-    expected = dict(apply_head(answer_of(tensors), head, sides_of(tensors)))
-    unit: float | Floats = 1.0
-    if isinstance(head, RegressionHead):
-        unit = head.scale * np.maximum(head.inverse.slope(expected["prediction"]), SMALLEST_SLOPE)
     answers = run(many)
-    largest = _difference(answers, expected, unit, "the trained network")
+    largest = alone = 0.0
     count = min(ALONE_ROWS + len(next(iter(worse.values()))), MANY_ROWS)
-    alone = 0.0
-    for row in range(count):
-        single = run({name: values[row : row + 1] for name, values in many.items()})
-        same = {name: answers[name][row : row + 1] for name in expected}
-        own = unit if isinstance(unit, float) else unit[row : row + 1]
-        alone = max(alone, _difference(single, same, own, "the same row in a batch"))
+    singles = [
+        run({name: values[row : row + 1] for name, values in many.items()}) for row in range(count)
+    ]
+    tensors = run_features(features, many)
+    sides: Sides | None = sides_of(tensors)
+    for target, answer, head in zip(schema.targets, answers_of(tensors), heads, strict=True):
+        expected = {
+            output_name(schema, target, output): values
+            for output, values in apply_head(answer, head, sides).items()
+        }
+        sides = None
+        unit: float | Floats = 1.0
+        if isinstance(head, RegressionHead):
+            prediction = expected[output_name(schema, target, "prediction")]
+            unit = head.scale * np.maximum(head.inverse.slope(prediction), SMALLEST_SLOPE)
+        apart = _difference(answers, expected, unit, "the trained network")
+        largest = max(largest, apart)
+        for row, single in enumerate(singles):
+            same = {name: answers[name][row : row + 1] for name in expected}
+            own = unit if isinstance(unit, float) else unit[row : row + 1]
+            apart = _difference(single, same, own, "the same row in a batch")
+            alone = max(alone, apart)
     return Parity(
         rows=len(next(iter(many.values()))), largest_difference=largest, largest_alone=alone
     )

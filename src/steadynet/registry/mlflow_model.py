@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle
 from steadynet.errors import RegistryError
+from steadynet.table.schema import OUTPUTS, output_name
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -71,11 +72,15 @@ def _signature(manifest: Manifest) -> ModelSignature:
     from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
     inputs = Schema([ColSpec(AnyType(), column.name) for column in manifest.schema.features])
-    target = manifest.schema.target
-    numbers = [f"probability_{name}" for name in target.classes]
-    if target.task == "regression":
-        numbers = ["prediction", "lower", "upper"]
-    outputs = [ColSpec(DataType.double, name) for name in numbers]
-    if target.classes:
-        outputs.insert(0, ColSpec(DataType.string, "label"))
+    schema = manifest.schema
+    outputs = []
+    for target in schema.targets:
+        if target.classes:
+            name = output_name(schema, target, "label")
+            outputs.append(ColSpec(DataType.string, name))
+        numbers = [f"probability_{name}" for name in target.classes]
+        outputs += [
+            ColSpec(DataType.double, output_name(schema, target, name))
+            for name in numbers or OUTPUTS[target.task]
+        ]
     return ModelSignature(inputs=inputs, outputs=Schema(outputs))

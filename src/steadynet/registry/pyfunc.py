@@ -15,6 +15,7 @@ from steadynet.bundle.manifest import MANIFEST
 from steadynet.bundle.read import Bundle, open_bundle, verify_bundle
 from steadynet.files import sha256_file
 from steadynet.runtime.predictor import Predictor
+from steadynet.table.schema import answers_about, output_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ class BundleModel:
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return one row per row: `label` and `probability_<class>` for each class, or
-        `prediction`, `lower` and `upper`.
+        `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`.
 
         Raises `InputError` where a column is missing or holds what does not fit.
         """
@@ -44,18 +45,20 @@ class BundleModel:
             str(name): column.astype(object).where(column.notna(), None).tolist()
             for name, column in model_input.items()
         }
+        schema = self._predictor.schema
         answers = self._predictor.run(self._predictor.decoder.table(table))
-        probabilities = answers.pop("probabilities", None)
-        if probabilities is not None:
-            for position, name in enumerate(self._predictor.schema.target.classes):
-                answers[f"probability_{name}"] = probabilities[:, position]
-        return pd.DataFrame(
-            {
-                name: answer if name == "label" else answer.astype("float64")
-                for name, answer in answers.items()
-            },
-            index=model_input.index,
-        )
+        columns = {}
+        for target in schema.targets:
+            for output, answer in answers_about(answers, schema, target).items():
+                if output == "label":
+                    columns[output_name(schema, target, output)] = answer
+                elif output == "probabilities":
+                    for position, name in enumerate(target.classes):
+                        column = output_name(schema, target, f"probability_{name}")
+                        columns[column] = answer[:, position].astype("float64")
+                else:
+                    columns[output_name(schema, target, output)] = answer.astype("float64")
+        return pd.DataFrame(columns, index=model_input.index)
 
 
 def _load_pyfunc(path: str) -> BundleModel:

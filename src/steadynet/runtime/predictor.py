@@ -7,20 +7,13 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from steadynet.bundle.golden import golden_differences
-from steadynet.bundle.manifest import MODEL
+from steadynet.bundle.manifest import MODEL, thresholds_of
 from steadynet.bundle.read import Bundle
 from steadynet.errors import BundleFormat, GoldenMismatch, InputError, ModelFault
 from steadynet.runtime.columns import ColumnDecoder, Columns
 from steadynet.runtime.graph_check import check_graph
-from steadynet.spec.kinds import Kind, Task
-from steadynet.table.schema import Schema, input_name
-
-OUTPUTS: dict[Task, tuple[str, ...]] = {
-    "binary": ("label", "probabilities"),
-    "multiclass": ("label", "probabilities"),
-    "regression": ("prediction", "lower", "upper"),
-}
-"""What the graph answers for each task."""
+from steadynet.spec.kinds import Kind
+from steadynet.table.schema import Schema, input_name, output_names
 
 _INPUT_TYPES: dict[Kind, str] = {
     "number": "tensor(float)",
@@ -65,7 +58,7 @@ class Predictor:
         self.bundle = bundle
         self.schema: Schema = bundle.manifest.schema
         self.decoder = ColumnDecoder(self.schema)
-        self.outputs = OUTPUTS[self.schema.target.task]
+        self.outputs = output_names(self.schema)
         self._names = [(column.name, input_name(column.name)) for column in self.schema.features]
         self._session = _load(bundle, threads)
         self._check_signature()
@@ -101,8 +94,7 @@ class Predictor:
         problems = golden_differences(
             rows,
             outputs,
-            classes=self.schema.target.classes,
-            decision_threshold=self.bundle.manifest.decision_threshold,
+            thresholds=thresholds_of(self.bundle.manifest),
         )
         if problems:
             raise GoldenMismatch(

@@ -20,7 +20,7 @@ from steadynet.serving.grpc_messages import (
     ModelMetadataResponse,
 )
 from steadynet.serving.oip import ModelMetadata
-from steadynet.serving.tensors import DTYPES, OUTPUT_DATATYPES, Tensor, element_count
+from steadynet.serving.tensors import DTYPES, Tensor, element_count, output_datatype
 
 _CONTENTS: dict[str, Callable[[Message], Sequence[Any]]] = {
     "BOOL": attrgetter("bool_contents"),
@@ -87,7 +87,7 @@ def infer_response(
     raw = len(request.raw_input_contents) > 0
     for name in names:
         array = outputs[name]
-        tensor = response.outputs.add(name=name, datatype=OUTPUT_DATATYPES[name], shape=array.shape)
+        tensor = response.outputs.add(name=name, datatype=output_datatype(name), shape=array.shape)
         if raw:
             response.raw_output_contents.append(encode_tensor(array))
         elif array.dtype.kind == "O":

@@ -18,14 +18,15 @@ from steadynet.runtime.batching import Arrays
 from steadynet.serving.binary import decode_tensor, encode_tensor
 from steadynet.serving.tensors import (
     KIND_DATATYPES,
-    OUTPUT_DATATYPES,
     Datatype,
     Tensor,
     TensorLike,
     element_count,
     no_data,
+    output_datatype,
 )
 from steadynet.serving.versions import LoadedVersion
+from steadynet.table.schema import OUTPUTS, output_name
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -212,7 +213,7 @@ def infer_out(
         version,
         request_id,
         [
-            TensorOut(name, OUTPUT_DATATYPES[name], array.shape, array.ravel().tolist())
+            TensorOut(name, output_datatype(name), array.shape, array.ravel().tolist())
             for name, array in ((name, outputs[name]) for name in names)
         ],
     )
@@ -233,19 +234,22 @@ def split_binary(content: InferOut, outputs: Arrays, binary: frozenset[str]) -> 
 
 def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> ModelMetadata:
     """Return a version's metadata; `versions` are all that can be asked."""
-    classes = len(loaded.schema.target.classes)
+    schema = loaded.schema
     return ModelMetadata(
         name=model,
         versions=list(versions),
         platform=PLATFORM,
         inputs=[
             TensorMetadata(column.name, KIND_DATATYPES[column.kind], [-1, 1])
-            for column in loaded.schema.features
+            for column in schema.features
         ],
         outputs=[
             TensorMetadata(
-                name, OUTPUT_DATATYPES[name], [-1, classes] if name == "probabilities" else [-1]
+                output_name(schema, target, output),
+                output_datatype(output),
+                [-1, len(target.classes)] if output == "probabilities" else [-1],
             )
-            for name in loaded.outputs
+            for target in schema.targets
+            for output in OUTPUTS[target.task]
         ],
     )

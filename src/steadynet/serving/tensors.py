@@ -61,13 +61,19 @@ KIND_DATATYPES: dict[Kind, str] = {
 }
 """What metadata says; every datatype whose values fit the column is taken."""
 
-OUTPUT_DATATYPES: dict[str, str] = {
+_OUTPUT_DATATYPES: dict[str, str] = {
     "label": "BYTES",
     "probabilities": "FP32",
     "prediction": "FP32",
     "lower": "FP32",
     "upper": "FP32",
 }
+
+
+def output_datatype(name: str) -> str:
+    """Return the datatype of an output: of the main target, or named `<target>/<output>`."""
+    return _OUTPUT_DATATYPES[name.rpartition("/")[2]]
+
 
 _PLAIN: dict[str, frozenset[type]] = {
     "FP32": frozenset({float, int, type(None)}),

@@ -116,8 +116,11 @@ def _at_least(path: str, value: float | None, least: float) -> _Rule:
 
 
 def _table(table: TableSpec) -> Iterator[_Rule]:
+    more = table.more_targets
     for path, names in (("table.drop", table.drop), ("table.kinds", tuple(table.kinds))):
         yield _Rule(path, table.target, table.target not in names, "columns beside the target")
+        for name in more:
+            yield _Rule(path, name, name not in names, "columns beside the targets")
     classes = table.classes
     fits = not classes or (len(classes) > 1 and len(set(classes)) == len(classes))
     yield _Rule("table.classes", list(classes), fits, "two or more classes, each once")
@@ -127,6 +130,17 @@ def _table(table: TableSpec) -> Iterator[_Rule]:
     yield _Rule(
         "table.positive_class", table.positive_class, fits, "the last class of table.classes"
     )
+    fits = not more or table.target is not None
+    yield _Rule("table.more_targets", list(more), fits, "a table.target beside them")
+    for place, name in enumerate(more):
+        fits = name != table.target and name not in more[:place]
+        yield _Rule("table.more_targets", name, fits, "every target once")
+    for path, names in (
+        ("table.more_tasks", tuple(table.more_tasks)),
+        ("table.more_positive_classes", tuple(table.more_positive_classes)),
+    ):
+        for name in names:
+            yield _Rule(path, name, name in more, "columns of table.more_targets")
 
 
 def _split(split: SplitSpec) -> Iterator[_Rule]:

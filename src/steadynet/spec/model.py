@@ -26,6 +26,13 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The target's classes in their order, the lowest first, as `["low", "middle", "high"]`, where
     they have one. Whole numbers need not be listed: `training.loss = "ordinal"` says that they are
     ordered."""
+    more_targets: tuple[str, ...] = ()
+    """Further columns to predict, by the same network. They may be of other tasks and lack values;
+    gates, rollouts, monitoring and healing watch `target` alone."""
+    more_tasks: dict[str, Task] = msgspec.field(default_factory=dict)
+    """Further target → task, to override what is inferred."""
+    more_positive_classes: dict[str, str] = msgspec.field(default_factory=dict)
+    """Further binary target → the class whose probability is the score."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     kinds: dict[str, Kind] = msgspec.field(default_factory=dict)

@@ -36,6 +36,8 @@ class Found(NamedTuple):
     columns: tuple[FoundColumn, ...] = ()
     target: str = ""
     """The task and why, as "binary: two different values"."""
+    more_targets: tuple[str, ...] = ()
+    """One text a further target."""
     findings: tuple[str, ...] = ()
 
 
@@ -86,6 +88,8 @@ def _table(name: str, value: msgspec.Struct, docs: dict[str, str], found: Found)
         doc = docs.get(key, "")
         if name == "table" and key == "task" and found.target:
             doc = f"{doc} Found: {found.target}."
+        if name == "table" and key == "more_targets" and found.more_targets:
+            doc = f"{doc} Found: {'. '.join(found.more_targets)}."
         lines += _key(key, values[key], wanted, doc)
     for key in nested:
         lines += ["", *_comment(docs.get(key, "")), f"[{name}.{key}]"]

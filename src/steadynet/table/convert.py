@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,52 @@ def encode_target(frame: pl.DataFrame, schema: Schema) -> np.ndarray[Any, Any]:
     Raises `TableError` where the target is absent or missing in some rows, is no finite number
     (regression) or holds a class that the schema does not know.
     """
+    target, parsed = schema.target, _parse_target(frame, schema)
+    _refuse(target.name, parsed.null_count(), "a value in every row", "rows without one")
+    if target.task == "regression":
+        return parsed.to_numpy()
+    indices = parsed.replace_strict(
+        list(target.classes), range(len(target.classes)), default=None, return_dtype=pl.Int64
+    )
+    _refuse(
+        target.name,
+        indices.null_count(),
+        f"one of {len(target.classes)} known classes",
+        "rows with another class",
+    )
+    return indices.to_numpy()
+
+
+class Truth(NamedTuple):
+    """What is known of a target."""
+
+    values: np.ndarray[Any, Any]
+    """Class indices int64 or numbers float64, (N,); 0 where none is known."""
+    known: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether a row has a value, (N,)."""
+
+    @property
+    def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The rows that have a value."""
+        return np.flatnonzero(self.known)
+
+    def among(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
+        """Return those of some rows that have a value, in their order."""
+        chosen: np.ndarray[Any, Any] = rows[self.known[rows]]
+        return chosen
+
+
+def encode_known_target(frame: pl.DataFrame, schema: Schema) -> Truth:
+    """Return the target of the rows that have one. Raises `TableError` as `encode_target` does."""
+    known = _parse_target(frame, schema).is_not_null().to_numpy()
+    some = encode_target(frame.filter(known), schema)
+    values = np.zeros(len(known), some.dtype)
+    values[known] = some
+    return Truth(values, known)
+
+
+def _parse_target(frame: pl.DataFrame, schema: Schema) -> pl.Series:
+    """Return numbers or class names, null where a row has none."""
     target = schema.target
     if target.name not in frame.columns:
         raise TableError(
@@ -51,23 +97,12 @@ def encode_target(frame: pl.DataFrame, schema: Schema) -> np.ndarray[Any, Any]:
         numbers, wrong = parse.parse_numbers(series, schema.missing_spellings, thousands=True)
         wrong += int(numbers.is_infinite().sum())
         _refuse(target.name, wrong, "finite numbers", "values that are none")
-        _refuse(target.name, numbers.null_count(), "a value in every row", "rows without one")
-        return numbers.to_numpy()
+        return numbers
     # A class can be spelled as other columns spell a missing value: "none".
     missing = [word for word in schema.missing_spellings if word not in target.classes]
     names, wrong = parse.parse_categories(series, missing)
     _refuse(target.name, wrong, "class names", "values that are none")
-    _refuse(target.name, names.null_count(), "a value in every row", "rows without one")
-    indices = names.replace_strict(
-        list(target.classes), range(len(target.classes)), default=None, return_dtype=pl.Int64
-    )
-    _refuse(
-        target.name,
-        indices.null_count(),
-        f"one of {len(target.classes)} known classes",
-        "rows with another class",
-    )
-    return indices.to_numpy()
+    return names
 
 
 def _refuse(target: str, count: int, expected: str, what: str) -> None:

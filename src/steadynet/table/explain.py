@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steadynet.spec.write import Found, FoundColumn
 from steadynet.table.findings import Finding
-from steadynet.table.schema import Column, Schema
+from steadynet.table.schema import Column, Schema, Target
 
 
 def explain(schema: Schema, findings: tuple[Finding, ...] = ()) -> Found:
@@ -12,19 +12,25 @@ def explain(schema: Schema, findings: tuple[Finding, ...] = ()) -> Found:
 
     Notes about single columns are left out of the findings, for the columns' own lines say them.
     """
-    target = schema.target
-    classes = f"; classes {', '.join(target.classes)}" if 0 < len(target.classes) <= 10 else ""
     return Found(
         columns=tuple(
             FoundColumn(column.name, column.kind, _full_reason(column)) for column in schema.columns
         ),
-        target=f"{target.task}: {target.reason}{classes}",
+        target=_target_words(schema.target),
+        more_targets=tuple(
+            f"{target.name!r} is {_target_words(target)}" for target in schema.more_targets
+        ),
         findings=tuple(
             f"{finding.level}: {finding.message}"
             for finding in findings
             if finding.level != "note" or finding.column is None
         ),
     )
+
+
+def _target_words(target: Target) -> str:
+    classes = f"; classes {', '.join(target.classes)}" if 0 < len(target.classes) <= 10 else ""
+    return f"{target.task}: {target.reason}{classes}"
 
 
 def _full_reason(column: Column) -> str:

@@ -13,8 +13,15 @@ from steadynet.table.convert import parse_column
 from steadynet.table.dates import find_date_order
 from steadynet.table.guess import Guess
 from steadynet.table.parse import parse_categories
-from steadynet.table.schema import FEATURE_KINDS, Column, DateOrder, Schema
-from steadynet.table.target import infer_target
+from steadynet.table.schema import (
+    FEATURE_KINDS,
+    Column,
+    DateOrder,
+    Schema,
+    input_name,
+    output_names,
+)
+from steadynet.table.target import infer_more_targets, infer_target
 from steadynet.table.values import EXPECTED
 
 RARE_ROWS = 3
@@ -27,17 +34,22 @@ READABLE_NESTED = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Binary)
 
 
 def infer_schema(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> Schema:
-    """Return the kind of every column but the target, with its reason, and the target.
+    """Return the kind of every column but the targets, with its reason, and the targets.
 
     Raises `TableError` for a name in the spec that is no column, a kind that the values refuse,
     a target that is absent, all missing or has one value only, and a table without any feature.
     """
     target = infer_target(frame, table)
     _check_names(frame, table, split)
+    more = infer_more_targets(frame, table)
+    targets = {target.name, *table.more_targets}
     columns = tuple(
-        infer_column(frame[name], table, split) for name in frame.columns if name != target.name
+        infer_column(frame[name], table, split) for name in frame.columns if name not in targets
     )
-    schema = Schema(columns=columns, target=target, missing_spellings=table.missing)
+    schema = Schema(
+        columns=columns, target=target, more_targets=more, missing_spellings=table.missing
+    )
+    _check_outputs(schema)
     if not schema.features:
         raise TableError(
             "no column is left to predict from",
@@ -73,8 +85,21 @@ def _check_names(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> Non
                 got=repr(name),
                 do=did_you_mean(name, frame.columns),
             )
-        if name == table.target and place != "split.time_column":
-            raise TableError(f"{place} names {name!r}, which is the target")
+        if name in (table.target, *table.more_targets) and place != "split.time_column":
+            which = "the" if name == table.target else "a further"
+            raise TableError(f"{place} names {name!r}, which is {which} target")
+
+
+def _check_outputs(schema: Schema) -> None:
+    """Refuse a feature whose input of the graph would have an output's name."""
+    taken = set(output_names(schema))
+    for column in schema.features:
+        if input_name(column.name) in taken:
+            raise TableError(
+                f"the column {column.name!r} has the name of an answer to a further target",
+                expected="another name",
+                do="Rename the column, or leave it out with --drop.",
+            )
 
 
 def _declared(name: str, table: TableSpec, split: SplitSpec) -> Guess | None:

@@ -33,15 +33,19 @@ Floats = npt.NDArray[np.float64]
 
 
 def find_leaks(
-    frame: pl.DataFrame, schema: Schema, target: npt.NDArray[np.generic]
+    frame: pl.DataFrame, schema: Schema, target: npt.NDArray[np.generic], *, main: bool = True
 ) -> list[Finding]:
-    """Return a warning for each feature whose score is above `LEAK_SCORE`."""
+    """Return a warning for each feature whose score is above `LEAK_SCORE`.
+
+    Of a target that is not the `main` one, the warning says its name.
+    """
     if frame.height < MIN_ROWS_SCORED:
         return []
     generator = np.random.default_rng(0)
     rows = generator.permutation(frame.height)[:SAMPLE_ROWS]
     sample = frame[rows]
     wanted = _one_per_class(target[rows], schema)
+    what = "the target" if main else f"the target {schema.target.name!r}"
     findings = []
     for column in schema.features:
         score = _score(sample[column.name], column, schema, wanted)
@@ -52,16 +56,16 @@ def find_leaks(
                     level="warning",
                     code="leak",
                     column=column.name,
-                    message=f"{column.name!r} alone predicts the target ({measure} {score:.3f}):"
+                    message=f"{column.name!r} alone predicts {what} ({measure} {score:.3f}):"
                     " if it is only known afterwards, leave it out with --drop",
                 )
             )
     if schema.target.task == "regression" and not findings:
-        findings.extend(_find_sum(sample, schema, wanted[0]))
+        findings.extend(_find_sum(sample, schema, wanted[0], what))
     return findings
 
 
-def _find_sum(sample: pl.DataFrame, schema: Schema, target: Floats) -> list[Finding]:
+def _find_sum(sample: pl.DataFrame, schema: Schema, target: Floats, what: str) -> list[Finding]:
     """Return a warning where the target is a linear combination of number columns."""
     columns = [column for column in schema.features if column.kind == "number"]
     if not 2 <= len(columns) <= min(MAX_COLUMNS_SUMMED, sample.height // 10):
@@ -76,7 +80,7 @@ def _find_sum(sample: pl.DataFrame, schema: Schema, target: Floats) -> list[Find
     names = [c.name for c, part in zip(columns, size, strict=True) if part > SUMMAND * size.max()]
     listed = ", ".join(repr(name) for name in names)
     message = (
-        f"the target is a weighted sum of {listed}: if they are only known afterwards, leave them"
+        f"{what} is a weighted sum of {listed}: if they are only known afterwards, leave them"
         " out with --drop"
     )
     return [Finding(level="warning", code="leak_sum", column=names[0], message=message)]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steadynet.table.convert import encode_target
+from steadynet.table.convert import encode_known_target, encode_target
 from steadynet.table.findings import Finding
 from steadynet.table.leak import find_leaks
 from steadynet.table.schema import Schema
@@ -37,6 +37,8 @@ def check_quality(frame: pl.DataFrame, schema: Schema, split: Split) -> tuple[Fi
         *find_leaks(frame, schema, target),
         *_check_columns(schema),
     ]
+    for further in schema.more_targets:
+        findings += _check_further(frame, schema.about(further), split)
     order = ("error", "warning", "note")
     return tuple(sorted(findings, key=lambda finding: order.index(finding.level)))
 
@@ -44,6 +46,34 @@ def check_quality(frame: pl.DataFrame, schema: Schema, split: Split) -> tuple[Fi
 def errors_of(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Return the findings that must stop training."""
     return tuple(finding for finding in findings if finding.level == "error")
+
+
+def _check_further(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Finding]:
+    """Return what is wrong with a further target, looking at the rows that have it."""
+    target, truth = schema.target, encode_known_target(frame, schema)
+    known = Split(*(truth.among(rows) for rows in split))
+    findings = [
+        Finding(
+            level="error",
+            code="target_not_in_part",
+            column=target.name,
+            message=f"no row of the {part} part has a value of the further target {target.name!r}",
+        )
+        for part, rows in known._asdict().items()
+        if len(rows) == 0
+    ]
+    if findings:
+        return findings
+    findings += _check_classes(truth.values, schema, known, of=f" of {target.name!r}")
+    findings += find_leaks(frame[truth.rows], schema, truth.values[truth.rows], main=False)
+    if not truth.known.all():
+        message = (
+            f"{int(np.sum(~truth.known))} rows have no value of {target.name!r}: they are fitted"
+            " to the other targets alone"
+        )
+        note = Finding(level="note", code="target_missing", column=target.name, message=message)
+        findings.append(note)
+    return findings
 
 
 def _check_rows(frame: pl.DataFrame) -> list[Finding]:
@@ -57,12 +87,15 @@ def _check_rows(frame: pl.DataFrame) -> list[Finding]:
     return []
 
 
-def _check_classes(target: npt.NDArray[np.generic], schema: Schema, split: Split) -> list[Finding]:
+def _check_classes(
+    target: npt.NDArray[np.generic], schema: Schema, split: Split, of: str = ""
+) -> list[Finding]:
+    """Look at the classes' rows, counting those of the split's parts alone."""
     if schema.target.task == "regression":
         return []
     classes = schema.target.classes
     indices = target.astype(np.int64)
-    in_table = np.bincount(indices, minlength=len(classes))
+    in_table = np.bincount(indices[np.concatenate(split)], minlength=len(classes))
     in_parts = {
         part: np.bincount(indices[rows], minlength=len(classes))
         for part, rows in split._asdict().items()
@@ -71,12 +104,12 @@ def _check_classes(target: npt.NDArray[np.generic], schema: Schema, split: Split
     for place, name in enumerate(classes):
         lacking = [part for part, counts in in_parts.items() if counts[place] == 0]
         if "train" in lacking:
-            message = f"no training row has the class {name!r} ({in_table[place]} in the table)"
+            message = f"no training row has the class {name!r}{of} ({in_table[place]} in the table)"
             findings.append(Finding(level="error", code="class_not_in_training", message=message))
         elif in_table[place] < RARE_CLASS_ROWS or lacking:
             where = f", none of them in {' and '.join(lacking)}" if lacking else ""
             message = (
-                f"the class {name!r} has only {in_table[place]} rows{where}:"
+                f"the class {name!r}{of} has only {in_table[place]} rows{where}:"
                 " its answers and their measures are uncertain"
             )
             findings.append(Finding(level="warning", code="rare_class", message=message))

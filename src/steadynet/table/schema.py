@@ -6,11 +6,14 @@ datetime. Every other kind is kept in the schema with the reason why it is left 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
+
+T = TypeVar("T")
 
 FEATURE_KINDS: tuple[Kind, ...] = ("number", "boolean", "category", "datetime")
 
@@ -22,7 +25,15 @@ MISSING_DATETIME = -(2**63)
 
 
 RESERVED_NAMES = frozenset({"label", "probabilities", "prediction", "lower", "upper"})
-"""Names of the graph's outputs."""
+"""Names of the main target's outputs."""
+
+
+OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "binary": ("label", "probabilities"),
+    "multiclass": ("label", "probabilities"),
+    "regression": ("prediction", "lower", "upper"),
+}
+"""What the graph answers of a target of each task."""
 
 
 def input_name(column: str) -> str:
@@ -78,7 +89,19 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     columns: tuple[Column, ...]
     target: Target
+    """The main target: what gates, rollouts, monitoring and healing watch."""
+    more_targets: tuple[Target, ...] = ()
+    """What the same network predicts besides."""
     missing_spellings: tuple[str, ...] = MISSING_SPELLINGS
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Every target, the main one first."""
+        return (self.target, *self.more_targets)
+
+    def about(self, target: Target) -> Schema:
+        """Return the same columns with one target alone."""
+        return msgspec.structs.replace(self, target=target, more_targets=())
 
     @property
     def features(self) -> tuple[Column, ...]:
@@ -89,3 +112,22 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def left_out(self) -> tuple[Column, ...]:
         """The columns that the network does not read."""
         return tuple(column for column in self.columns if not column.is_feature)
+
+
+def output_name(schema: Schema, target: Target, output: str) -> str:
+    """Return the name of a target's output of the graph: of the main target the plain `output`."""
+    return output if target.name == schema.target.name else f"{target.name}/{output}"
+
+
+def output_names(schema: Schema) -> tuple[str, ...]:
+    """Return the names of all the graph's outputs, the main target's first."""
+    return tuple(
+        output_name(schema, target, output)
+        for target in schema.targets
+        for output in OUTPUTS[target.task]
+    )
+
+
+def answers_about(answers: Mapping[str, T], schema: Schema, target: Target) -> dict[str, T]:
+    """Return one target's answers by their plain names, out of all outputs by name."""
+    return {output: answers[output_name(schema, target, output)] for output in OUTPUTS[target.task]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from steadynet.errors import TableError
@@ -73,6 +74,33 @@ def infer_target(frame: pl.DataFrame, table: TableSpec) -> Target:
     if found.task == "regression":
         return _regression(numbers, found, table)
     return _classification(names, numbers, found, table)
+
+
+def infer_more_targets(frame: pl.DataFrame, table: TableSpec) -> tuple[Target, ...]:
+    """Return the further targets; rows without one of them do not count for that one.
+
+    Raises `TableError` as `infer_target` does, and where nothing is known of a further target in
+    the rows that have the main one.
+    """
+    return tuple(infer_target(frame, target_spec(table, name)) for name in table.more_targets)
+
+
+def target_spec(table: TableSpec, name: str) -> TableSpec:
+    """Return the spec of a table with one of its targets alone."""
+    if name == table.target:
+        return msgspec.structs.replace(
+            table, more_targets=(), more_tasks={}, more_positive_classes={}
+        )
+    return msgspec.structs.replace(
+        table,
+        target=name,
+        task=table.more_tasks.get(name),
+        positive_class=table.more_positive_classes.get(name),
+        classes=(),
+        more_targets=(),
+        more_tasks={},
+        more_positive_classes={},
+    )
 
 
 def _target_names(frame: pl.DataFrame, table: TableSpec) -> pl.Series:

@@ -16,6 +16,7 @@ from steadynet.features.run import Tensors
 from steadynet.networks import TabularNetwork
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.data import Folds, TargetCode, TrainingData
+from steadynet.training.joint import FitTarget
 from steadynet.training.loop import FitResult
 from steadynet.training.plan import FitPlan
 
@@ -27,12 +28,21 @@ class Ground:
     """What every component of a blend is fitted on."""
 
     tensors: Tensors
-    target: npt.NDArray[np.generic]
-    """(N,): class indices, or numbers in their unit."""
+    targets: tuple[FitTarget, ...]
+    """The main target first."""
     layout: FeatureLayout
     folds: Folds
-    code: TargetCode
     data: TrainingData
+
+    @property
+    def code(self) -> TargetCode:
+        """The main target's code."""
+        return self.targets[0].code
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a member for all targets."""
+        return sum(target.code.outputs for target in self.targets)
 
     @property
     def held_rows(self) -> npt.NDArray[np.int64]:
@@ -55,7 +65,7 @@ class Component(Protocol):
 
     @property
     def outputs(self) -> int:
-        """Outputs of a member."""
+        """Outputs of a member, for all targets."""
         ...
 
     def outputs_of(self, tensors: Tensors) -> npt.NDArray[np.float32]:

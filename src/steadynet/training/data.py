@@ -103,6 +103,26 @@ class TargetCode:
 
 
 @dataclass(frozen=True)
+class FurtherTarget:
+    """A target beside the main one, on the device. See `training.joint`."""
+
+    code: TargetCode
+    target: Tensor
+    """As `TrainingData.target`; 0 where a row has no value."""
+    known: Tensor
+    """bool (N,): whether a row has a value."""
+    first: int
+    """Place of its first output among the network's."""
+    unit: float
+    """What the answer that ignores the row loses."""
+
+    @property
+    def outputs(self) -> slice:
+        """Its outputs among the network's."""
+        return slice(self.first, self.first + self.code.outputs)
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """All rows on the device, indexed by the folds."""
 
@@ -111,8 +131,11 @@ class TrainingData:
     categories: Tensor
     """int64 (N, K)."""
     target: Tensor
-    """int64 class index, or the float32 standardised target (N,)."""
+    """int64 class index, or the float32 standardised target (N,); the main target's."""
     code: TargetCode
+    more: tuple[FurtherTarget, ...] = ()
+    unit: float = 1.0
+    """What the answer that ignores the row loses of the main target; 1 where it is alone."""
 
 
 def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed: int) -> Folds:
@@ -199,13 +222,16 @@ def training_data(
     tensors: Tensors, target: npt.NDArray[np.generic], code: TargetCode, device: torch.device
 ) -> TrainingData:
     """Put all rows on the device, once."""
-    if code.task == "regression":
-        coded = torch.from_numpy(code.encode(target).astype(np.float32))
-    else:
-        coded = torch.from_numpy(target.astype(np.int64))
     return TrainingData(
         torch.from_numpy(tensors.numbers).to(device),
         torch.from_numpy(tensors.categories).to(device),
-        coded.to(device),
+        coded_target(target, code).to(device),
         code,
     )
+
+
+def coded_target(target: npt.NDArray[np.generic], code: TargetCode) -> Tensor:
+    """Return what the network is fitted to (N,): int64 class indices, or coded float32."""
+    if code.task == "regression":
+        return torch.from_numpy(code.encode(target).astype(np.float32))
+    return torch.from_numpy(target.astype(np.int64))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from steadynet.errors import SpecError
-from steadynet.export.blend import BlendPart, average_members, blend_answers, group_answers
+from steadynet.export.blend import BlendPart, blend_answers, group_answers
 from steadynet.features.run import Tensors
 from steadynet.networks import build_network
 from steadynet.spec.losses import choose_loss
@@ -24,7 +24,8 @@ from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Share, choose_weights
 from steadynet.training.components import Component, FittedNetwork, Ground
-from steadynet.training.data import ClassWeights, encode_for_fit, make_folds, training_data
+from steadynet.training.data import ClassWeights, encode_for_fit, make_folds
+from steadynet.training.joint import FitTarget, fit_targets, joint_data
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import FitPlan, plan_fit
@@ -33,7 +34,7 @@ from steadynet.training.presets import FIRST, PRESETS, ComponentPlan, components
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.threads import thread_count, torch_set_up
-from steadynet.training.trees import fit_trees
+from steadynet.training.trees import FittedTrees, fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
 Floats = npt.NDArray[np.float64]
@@ -47,31 +48,40 @@ class Fitted:
     """A fitted blend, and what calibration and the references need of the fit."""
 
     components: tuple[Component, ...]
-    """Those with a weight above 0."""
-    shares: tuple[Share, ...]
-    """Of every component that was fitted, those that were left out too."""
+    """Those with a weight above 0, for some target."""
+    all_shares: tuple[tuple[Share, ...], ...]
+    """Per target: of every component that was fitted, those that were left out too."""
     summaries: dict[str, str]
     """Component → what it is, in words."""
     first: FittedNetwork
     """The first network, whatever its weight: what the history is of."""
     ground: Ground
-    held_answer: Floats
-    """The blend's answers (n, C) to the held rows by members that were not fitted on them."""
+    held_answers: tuple[Floats, ...]
+    """Per target: the blend's answers (n, C) to the held rows by members that were not fitted on
+    them."""
     fit_seconds: float
     search: SearchReport | None = None
 
     @property
-    def parts(self) -> tuple[BlendPart, ...]:
-        """The blend as the graph needs it."""
-        weights = {share.name: share.weight for share in self.shares}
+    def shares(self) -> tuple[Share, ...]:
+        """The components' shares of the main target's answer."""
+        return self.all_shares[0]
+
+    def parts(self, place: int) -> tuple[BlendPart, ...]:
+        """Return the blend of the target at a place as the graph needs it."""
+        weights = {share.name: share.weight for share in self.all_shares[place]}
+        target = self.ground.targets[place]
         return tuple(
             BlendPart(
                 name=component.name,
                 members=component.members,
-                outputs=component.outputs,
+                outputs=target.code.outputs,
+                first=target.first,
+                whole=component.outputs,
                 weight=weights[component.name],
             )
             for component in self.components
+            if weights[component.name] > 0
         )
 
     @property
@@ -80,19 +90,22 @@ class Fitted:
         return len(self.ground.folds.fit)
 
     def group_answers(self, tensors: Tensors) -> Floats:
-        """Return a regression's answer (N, G) by each group alone."""
-        weights = [part.weight for part in self.parts]
-        each = [group_answers(one.outputs_of(tensors), self.groups) for one in self.components]
-        return blend_answers(each, weights)
+        """Return the main target's answer (N, G) by each group alone, where it is a number."""
+        own = self.ground.targets[0].outputs
+        outputs = {component.name: component.outputs_of(tensors) for component in self.components}
+        parts = self.parts(0)
+        each = [group_answers(outputs[part.name][..., own], self.groups) for part in parts]
+        return blend_answers(each, [part.weight for part in parts])
 
-    def answer(self, tensors: Tensors) -> Floats:
-        """Return the blend's answer (N, C), by torch and LightGBM."""
-        classes = self.ground.code.classes > 0
-        answers = [
-            average_members(component.outputs_of(tensors), classes=classes)
-            for component in self.components
-        ]
-        return blend_answers(answers, [part.weight for part in self.parts])
+    def answers(self, tensors: Tensors) -> tuple[Floats, ...]:
+        """Return the blend's answer (N, C) to each target, by torch and LightGBM."""
+        outputs = {component.name: component.outputs_of(tensors) for component in self.components}
+        blended = []
+        for place, target in enumerate(self.ground.targets):
+            parts = self.parts(place)
+            answers = [target.answer(outputs[part.name]) for part in parts]
+            blended.append(blend_answers(answers, [part.weight for part in parts]))
+        return tuple(blended)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +145,7 @@ def fit_components(
     first_context = replace(context, stop=lambda: False) if context.stop() else context
     wanted = components_of(spec.training)
     fitted: list[Component] = []
-    held: list[Floats] = []
+    held: list[npt.NDArray[np.float32]] = []
     first: FittedNetwork | None = None
     took = 0.0
     for place, asked in enumerate(wanted):
@@ -145,19 +158,8 @@ def fit_components(
             )
         deadline = _own_deadline(wanted[place:], before, context.deadline)
         if asked.kind == "trees":
-            trees, raw = fit_trees(
-                tensors,
-                table.target,
-                ground.code,
-                ground.folds,
-                layout,
-                name=asked.name,
-                seed=plan.seed + asked.seed,
-                threads=thread_count(spec.training),
-                deadline=deadline,
-                stop=context.stop,
-            )
-            made: Component = trees
+            made: Component
+            made, raw = _fit_trees(ground, plan, asked, spec, context, deadline)
         else:
             network, raw = _fit_network(
                 ground,
@@ -169,28 +171,44 @@ def fit_components(
             )
             made, first = network, first or network
         fitted.append(made)
-        held.append(average_members(raw, classes=ground.code.classes > 0))
+        held.append(raw)
         took = took or (time.perf_counter() - before) / asked.cost
         if len(wanted) > 1:
             seconds = time.perf_counter() - before
             context.progress.on(ComponentEnded(name=asked.name, seconds=seconds))
     assert first is not None  # the first component of every preset is a network
-    names = [component.name for component in fitted]
-    target = table.target[ground.held_rows]
-    shares = choose_weights(names, held, target, ground.code)
-    kept = [place for place, share in enumerate(shares) if share.weight > 0]
+    weighed = [_weigh(fitted, held, target, ground) for target in ground.targets]
+    used = {share.name for shares, _ in weighed for share in shares if share.weight > 0}
     return Fitted(
-        components=tuple(fitted[place] for place in kept),
-        shares=shares,
+        components=tuple(component for component in fitted if component.name in used),
+        all_shares=tuple(shares for shares, _ in weighed),
         summaries={component.name: component.summary() for component in fitted},
         first=first,
         ground=ground,
-        held_answer=blend_answers(
-            [held[place] for place in kept], [shares[place].weight for place in kept]
-        ),
+        held_answers=tuple(answer for _, answer in weighed),
         fit_seconds=time.perf_counter() - started,
         search=report,
     )
+
+
+def _weigh(
+    fitted: Sequence[Component],
+    held: Sequence[npt.NDArray[np.float32]],
+    target: FitTarget,
+    ground: Ground,
+) -> tuple[tuple[Share, ...], Floats]:
+    """Return the components' shares of one target's answer, and that answer to the held rows.
+
+    `held` are each component's members' outputs for the held rows.
+    """
+    rows = ground.held_rows
+    known = target.truth.known[rows]
+    names = [component.name for component in fitted]
+    answers = [target.answer(members) for members in held]
+    shares = choose_weights(
+        names, [answer[known] for answer in answers], target.truth.values[rows][known], target.code
+    )
+    return shares, blend_answers(answers, [share.weight for share in shares])
 
 
 def _search(ground: Ground, spec: Spec, context: FitContext) -> tuple[Spec, SearchReport]:
@@ -245,26 +263,40 @@ def _ground(
     parent: Parent | None,
 ) -> Ground:
     folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
-    code = encode_for_fit(
-        table.target,
-        table.schema.target.task,
-        len(table.classes),
-        folds.fitted,
-        class_weights=_class_weights(spec.training, table.classes),
-        loss=choose_loss(
-            spec.training.loss,
+    codes = [
+        encode_for_fit(
+            table.target,
             table.schema.target.task,
-            ordered=table.schema.target.ordered,
-            quantile=spec.training.quantile,
-            focal_gamma=spec.training.focal_gamma,
-        ),
-        units=parent.units if parent else None,
-    )
+            len(table.classes),
+            folds.fitted,
+            class_weights=_class_weights(spec.training, table.classes),
+            loss=choose_loss(
+                spec.training.loss,
+                table.schema.target.task,
+                ordered=table.schema.target.ordered,
+                quantile=spec.training.quantile,
+                focal_gamma=spec.training.focal_gamma,
+            ),
+            units=parent.units[0] if parent else None,
+        )
+    ]
+    for place, (target, truth) in enumerate(
+        zip(table.schema.more_targets, table.more_truths, strict=True), start=1
+    ):
+        codes.append(
+            encode_for_fit(
+                truth.values,
+                target.task,
+                len(target.classes),
+                truth.among(folds.fitted),
+                units=parent.units[place] if parent else None,
+            )
+        )
+    names = [target.name for target in table.schema.targets]
+    targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = training_data(tensors, table.target, code, device)
-    return Ground(
-        tensors=tensors, target=table.target, layout=layout, folds=folds, code=code, data=data
-    )
+    data = joint_data(tensors, targets, device)
+    return Ground(tensors=tensors, targets=targets, layout=layout, folds=folds, data=data)
 
 
 def _class_weights(training: TrainingSpec, classes: tuple[str, ...]) -> ClassWeights:
@@ -295,6 +327,39 @@ def _own_deadline(wanted: Sequence[ComponentPlan], now: float, deadline: float) 
     return now + (deadline - now) * wanted[0].cost / sum(asked.cost for asked in wanted)
 
 
+def _fit_trees(
+    ground: Ground,
+    plan: FitPlan,
+    asked: ComponentPlan,
+    spec: Spec,
+    context: FitContext,
+    deadline: float,
+) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
+    """Fit a forest for each target; return them and their raw scores (n, 1, C) of the held rows."""
+    made = []
+    for place, target in enumerate(ground.targets):
+        now = time.perf_counter()
+        made.append(
+            fit_trees(
+                ground.tensors,
+                target.truth.values,
+                target.code,
+                ground.folds,
+                ground.layout,
+                name=asked.name,
+                seed=plan.seed + asked.seed,
+                threads=thread_count(spec.training),
+                deadline=now + (deadline - now) / (len(ground.targets) - place),
+                stop=context.stop,
+                known=target.truth.known,
+            )
+        )
+    (first, _), *others = made
+    return first.joined([trees for trees, _ in others]), np.concatenate(
+        [raw for _, raw in made], axis=2
+    )
+
+
 def _fit_network(
     ground: Ground,
     plan: FitPlan,
@@ -314,7 +379,7 @@ def _fit_network(
             network = build_network(
                 kind,
                 ground.layout,
-                ground.code.outputs,
+                ground.outputs,
                 plan.size,
                 numbers=ground.tensors.numbers[folds.fitted],
                 seed=plan.seed,

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.golden import GoldenRow
-from steadynet.bundle.manifest import Covered, EceFloor, Interval
-from steadynet.bundle.profile import Profile
-from steadynet.export.head import ClassificationHead, Head
+from steadynet.bundle.manifest import Covered, EceFloor, Interval, TargetRecord
+from steadynet.bundle.profile import Profile, TargetProfile
+from steadynet.export.head import ClassificationHead, Head, RegressionHead
 from steadynet.features.run import Tensors
 from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
+from steadynet.table.schema import answers_about
 from steadynet.training.answers import Answers, WeldedGraph
+from steadynet.training.calibrate import Calibration
 from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
 from steadynet.training.fitting import Fitted
 from steadynet.training.golden import golden_rows
 from steadynet.training.prepare import Table
-from steadynet.training.profile import permutation_importance, profile_training
+from steadynet.training.profile import (
+    permutation_importance,
+    profile_target,
+    profile_training,
+)
 from steadynet.training.reference import ReferenceRows, fit_references
+from steadynet.training.wording import target_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,7 @@ class Judged:
     slices: tuple[SliceMetrics, ...]
     profile: Profile
     golden: tuple[GoldenRow, ...]
+    more_targets: dict[str, TargetRecord]
 
 
 def judge(
@@ -45,12 +55,12 @@ def judge(
     table: Table,
     tensors: Tensors,
     fitted: Fitted,
-    head: Head,
+    calibrations: Sequence[Calibration],
     coverage: float,
 ) -> Judged:
     """Measure the graph's own answers, through onnxruntime. `coverage` is what was promised."""
     schema, split = table.schema, table.split
-    threshold = decision_threshold(head)
+    threshold = decision_threshold(calibrations[0].head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
     tested = graph.run(test_columns)
     code = fitted.ground.code
@@ -62,6 +72,13 @@ def judge(
         target = table.target[split.validation]
         held = Measuring(threshold=threshold, loss=code.loss)
         metrics["validation"] = evaluate(unseen, target, schema, held)
+    further = [
+        _judge_further(
+            _Answered(table, place, tested, unseen), tensors, fitted, calibration, coverage
+        )
+        for place, calibration in enumerate(calibrations[1:], start=1)
+    ]
+    names = [target.name for target in schema.more_targets]
     profile = profile_training(
         schema,
         table.part(split.train),
@@ -72,6 +89,7 @@ def judge(
         importance=permutation_importance(
             graph, schema, test_columns, test_target, fitted.first.plan.seed
         ),
+        more_targets=dict(zip(names, (found for _, found in further), strict=True)),
     )
     references = fit_references(
         tensors,
@@ -88,15 +106,89 @@ def judge(
     return Judged(
         metrics=metrics,
         ece_floor=floor,
-        covered=_covered(tested, test_target, head, coverage),
-        references={
-            name: {metric: value for metric, value in found.items() if math.isfinite(value)}
-            for name, found in references.items()
-        },
+        covered=_covered(tested, test_target, calibrations[0].head, coverage),
+        references=_finite(references),
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns),
+        more_targets=dict(zip(names, (record for record, _ in further), strict=True)),
     )
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A further target by its place among the targets, and all the graph's answers."""
+
+    table: Table
+    place: int
+    tested: Answers
+    unseen: Answers
+    """To rows that no member was fitted on: the validation part, or the test part again."""
+
+
+def _judge_further(
+    asked: _Answered,
+    tensors: Tensors,
+    fitted: Fitted,
+    calibration: Calibration,
+    coverage: float,
+) -> tuple[TargetRecord, TargetProfile]:
+    """Measure the answers to a further target on the rows that have a value of it."""
+    table, split = asked.table, asked.table.split
+    target, truth = table.schema.targets[asked.place], table.truths[asked.place]
+    schema, threshold = table.schema.about(target), decision_threshold(calibration.head)
+    code = fitted.ground.targets[asked.place].code
+    how = Measuring(threshold=threshold, loss=code.loss)
+
+    def known(answers: Answers, rows: npt.NDArray[np.int64]) -> tuple[Answers, npt.NDArray[Any]]:
+        own = answers_about(answers, table.schema, target)
+        has = truth.known[rows]
+        return {name: output[has] for name, output in own.items()}, truth.values[rows[has]]
+
+    tested, test_target = known(asked.tested, split.test)
+    metrics = {"test": evaluate(tested, test_target, schema, how)}
+    if fitted.groups == 1:
+        answers, values = known(asked.unseen, split.validation)
+        metrics["validation"] = evaluate(answers, values, schema, how)
+    references = fit_references(
+        tensors,
+        table.columns,
+        truth.values,
+        schema=schema,
+        layout=fitted.ground.layout,
+        rows=ReferenceRows(
+            fitted=truth.among(fitted.ground.folds.fitted), test=truth.among(split.test)
+        ),
+        code=code,
+    )
+    floor = None
+    if schema.target.classes:
+        floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
+    record = TargetRecord(
+        metrics=metrics,
+        references=_finite(references),
+        rows={part: len(truth.among(rows)) for part, rows in split._asdict().items()},
+        notes=target_notes(fitted.all_shares[asked.place], fitted.summaries, calibration),
+        ece_floor=floor,
+        coverage=coverage if isinstance(calibration.head, RegressionHead) else None,
+        covered=_covered(tested, test_target, calibration.head, coverage),
+        decision_threshold=threshold,
+    )
+    profile = profile_target(
+        schema,
+        unseen=answers_about(asked.unseen, table.schema, target),
+        tested=tested,
+        target=test_target,
+        threshold=threshold,
+    )
+    return record, profile
+
+
+def _finite(references: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {metric: value for metric, value in found.items() if math.isfinite(value)}
+        for name, found in references.items()
+    }
 
 
 def _covered(

@@ -39,7 +39,8 @@ def start_as_linear(
 ) -> float:
     """Fit every group's linear model, set the network's linear path to it, return the strength.
 
-    The strength (inverse penalty) is the one with the least held-out loss over all groups.
+    The strength (inverse penalty) is the one with the least held-out loss over all groups. Every
+    target has its own; the main one's is returned.
     """
     design, center, spread = design_matrix(
         data.numbers.cpu().numpy(),
@@ -47,19 +48,19 @@ def start_as_linear(
         network.layout.cardinalities,
         folds.fitted,
     )
-    target = data.target.cpu().numpy()
-    losses: dict[float, float] = {}
-    fitted: dict[float, list[tuple[Floats, Floats]]] = {}
-    for strength in strengths:
-        models = [_fit(design[rows], target[rows], data.code, strength) for rows in folds.fit]
-        fitted[strength] = models
-        losses[strength] = sum(
-            _loss(design[rows] @ weight + bias, target[rows], data.code)
-            for (weight, bias), rows in zip(models, folds.held, strict=True)
-        )
-    best = min(strengths, key=lambda strength: losses[strength])
+    everywhere = np.ones(len(data.target), bool)
+    best, models = _fit_target(
+        design, data.target.cpu().numpy(), everywhere, data.code, folds, strengths
+    )
+    for further in data.more:
+        target, known = further.target.cpu().numpy(), further.known.cpu().numpy()
+        _, own = _fit_target(design, target, known, further.code, folds, strengths)
+        models = [
+            (np.concatenate([weight, w], axis=1), np.concatenate([bias, b]))
+            for (weight, bias), (w, b) in zip(models, own, strict=True)
+        ]
     numbers = data.numbers.shape[1]
-    for group, (weight, bias) in enumerate(fitted[best]):
+    for group, (weight, bias) in enumerate(models):
         unscaled = weight.copy()
         unscaled[:numbers] /= spread[:, None]
         moved = bias - center @ unscaled[:numbers]
@@ -95,10 +96,37 @@ def design_matrix(
     return sparse.hstack([dense, one_hot], format="csr"), center, spread
 
 
+def _fit_target(
+    design: sparse.csr_matrix,
+    target: Floats,
+    known: npt.NDArray[np.bool_],
+    code: TargetCode,
+    folds: Folds,
+    strengths: tuple[float, ...],
+) -> tuple[float, list[tuple[Floats, Floats]]]:
+    """Return one target's best strength, and weight (F, C) and bias (C,) for every group."""
+    fit = [rows[known[rows]] for rows in folds.fit]
+    held = [rows[known[rows]] for rows in folds.held]
+    losses: dict[float, float] = {}
+    fitted: dict[float, list[tuple[Floats, Floats]]] = {}
+    for strength in strengths:
+        models = [_fit(design[rows], target[rows], code, strength) for rows in fit]
+        fitted[strength] = models
+        losses[strength] = sum(
+            _loss(design[rows] @ weight + bias, target[rows], code)
+            for (weight, bias), rows in zip(models, held, strict=True)
+            if len(rows)
+        )
+    best = min(strengths, key=lambda strength: losses[strength])
+    return best, fitted[best]
+
+
 def _fit(
     design: sparse.csr_matrix, target: Floats, code: TargetCode, strength: float
 ) -> tuple[Floats, Floats]:
     """Return weight (F, C) and bias (C,)."""
+    if len(target) == 0:  # no row of the fold has this target
+        return np.zeros((design.shape[1], code.outputs)), np.zeros(code.outputs)
     if code.task == "regression":
         return fit_numbers(design, target, code, 1 / strength)
     weight = np.zeros((design.shape[1], code.outputs))

@@ -26,7 +26,8 @@ from steadynet.networks import TabularNetwork
 from steadynet.training import checkpoint as saved
 from steadynet.training.checkpoint import EpochRecord, FitRecord, FitTensors
 from steadynet.training.data import Folds, TrainingData
-from steadynet.training.objective import average, fit_loss, held_loss
+from steadynet.training.joint import joint_fit_loss, joint_held_loss
+from steadynet.training.objective import average
 from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
@@ -175,7 +176,7 @@ class Fit:
         """Take one step on rows (G, B); return the mean loss over groups."""
         data = self.data
         outputs = self.network.grouped(data.numbers[batch], data.categories[batch])
-        losses = fit_loss(outputs, data.target[batch], data.code)
+        losses = joint_fit_loss(outputs, data, batch)
         extra = self.network.extra_loss()
         if extra is not None:
             losses = losses + extra
@@ -187,12 +188,13 @@ class Fit:
         return losses.detach().mean()
 
     def _hold(self) -> tuple[Tensor, float]:
-        """Return each group's held-out loss (G,) and the metric over all held-out rows."""
-        outputs = predict_grouped(self.network, self.data, self._held_rows)
-        answers = average(outputs, self.data.code)
-        target = self.data.target[self._held_rows]
-        return held_loss(answers, target, self.data.code), held_metric(
-            answers.flatten(0, 1), target.flatten(), self.data
+        """Return each group's held-out loss (G,) and the main metric over all held-out rows."""
+        data = self.data
+        outputs = predict_grouped(self.network, data, self._held_rows)
+        answers = average(outputs[..., : data.code.outputs], data.code)
+        target = data.target[self._held_rows]
+        return joint_held_loss(outputs, data, self._held_rows), held_metric(
+            answers.flatten(0, 1), target.flatten(), data
         )
 
     def _keep_better(self, losses: Tensor) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from steadynet.errors import TableError
 from steadynet.spec.check import check_task
 from steadynet.spec.model import Spec, TableSpec
-from steadynet.table.convert import encode_target, to_columns
+from steadynet.table.convert import Truth, encode_known_target, encode_target, to_columns
 from steadynet.table.findings import Finding
 from steadynet.table.infer import infer_schema
 from steadynet.table.quality import check_quality
@@ -33,10 +33,17 @@ class Table:
     columns: Columns
     """The graph's inputs, (N, 1) each."""
     target: npt.NDArray[Any]
-    """Class indices int64 or numbers float64, (N,)."""
+    """The main target's class indices int64 or numbers float64, (N,)."""
+    more_truths: tuple[Truth, ...] = ()
+    """The further targets', which rows may lack."""
     findings: tuple[Finding, ...]
     snapshot: str
     """Digest of the table as it was read."""
+
+    @property
+    def truths(self) -> tuple[Truth, ...]:
+        """Every target's, the main one's first."""
+        return (Truth(self.target, np.ones(len(self.target), bool)), *self.more_truths)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,6 +77,9 @@ def prepare(source: object, spec: Spec) -> Table:
         split=split,
         columns=to_columns(frame, schema),
         target=encode_target(frame, schema),
+        more_truths=tuple(
+            encode_known_target(frame, schema.about(target)) for target in schema.more_targets
+        ),
         findings=findings,
         snapshot=snapshot_sha256(read.frame),
     )

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steadynet.bundle.profile import CalibrationBin, FeatureProfile, OutputProfile, Profile
+from steadynet.bundle.profile import (
+    CalibrationBin,
+    FeatureProfile,
+    OutputProfile,
+    Profile,
+    TargetProfile,
+)
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.training.answers import Answers, Columns, WeldedGraph
@@ -28,19 +34,39 @@ def profile_training(
     target: npt.NDArray[Any],
     threshold: float | None,
     importance: dict[str, float],
+    more_targets: dict[str, TargetProfile],
 ) -> Profile:
     """Make the profile.
 
     `columns` are the training rows'; `unseen` the graph's answers to rows that no member was
     fitted on; `tested` its answers to the test part, whose truth is `target` (N,).
     """
-    losses = per_row_loss(target, _answer(schema, tested))
+    main = profile_target(schema, unseen=unseen, tested=tested, target=target, threshold=threshold)
     return Profile(
         rows=len(next(iter(columns.values()))),
         features=tuple(
             profile_feature(column, columns[column.name][:, 0], importance.get(column.name, 0.0))
             for column in schema.features
         ),
+        output=main.output,
+        loss_mean=main.loss_mean,
+        loss_deviation=main.loss_deviation,
+        calibration=main.calibration,
+        more_targets=more_targets,
+    )
+
+
+def profile_target(
+    schema: Schema,
+    *,
+    unseen: Answers,
+    tested: Answers,
+    target: npt.NDArray[Any],
+    threshold: float | None,
+) -> TargetProfile:
+    """Return the distributions of the answers to the one target of `schema`."""
+    losses = per_row_loss(target, _answer(schema, tested))
+    return TargetProfile(
         output=profile_output(schema, unseen, threshold),
         loss_mean=float(losses.mean()),
         loss_deviation=float(losses.std()),

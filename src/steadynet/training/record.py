@@ -42,6 +42,8 @@ class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
     layout: FeatureLayout
     features: FeatureState
     head: Head
+    more_heads: tuple[Head, ...] = ()
+    """The further targets'."""
     calibrations: tuple[MethodScore, ...]
     search: SearchReport | None
     ending: str

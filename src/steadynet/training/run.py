@@ -21,7 +21,7 @@ from steadynet.table.findings import Finding
 from steadynet.training.answers import WeldedGraph
 from steadynet.training.blending import Share
 from steadynet.training.budget import fit_deadline
-from steadynet.training.calibrate import Calibration, MethodScore, calibrate
+from steadynet.training.calibrate import Calibration, MethodScore
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
 from steadynet.training.conformal import WidthScore
 from steadynet.training.draft import draft_bundle, provenance_of
@@ -33,7 +33,7 @@ from steadynet.training.runs import free_folder, run_folder, run_identity, study
 from steadynet.training.search import SearchReport
 from steadynet.training.threads import limited_threads, thread_count
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
-from steadynet.training.welding import held_rows, sides_of, weld_parts
+from steadynet.training.welding import calibrate_all, sides_of, weld_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,44 +116,35 @@ def train(
     fitted = fit_components(tensors, features.layout, table, spec, context)
 
     shown.on(StepStarted(step="calibrating"))
-    ground = fitted.ground
-    held_target = table.target[ground.held_rows]
-    calibration = calibrate(
-        fitted.held_answer,
-        held_target,
-        ground.code,
-        table.classes,
-        spec.calibration,
-        held_rows(fitted, tensors, spec.training),
-    )
-    head = calibration.head
+    calibrations = calibrate_all(fitted, table, tensors, spec)
+    heads = [calibration.head for calibration in calibrations]
 
     shown.on(StepStarted(step="welding and checking the graph"))
-    welded = weld_parts(features, fitted, calibration)
+    welded = weld_parts(features, fitted, calibrations, table.schema)
     graph = WeldedGraph(welded, table.schema, threads=threads)
     test_columns = table.part(table.split.test)
     check_parity(
         graph.run,
         features,
-        fitted.answer,
-        head,
+        fitted.answers,
+        heads,
         table.schema,
         test_columns,
-        sides_of(fitted, calibration),
+        sides_of(fitted, calibrations[0]),
     )
 
     shown.on(StepStarted(step="evaluating beside the references"))
     with limited_threads(threads):
-        judged = judge(graph, table, tensors, fitted, head, spec.calibration.coverage)
+        judged = judge(graph, table, tensors, fitted, calibrations, spec.calibration.coverage)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
     draft = draft_bundle(
-        name, spec, table, features.state, fitted, calibration, judged, welded, provenance
+        name, spec, table, features.state, fitted, calibrations, judged, welded, provenance
     )
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoints(folder)
-    return _trained(bundle, table, fitted, calibration, judged)
+    return _trained(bundle, table, fitted, calibrations[0], judged)
 
 
 def _trained(

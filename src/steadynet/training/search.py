@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 from steadynet.networks import check_network
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.components import Ground
-from steadynet.training.data import training_data
+from steadynet.training.joint import joint_data
 from steadynet.training.progress import Progress, TrialEnded
 from steadynet.training.search_trial import TrialJob, TrialOutcome, end_with_parent, run_trial
 from steadynet.training.study import (
@@ -168,7 +168,7 @@ def _on_the_processor(ground: Ground) -> Ground:
     """Return the ground for workers, which share no GPU."""
     if ground.data.target.device.type == "cpu":
         return ground
-    data = training_data(ground.tensors, ground.target, ground.code, torch.device("cpu"))
+    data = joint_data(ground.tensors, ground.targets, torch.device("cpu"))
     return replace(ground, data=data)
 
 

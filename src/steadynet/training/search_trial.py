@@ -19,12 +19,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from steadynet.errors import NotFinite, SpecError
-from steadynet.export.blend import average_members
 from steadynet.files import write_atomic
 from steadynet.networks import build_network
 from steadynet.spec.model import TrainingSpec
-from steadynet.training.blending import held_losses
 from steadynet.training.components import Ground
+from steadynet.training.joint import joint_held_losses
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import plan_fit
@@ -126,7 +125,7 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
     network = build_network(
         training.network,
         ground.layout,
-        ground.code.outputs,
+        ground.outputs,
         plan.size,
         numbers=ground.tensors.numbers[folds.fitted],
         seed=plan.seed,
@@ -139,5 +138,4 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
     if result.ending == "stopped":
         raise _Stopped
     held = predict_grouped(network, data, torch.from_numpy(folds.held))
-    answer = average_members(held.flatten(0, 1).numpy(), classes=ground.code.classes > 0)
-    return held_losses(answer, ground.target[ground.held_rows], ground.code)
+    return joint_held_losses(held.flatten(0, 1).numpy(), ground.targets, ground.held_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -52,36 +52,59 @@ _NUMBERS: Mapping[str, dict[str, object]] = MappingProxyType(
 
 
 class FittedTrees:
-    """Boosted trees of every group. Members are the groups."""
+    """Boosted trees of every group, a forest of its own for each target. Members are the groups."""
 
     def __init__(
-        self, boosters: list[lightgbm.Booster], outputs: int, layout: FeatureLayout, name: str
+        self,
+        forests: Sequence[tuple[Sequence[lightgbm.Booster], int]],
+        layout: FeatureLayout,
+        name: str,
     ) -> None:
+        """Take each target's boosters, one per group, with the outputs of one."""
         self.name = name
-        self.outputs = outputs
-        self._boosters = boosters
+        self._forests = forests
         self._layout = layout
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a member, for all targets."""
+        return sum(outputs for _, outputs in self._forests)
 
     @property
     def members(self) -> int:
         """Members of an answer: one per group."""
-        return len(self._boosters)
+        return len(self._forests[0][0])
 
     @property
     def rounds(self) -> int:
         """Trees of all groups and outputs together."""
-        return sum(booster.num_trees() for booster in self._boosters)
+        return sum(booster.num_trees() for boosters, _ in self._forests for booster in boosters)
 
     def outputs_of(self, tensors: Tensors) -> npt.NDArray[np.float32]:
         """Return raw scores (N, groups, C)."""
         cells = tree_cells(tensors)
-        scores = [_raw(booster, cells, self.outputs) for booster in self._boosters]
-        return np.stack(scores, axis=1)
+        scores = [
+            np.stack([_raw(booster, cells, outputs) for booster in boosters], axis=1)
+            for boosters, outputs in self._forests
+        ]
+        return np.concatenate(scores, axis=2)
 
     def export(self) -> Graph:
         """Return the graph to `steadynet/<name>/members`."""
-        forest = Forest([trees_of(booster, self.outputs) for booster in self._boosters])
-        return export_trees(forest, self._layout, self.name)
+        by_group = [
+            [
+                trees
+                for boosters, outputs in self._forests
+                for trees in trees_of(boosters[group], outputs)
+            ]
+            for group in range(self.members)
+        ]
+        return export_trees(Forest(by_group), self._layout, self.name)
+
+    def joined(self, others: Sequence[FittedTrees]) -> FittedTrees:
+        """Return these with the forests of further targets behind them."""
+        forests = [forest for trees in (self, *others) for forest in trees._forests]
+        return FittedTrees(forests, self._layout, self.name)
 
     def summary(self) -> str:
         """Say in words what this is."""
@@ -100,10 +123,12 @@ def fit_trees(
     threads: int,
     deadline: float = math.inf,
     stop: Callable[[], bool] = lambda: False,
+    known: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
     """Fit every group; return the trees and their raw scores (G * m, 1, C) of the held rows.
 
-    `target` (N,) is the class index or the number; trees are fitted to the standardised number.
+    `target` (N,) is the class index or the number; trees are fitted to the standardised number, on
+    the rows where it is `known` (N,).
     After `deadline` (of `time.perf_counter`), or once `stop` says so, a fit ends with the trees
     that it has.
     """
@@ -112,18 +137,22 @@ def fit_trees(
     boosters, held = [], []
     for number, (fit, hold) in enumerate(zip(folds.fit, folds.held, strict=True)):
         left = (deadline - time.perf_counter()) / (len(folds.fit) - number)
+        own = fit if known is None else fit[known[fit]]
+        watched = hold if known is None else hold[known[hold]]
+        if len(watched) == 0:  # nothing is known of the fold: stop by the rows that are fitted
+            watched = own
         booster = _fit(
-            cells[fit],
-            coded[fit],
-            cells[hold],
-            coded[hold],
+            cells[own],
+            coded[own],
+            cells[watched],
+            coded[watched],
             code=code,
             settings=_settings(code, len(fit), seed + number, threads),
             ends=_Ends(time.perf_counter() + left, stop),
         )
         boosters.append(booster)
         held.append(_raw(booster, cells[hold], code.outputs))
-    return FittedTrees(boosters, code.outputs, layout, name), np.concatenate(held)[:, None]
+    return FittedTrees([(boosters, code.outputs)], layout, name), np.concatenate(held)[:, None]
 
 
 def tree_cells(tensors: Tensors) -> npt.NDArray[np.float32]:

@@ -49,12 +49,13 @@ class Parent:
         return self.training.plan.size
 
     @property
-    def units(self) -> Units | None:
-        """Center, scale and inverse of a regression's target, which stay; None for classes."""
-        head = self.training.head
-        if not isinstance(head, RegressionHead):
-            return None
-        return head.center, head.scale, head.inverse
+    def units(self) -> tuple[Units | None, ...]:
+        """Center, scale and inverse of each regression's target, which stay; None for classes."""
+        heads = (self.training.head, *self.training.more_heads)
+        return tuple(
+            (head.center, head.scale, head.inverse) if isinstance(head, RegressionHead) else None
+            for head in heads
+        )
 
 
 def open_parent(bundle: Bundle) -> Parent:
@@ -103,12 +104,24 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
             expected='preset "fast"',
             got=f'"{spec.training.preset}"',
         )
+    more = parent.schema.more_targets
+    if table.more_targets and table.more_targets != tuple(further.name for further in more):
+        raise UserError(
+            "table.more_targets are not the parent's",
+            expected=", ".join(further.name for further in more) or "none",
+            got=", ".join(table.more_targets),
+        )
     kinds = {column.name: column.kind for column in parent.schema.features}
     given = TableSpec(
         target=target.name,
         task=target.task,
         positive_class=target.classes[-1] if target.task == "binary" else None,
         classes=target.classes if target.ordered else (),
+        more_targets=tuple(further.name for further in more),
+        more_tasks={further.name: further.task for further in more},
+        more_positive_classes={
+            further.name: further.classes[-1] for further in more if further.task == "binary"
+        },
         drop=table.drop,
         kinds={**table.kinds, **kinds},
         missing=table.missing,
@@ -139,13 +152,14 @@ def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
                 got=kinds[column.name],
                 do="Mend the column, or train anew without --from.",
             )
-    if schema.target.classes != parent.schema.target.classes:
-        raise TableError(
-            f"the target {schema.target.name!r} has other classes than the parent's",
-            expected=", ".join(parent.schema.target.classes),
-            got=", ".join(schema.target.classes),
-            do="Train anew without --from, on rows of every class.",
-        )
+    for own, earlier in zip(schema.targets, parent.schema.targets, strict=True):
+        if own.classes != earlier.classes:
+            raise TableError(
+                f"the target {own.name!r} has other classes than the parent's",
+                expected=", ".join(earlier.classes),
+                got=", ".join(own.classes),
+                do="Train anew without --from, on rows of every class.",
+            )
     fewest = parent.size.groups * ROWS_PER_FOLD
     if rows < fewest:
         raise TableError(
@@ -168,7 +182,7 @@ def inherited_plan(plan: FitPlan, parent: Parent) -> FitPlan:
 def inherit(parent: Parent, ground: Ground, plan: FitPlan) -> TabularNetwork:
     """Return the parent's network, grown by what is new in the table."""
     numbers = ground.tensors.numbers[ground.folds.fitted]
-    kind, outputs = parent.training.network, ground.code.outputs
+    kind, outputs = parent.training.network, ground.outputs
     growth = growth_between(parent.training.layout, ground.layout)
 
     def build() -> TabularNetwork:
