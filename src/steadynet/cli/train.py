@@ -55,6 +55,10 @@ PresetOption = Annotated[
     Literal["fast", "balanced", "best"] | None,
     typer.Option(help="How much is fitted: fast (default), balanced or best."),
 ]
+Distill = Annotated[
+    bool | None,
+    typer.Option("--distill", help="Teach one network by the blend and keep it alone."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Resume = Annotated[bool, typer.Option(help="Go on with an interrupted run.")]
 Register = Annotated[bool, typer.Option(help="Register the version.")]
@@ -79,6 +83,7 @@ def train(
     time_column: TimeColumn = None,
     group_column: GroupColumn = None,
     preset: PresetOption = None,
+    distill: Distill = None,
     search: Search = None,
     time_limit: TimeLimit = None,
     seed: Seed = None,
@@ -103,6 +108,7 @@ def train(
         "split.seed": seed,
         "training.seed": seed,
         "training.preset": preset,
+        "training.distill": distill,
         "training.search_trials": search,
         "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
     }

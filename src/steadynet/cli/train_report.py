@@ -53,6 +53,7 @@ def answer(result: TrainResult) -> dict[str, Any]:
         "calibrations": trained.calibrations,
         "widths": trained.widths,
         "search": trained.search,
+        "lesson": trained.lesson,
         "more_targets": {
             target.name: {
                 "task": target.task,
@@ -101,6 +102,8 @@ def show(console: Console, result: TrainResult) -> None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:
             console.print(f"to keep them:\n{trained.search.toml()}", markup=False)
+    if trained.lesson is not None:
+        console.print(f"teacher  {trained.manifest.notes['teacher']}", markup=False)
     if len(trained.shares) > 1:
         console.print(_components_table(trained))
     path = trained.bundle if registered is None else registered.bundle

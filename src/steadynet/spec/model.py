@@ -62,10 +62,13 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`[training]`: the network and how it is fitted."""
 
     preset: Literal["fast", "balanced", "best"] = "fast"
-    """How much is fitted: `fast` a network and boosted trees, `balanced` both over folds, `best`
-    several networks and boosted trees over folds; each weighted by what it brings."""
+    """How much is fitted: `fast` a network and boosted trees, `balanced` both and sampled trees
+    over four folds, `best` three networks and both kinds of trees over five; each weighted by what
+    it brings."""
     trees: Literal["auto", "never"] = "auto"
     """Whether boosted trees may be among what is fitted."""
+    distill: bool = False
+    """Whether one network learns the blend's answers and becomes the graph alone."""
     search_trials: int = 0
     """Settings of the network to try before the fit; 0 searches nothing."""
     search_networks: tuple[str, ...] = ()

@@ -40,6 +40,23 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     """How much the held-out loss rises without it."""
 
 
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network was taught by, and what it keeps; losses are of the validation rows."""
+
+    teacher: tuple[Share, ...]
+    """The blend's components with their weights."""
+    teacher_loss: float
+    """Of the blend, the mean of all its groups."""
+    untaught_loss: float
+    """Of the same network without a teacher."""
+    taught_loss: float
+
+    @property
+    def student_loss(self) -> float:
+        """Of the network that was kept: the better one."""
+        return min(self.taught_loss, self.untaught_loss)
+
+
 def held_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
     """Return each row's loss (n,) of answers (n, C), class weights divided out."""
     if not code.classes:

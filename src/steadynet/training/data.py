@@ -136,6 +136,8 @@ class TrainingData:
     more: tuple[FurtherTarget, ...] = ()
     unit: float = 1.0
     """What the answer that ignores the row loses of the main target; 1 where it is alone."""
+    taught: Tensor | None = None
+    """float32 (N, C): a teacher's answers, for the rows that are fitted."""
 
 
 def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed: int) -> Folds:

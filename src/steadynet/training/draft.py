@@ -24,7 +24,12 @@ from steadynet.training.fitting import Fitted
 from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.prepare import Table
 from steadynet.training.record import ComponentFile, TrainingFile
-from steadynet.training.wording import calibration_notes, search_words, share_words
+from steadynet.training.wording import (
+    calibration_notes,
+    lesson_words,
+    search_words,
+    share_words,
+)
 
 LIBRARIES = (
     "lightgbm",
@@ -154,6 +159,8 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
             share.name: f"{fitted.summaries[share.name]}; {share_words(share)}"
             for share in fitted.shares
         }
+    if fitted.lesson is not None:
+        notes["teacher"] = lesson_words(fitted.lesson)
     if fitted.search is not None:
         notes["search"] = search_words(fitted.search)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"

@@ -22,7 +22,7 @@ from steadynet.spec.losses import choose_loss
 from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
-from steadynet.training.blending import Share, choose_weights
+from steadynet.training.blending import Lesson, Share, choose_weights
 from steadynet.training.components import Component, FittedNetwork, Ground
 from steadynet.training.data import ClassWeights, encode_for_fit, make_folds
 from steadynet.training.joint import FitTarget, fit_targets, joint_data
@@ -38,6 +38,8 @@ from steadynet.training.trees import FittedTrees, fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
 Floats = npt.NDArray[np.float64]
+DISTILL_FOLDS = 4
+"""Where the preset names none: a network is taught by answers out of fold."""
 
 MOST_NAMED = 20
 """Classes that a message lists."""
@@ -61,6 +63,8 @@ class Fitted:
     them."""
     fit_seconds: float
     search: SearchReport | None = None
+    lesson: Lesson | None = None
+    """What the network was taught by, where it was."""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -161,7 +165,7 @@ def fit_components(
             made: Component
             made, raw = _fit_trees(ground, plan, asked, spec, context, deadline)
         else:
-            network, raw = _fit_network(
+            network, raw = fit_network(
                 ground,
                 _own_plan(plan, asked, spec.training),
                 asked,
@@ -233,7 +237,7 @@ def _is_shuffled(spec: Spec) -> bool:
 def _plan(table: Table, spec: Spec) -> FitPlan:
     shuffled = _is_shuffled(spec)
     training = spec.training
-    folds = PRESETS[training.preset].folds
+    folds = PRESETS[training.preset].folds or (DISTILL_FOLDS if training.distill else None)
     if training.folds is None and folds is not None and shuffled:
         training = msgspec.structs.replace(training, folds=folds)
     return plan_fit(
@@ -250,7 +254,8 @@ def _own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> Fi
     width = plan.size.width
     if training.width is None:
         width = round(width * asked.width_factor)
-    size = replace(plan.size, width=width)
+    members = training.members or asked.members or plan.size.members
+    size = replace(plan.size, width=width, members=members)
     return msgspec.structs.replace(plan, size=size, seed=plan.seed + asked.seed)
 
 
@@ -352,6 +357,7 @@ def _fit_trees(
                 deadline=now + (deadline - now) / (len(ground.targets) - place),
                 stop=context.stop,
                 known=target.truth.known,
+                sampled=asked.sampled,
             )
         )
     (first, _), *others = made
@@ -360,7 +366,7 @@ def _fit_trees(
     )
 
 
-def _fit_network(
+def fit_network(
     ground: Ground,
     plan: FitPlan,
     asked: ComponentPlan,
@@ -368,7 +374,7 @@ def _fit_network(
     context: FitContext,
     deadline: float,
 ) -> tuple[FittedNetwork, npt.NDArray[np.float32]]:
-    """Fit one network; return it and its members' outputs (n, M, C) for the held rows."""
+    """Fit a network; return it and its members' outputs (n, M, C) for the held rows."""
     data, folds = ground.data, ground.folds
     device = data.target.device
     kind = asked.network or spec.training.network

@@ -27,13 +27,15 @@ from steadynet.training import checkpoint as saved
 from steadynet.training.checkpoint import EpochRecord, FitRecord, FitTensors
 from steadynet.training.data import Folds, TrainingData
 from steadynet.training.joint import joint_fit_loss, joint_held_loss
-from steadynet.training.objective import average
+from steadynet.training.objective import average, lesson_loss
 from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
 
 Ending = Literal["converged", "epochs", "time", "stopped"]
 
+TAUGHT_SHARE = 0.5
+"""Of the loss, where there is a teacher: the rest is the rows' own."""
 MOST_RETRIES = 4
 STEP_CUT = 0.1
 PLATEAUS = 2
@@ -177,6 +179,9 @@ class Fit:
         data = self.data
         outputs = self.network.grouped(data.numbers[batch], data.categories[batch])
         losses = joint_fit_loss(outputs, data, batch)
+        if data.taught is not None:
+            lesson = lesson_loss(outputs, data.taught[batch], data.code)
+            losses = TAUGHT_SHARE * lesson + (1 - TAUGHT_SHARE) * losses
         extra = self.network.extra_loss()
         if extra is not None:
             losses = losses + extra

@@ -47,6 +47,18 @@ def fit_loss(outputs: Tensor, target: Tensor, code: TargetCode) -> Tensor:
     return losses.mean((1, 2))
 
 
+def lesson_loss(outputs: Tensor, taught: Tensor, code: TargetCode) -> Tensor:
+    """Return how far members (G, B, M, C) are from a teacher's answers (G, B, C), per group (G,).
+
+    Cross-entropy with its probabilities, or squared distance from its predictions (Hinton et al.
+    2015, arXiv:1503.02531, at a temperature of 1: the probabilities are those of a blend).
+    """
+    if code.task == "regression":
+        return (outputs - taught[:, :, None]).square().mean((1, 2, 3))
+    logs = log_probabilities(outputs)
+    return -(taught[:, :, None] * logs).sum(-1).mean((1, 2))
+
+
 def average(outputs: Tensor, code: TargetCode) -> Tensor:
     """Return the answer of the members (..., M, C) together.
 

@@ -27,6 +27,10 @@ class ComponentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A network other than the spec's; empty keeps it."""
     width_factor: float = 1.0
     """Times the width that the table's size asks for, unless the spec names one."""
+    members: int | None = None
+    """Members, unless the spec names a number; None leaves it to the table's size."""
+    sampled: bool = False
+    """Trees: whether each sees a part of the rows and columns, in smaller steps."""
     cost: float = 1.0
     """About how long it takes, the first component being 1; shares a time limit out."""
 
@@ -42,28 +46,21 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """Where the spec names none."""
 
 
+SIMPLE = (ComponentPlan(name=FIRST), ComponentPlan(name="trees", kind="trees", cost=0.25))
+SAMPLED = ComponentPlan(name="sampled_trees", kind="trees", sampled=True, seed=1, cost=0.35)
+"""Better than the others where the target is noisy, worse where it is smooth."""
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "fast": Preset(
-            components=(
-                ComponentPlan(name=FIRST),
-                ComponentPlan(name="trees", kind="trees", cost=0.25),
-            ),
-        ),
-        "balanced": Preset(
-            components=(
-                ComponentPlan(name=FIRST),
-                ComponentPlan(name="trees", kind="trees", cost=0.5),
-            ),
-            folds=4,
-        ),
+        "fast": Preset(components=SIMPLE),
+        "balanced": Preset(components=(*SIMPLE, SAMPLED), folds=4),
         "best": Preset(
             components=(
-                ComponentPlan(name=FIRST),
-                ComponentPlan(name="trees", kind="trees", cost=0.5),
-                ComponentPlan(name="wide", width_factor=2.0, seed=1, cost=2.5),
+                *SIMPLE,
+                SAMPLED,
+                ComponentPlan(name="tabm", network="tabm", members=8, seed=1, cost=1.8),
+                ComponentPlan(name="periodic", network="realmlp", seed=2, cost=0.8),
             ),
-            folds=8,
+            folds=5,
             time_limit_s=600.0,
         ),
     }

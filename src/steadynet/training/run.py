@@ -19,11 +19,12 @@ from steadynet.home import Home, check_name
 from steadynet.spec.model import Spec
 from steadynet.table.findings import Finding
 from steadynet.training.answers import WeldedGraph
-from steadynet.training.blending import Share
+from steadynet.training.blending import Lesson, Share
 from steadynet.training.budget import fit_deadline
 from steadynet.training.calibrate import Calibration, MethodScore
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
 from steadynet.training.conformal import WidthScore
+from steadynet.training.distilling import fit_student
 from steadynet.training.draft import draft_bundle, provenance_of
 from steadynet.training.fitting import FitContext, Fitted, fit_components
 from steadynet.training.judge import Judged, judge
@@ -54,6 +55,8 @@ class Trained:
     widths: tuple[WidthScore, ...]
     """The interval's widths that were compared."""
     search: SearchReport | None
+    lesson: Lesson | None
+    """What a distilled network was taught by, and what it keeps."""
     ending: str
     """Why the fit ended: "converged", "epochs", "time" or "stopped"."""
     rows: dict[str, int]
@@ -113,7 +116,8 @@ def train(
         parent=inherited,
         study=study_place(home, name, spec, table.snapshot) if resume else None,
     )
-    fitted = fit_components(tensors, features.layout, table, spec, context)
+    fit = fit_student if spec.training.distill else fit_components
+    fitted = fit(tensors, features.layout, table, spec, context)
 
     shown.on(StepStarted(step="calibrating"))
     calibrations = calibrate_all(fitted, table, tensors, spec)
@@ -162,6 +166,7 @@ def _trained(
         calibrations=calibration.scores,
         widths=calibration.widths,
         search=fitted.search,
+        lesson=fitted.lesson,
         ending=result.ending,
         rows=bundle.manifest.provenance.rows,
         fit_seconds=fitted.fit_seconds,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from steadynet.bundle.uncertainty_words import number
 from steadynet.export.head import RegressionHead
-from steadynet.training.blending import Share
+from steadynet.training.blending import Lesson, Share
 from steadynet.training.calibrate import Calibration
 from steadynet.training.search import SearchReport
 
@@ -27,6 +27,16 @@ def calibration_notes(calibration: Calibration) -> dict[str, str]:
     if isinstance(head, RegressionHead):
         return {"interval": _width_words(head, calibration)}
     return {"calibration": _method_words(head.method, calibration)}
+
+
+def lesson_words(lesson: Lesson) -> str:
+    """Say what a network was taught by, and what it keeps."""
+    parts = ", ".join(f"{share.name} {share.weight:.2f}" for share in lesson.teacher)
+    return (
+        f"a blend ({parts}); loss on validation rows: blend {lesson.teacher_loss:.5f}, network "
+        f"taught by it {lesson.taught_loss:.5f}, untaught {lesson.untaught_loss:.5f}; kept: "
+        f"{'taught' if lesson.taught_loss <= lesson.untaught_loss else 'untaught'}"
+    )
 
 
 def _width_words(head: RegressionHead, calibration: Calibration) -> str:
