@@ -152,7 +152,7 @@ class _Run:
         return TrialJob(
             training=settings_of(self.training, settings),
             shuffled=self.shuffled,
-            deadline_s=self.deadline - time.perf_counter(),
+            ends_at=time.time() + self.deadline - time.perf_counter(),
             losses=str(folder / OWN if number is None else _losses(folder, number)),
             stop=str(folder / STOP),
             place=self.place,

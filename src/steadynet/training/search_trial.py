@@ -37,8 +37,8 @@ class TrialJob:
 
     training: TrainingSpec
     shuffled: bool
-    deadline_s: float
-    """Seconds that are left, infinite without a limit."""
+    ends_at: float
+    """When it must end (seconds since 1970), infinite without a limit: starting a worker counts."""
     losses: str
     """Where the held-out losses per row go."""
     stop: str
@@ -99,7 +99,7 @@ def run_trial(ground: Ground, job: TrialJob) -> TrialOutcome:
     state: Literal["complete", "pruned", "failed", "stopped"] = "complete"
     loss = float("nan")
     try:
-        losses = _fit(ground, job, started + job.deadline_s)
+        losses = _fit(ground, job, started + job.ends_at - time.time())
         kept = io.BytesIO()
         np.save(kept, losses, allow_pickle=False)
         write_atomic(Path(job.losses), kept.getvalue())
