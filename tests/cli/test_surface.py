@@ -11,7 +11,16 @@ from steadynet.cli.main import app
 
 COMMANDS = {
     "init": {"--target", "--task", "--drop", "--name", "--output", "--force"},
-    "check": {"--target", "--spec", "--drop", "--compare", "--strict", "--json"},
+    "check": {
+        "--target",
+        "--spec",
+        "--drop",
+        "--group-column",
+        "--time-column",
+        "--compare",
+        "--strict",
+        "--json",
+    },
     "explain": {"--row", "--orders", "--seed", "--json"},
     "train": {
         "--target",
@@ -35,6 +44,7 @@ COMMANDS = {
     "evaluate": {"--json"},
     "predict": {"--output", "--json"},
     "verify": {"--key", "--json"},
+    "conformance": {"--model", "--grpc", "--request", "--header", "--json"},
     "serve": {
         "--all",
         "--grpc-port",

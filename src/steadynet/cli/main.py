@@ -12,6 +12,7 @@ import typer
 
 from steadynet.cli import (
     check,
+    conformance,
     evaluate,
     explain,
     feedback,
@@ -47,6 +48,7 @@ app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
+app.command("conformance")(conformance.conformance)
 app.command("feedback")(feedback.feedback)
 app.command("status")(status.status)
 app.command("why")(why.why)

@@ -1,0 +1,1 @@
+"""Checks of the Open Inference Protocol against any server, by its address."""
