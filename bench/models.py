@@ -96,7 +96,7 @@ def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
         helper.make_node("ArgMax", ["probabilities"], ["index"], axis=1, keepdims=0),
         helper.make_node("Gather", ["names", "index"], ["label"]),
     ]
-    inputs = [
+    given = [
         *(
             helper.make_tensor_value_info(f"n{i}", TensorProto.FLOAT, ["N", 1])
             for i in range(numbers)
@@ -106,11 +106,11 @@ def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
             for i in range(texts)
         ),
     ]
-    outputs = [
+    answers = [
         helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
     ]
-    graph = helper.make_graph(nodes, "bench", inputs, outputs, constants)
+    graph = helper.make_graph(nodes, "bench", given, answers, constants)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     serialized: bytes = model.SerializeToString()

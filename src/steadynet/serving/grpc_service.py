@@ -10,6 +10,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from steadynet import __version__
 from steadynet.errors import (
@@ -105,7 +106,6 @@ class InferenceService:
             {
                 rpc.name: grpc.unary_unary_rpc_method_handler(
                     self._answering(rpc),
-                    request_deserializer=METHODS[rpc.name][0].FromString,
                     response_serializer=METHODS[rpc.name][1].SerializeToString,
                 )
                 for rpc in table
@@ -115,14 +115,20 @@ class InferenceService:
     def _answering(self, rpc: Rpc) -> Handler:
         """Return a handler that admits its caller, and whose errors become statuses."""
         gate, handler = self._gate, rpc.handler
+        # gRPC itself would answer UNKNOWN to what it cannot decode, and log each with a traceback.
+        decode = METHODS[rpc.name][0].FromString
 
-        async def answer(request: Message, context: Context) -> Message:
+        async def answer(data: bytes, context: Context) -> Message:
             try:
+                request = decode(data)
                 if gate is not None and rpc.role is not None:
                     gate.admit(rpc.model_of(request), rpc.role, _key_of(context))
                 return await handler(request, context)
             except SteadynetError as error:
                 code, message = code_of(error), str(error)
+            except DecodeError:
+                code = grpc.StatusCode.INVALID_ARGUMENT
+                message = "the message cannot be decoded; expected the protocol's own"
             except Exception as error:  # The process's boundary: the caller gets an answer.
                 # The message of an unforeseen error may hold a row's values.
                 where = "".join(traceback.format_tb(error.__traceback__))
