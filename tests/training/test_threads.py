@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from threadpoolctl import threadpool_info
 
-from steadynet.spec.model import TrainingSpec
-from steadynet.training.threads import limited_threads, thread_count, torch_set_up
+from steadynet.spec.model import Spec, TrainingSpec
+from steadynet.training.threads import (
+    limited_threads,
+    thread_count,
+    torch_set_up,
+    within_threads,
+)
 
 
 def most_threads() -> int:
@@ -36,3 +41,13 @@ def test_a_fit_limits_torch_and_blas_and_puts_both_back() -> None:
         torch.rand(3)
     assert (torch.get_num_threads(), most_threads()) == (torch_before, before)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_training_keeps_to_the_threads_of_its_spec_from_start_to_end() -> None:
+    @within_threads
+    def run(source: object, spec: Spec, *, name: str) -> tuple[object, str, int, int]:
+        return source, name, torch.get_num_threads(), most_threads()
+
+    before = torch.get_num_threads(), most_threads()
+    assert run("table", Spec(training=TrainingSpec(threads=1)), name="n") == ("table", "n", 1, 1)
+    assert (torch.get_num_threads(), most_threads()) == before

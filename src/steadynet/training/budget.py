@@ -8,10 +8,12 @@ from steadynet.features.run import Tensors
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.presets import PRESETS
 
-TAIL_S = 1.5
+TAIL_S = 2.5
 """What calibrating, welding, judging and writing take on a small table."""
 TAIL_PER_CELL_S = 8e-7
 """And more for each row and column: references, importance, intervals."""
+MOST_PACE = 10.0
+"""Reading a table that lies on a slow disk waits, too; what follows does not."""
 MOST_TAIL_SHARE = 0.5
 """Of the limit; below, a limit is too short to be kept by anything but a few steps."""
 
@@ -24,14 +26,18 @@ def time_limit(training: TrainingSpec) -> float:
     return math.inf if limit is None else limit
 
 
-def fit_deadline(training: TrainingSpec, started: float, now: float, tensors: Tensors) -> float:
+def fit_deadline(
+    training: TrainingSpec, started: float, now: float, tensors: Tensors, pace: float = 1.0
+) -> float:
     """Return when the fit must be done, so that the whole training keeps the limit.
 
-    `started` and `now` are of one clock, and so is the answer, infinite without a limit.
+    `started` and `now` are of one clock, and so is the answer, infinite without a limit. `pace` is
+    how many seconds a second of work has taken so far: more than 1 on a machine that is busy.
     """
     limit = time_limit(training)
     if math.isinf(limit):
         return limit
     cells = int(tensors.numbers.size) + int(tensors.categories.size)
-    tail = min(TAIL_S + TAIL_PER_CELL_S * cells, MOST_TAIL_SHARE * limit)
+    slower = min(max(pace, 1.0), MOST_PACE)
+    tail = min((TAIL_S + TAIL_PER_CELL_S * cells) * slower, MOST_TAIL_SHARE * limit)
     return max(now, started + limit - tail)

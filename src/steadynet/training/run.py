@@ -32,7 +32,7 @@ from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity, study_place
 from steadynet.training.search import SearchReport
-from steadynet.training.threads import limited_threads, thread_count
+from steadynet.training.threads import thread_count, within_threads
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 from steadynet.training.welding import calibrate_all, sides_of, weld_parts
 
@@ -64,6 +64,7 @@ class Trained:
     fit_seconds: float
 
 
+@within_threads
 def train(
     source: object,
     spec: Spec,
@@ -108,11 +109,12 @@ def train(
     tensors = run_features(features, table.columns, threads=threads)
 
     shown.on(StepStarted(step="fitting the network"))
+    pace = (time.perf_counter() - started) / max(time.process_time() - cpu_started, 1e-3)
     context = FitContext(
         checkpoints=(folder, identity) if resume else None,
         progress=shown,
         stop=stop,
-        deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors),
+        deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors, pace),
         parent=inherited,
         study=study_place(home, name, spec, table.snapshot) if resume else None,
     )
@@ -138,8 +140,7 @@ def train(
     )
 
     shown.on(StepStarted(step="evaluating beside the references"))
-    with limited_threads(threads):
-        judged = judge(graph, table, tensors, fitted, calibrations, spec.calibration.coverage)
+    judged = judge(graph, table, tensors, fitted, calibrations, spec.calibration.coverage)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)

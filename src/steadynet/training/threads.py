@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from steadynet.spec.model import TrainingSpec
+from steadynet.spec.model import Spec, TrainingSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def thread_count(training: TrainingSpec) -> int:
@@ -24,13 +29,31 @@ def thread_count(training: TrainingSpec) -> int:
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Let BLAS and OpenMP use at most `count` threads.
+    """Let torch, BLAS and OpenMP use at most `count` threads.
 
-    scikit-learn and SciPy start a thread per core unless told otherwise, and on cores that are
-    busy these wait for each other: a reference that takes 1 s alone took 60 s beside others.
+    All of them start a thread per core unless told otherwise, and on cores that are busy these
+    wait for each other: a reference that takes 1 s alone took 60 s beside others.
     """
-    with threadpool_limits(count):
-        yield
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def within_threads(
+    run: Callable[Concatenate[object, Spec, P], R],
+) -> Callable[Concatenate[object, Spec, P], R]:
+    """Let a training, given a table and a spec, keep to the spec's threads from start to end."""
+
+    @functools.wraps(run)
+    def limited(source: object, spec: Spec, /, *more: P.args, **named: P.kwargs) -> R:
+        with limited_threads(thread_count(spec.training)):
+            return run(source, spec, *more, **named)
+
+    return limited
 
 
 @contextmanager
@@ -40,12 +63,9 @@ def torch_set_up(training: TrainingSpec) -> Iterator[None]:
     Denormal numbers are flushed to zero: Adam's moments decay into them, and processors are then
     several times slower.
     """
-    threads = torch.get_num_threads()
     torch.set_flush_denormal(True)
-    torch.set_num_threads(thread_count(training))
     try:
         with torch.random.fork_rng(), limited_threads(thread_count(training)):
             yield
     finally:
-        torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
