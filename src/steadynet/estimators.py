@@ -9,16 +9,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
     check_array,
@@ -29,11 +26,19 @@ from sklearn.utils.validation import (
 )
 
 from steadynet.bundle.read import open_bundle
-from steadynet.errors import InputError, UserError
+from steadynet.estimator_data import (
+    Classes,
+    TargetKeys,
+    as_frame,
+    as_value_errors,
+    checked_features,
+    columns_of,
+    counted_rows,
+    free_name,
+    table_keys,
+)
 from steadynet.home import Home
 from steadynet.model import Model, OneOrList, train
-from steadynet.spec.kinds import Task
-from steadynet.table.values import category
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,22 +88,34 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         model: Model = self.model_
         return Path(shutil.copytree(model.bundle.path, folder))
 
-    def _fit(self, table: pd.DataFrame, targets: list[np.ndarray], more: list[_TargetKeys]) -> None:
-        """Train on the features with the targets beside them, saying of each what it is."""
+    def _fit(
+        self,
+        table: pd.DataFrame,
+        targets: list[np.ndarray],
+        more: list[TargetKeys],
+        weights: np.ndarray | None,
+        fit: dict[str, Any],
+    ) -> None:
+        """Train on the features with targets and weights beside them.
+
+        `more` says what each target is, `fit` holds further settings.
+        """
         names: list[str] = []
         for number in range(len(targets)):
-            name = f"target_{number}" if number else "target"
-            while name in table.columns:
-                name += "_"
-            names.append(name)
+            names.append(free_name(f"target_{number}" if number else "target", table))
+        beside = dict(zip(names, targets, strict=True))
+        if weights is not None:
+            counted = free_name("weight", table)
+            beside[counted] = weights
+            fit = fit | {"table.weight_column": counted}
         if len(table) < FEWEST_ROWS:
             raise ValueError(f"n_samples={len(table)} is too few; expected {FEWEST_ROWS} or more")
         home = Home(self._own_folder() if self.home is None else Path(self.home).absolute())
-        with _as_value_errors():
+        with as_value_errors():
             self.model_ = train(
-                table.assign(**dict(zip(names, targets, strict=True))),
+                table.assign(**beside),
                 target=names,
-                settings=self._settings() | _table_keys(names, more),
+                settings=self._settings() | table_keys(names, more) | fit,
                 home=home,
             )
 
@@ -165,9 +182,9 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         """Return X as a frame; with `reset` its columns become those that the estimator knows."""
         if not reset:
             check_is_fitted(self)
-        checked = _checked(features)
+        checked = checked_features(features)
         validate_data(self, checked, reset=reset, skip_check_array=True)
-        return _as_frame(checked)
+        return as_frame(checked)
 
     def _target(self, y: Any) -> np.ndarray:
         if y is None:
@@ -185,21 +202,64 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
 class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
     """A calibrated neural network for two or more classes, of one target or of several.
 
+    `class_weight` (class → weight, or "balanced") moves what `predict` decides; `predict_proba`
+    stays calibrated.
+
     After `fit`: `model_` (the verified `steadynet.Model`), `classes_`, `n_features_in_`,
     `feature_names_in_`. With y (N, K) all K columns are fitted by one network, and `classes_` is a
     list of K arrays: several labels a row are K columns of 0 and 1.
     """
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X (N, D) with classes y (N,) or (N, K). The last in order is positive."""
+    def __init__(
+        self,
+        *,
+        class_weight: Literal["balanced"] | dict[Any, float] | None = None,
+        loss: Literal["auto", "log_loss", "focal", "ordinal"] = "auto",
+        max_epochs: int | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        dropout: float | None = None,
+        preset: Literal["fast", "balanced", "best"] = "fast",
+        time_limit_s: float | None = None,
+        random_state: int | np.random.RandomState = 0,
+        settings: dict[str, Any] | None = None,
+        home: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            preset=preset,
+            time_limit_s=time_limit_s,
+            random_state=random_state,
+            settings=settings,
+            home=home,
+        )
+        self.class_weight = class_weight
+        self.loss = loss
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train on rows X (N, D) with classes y (N,) or (N, K). The last in order is positive.
+
+        `sample_weight` (N,) says how much each row counts, in calibration and metrics too. `loss`
+        and `class_weight` are those of the first column of y.
+        """
         table, target = self._features(X, reset=True), self._target(y)
         check_consistent_length(table, target)
+        table, target, weights = counted_rows(table, target, sample_weight)
         if target.dtype.kind == "f":
             assert_all_finite(target, input_name="y")
         check_classification_targets(target)
-        columns = [_Classes(column) for column in _columns_of(target)]
+        columns = [Classes(column) for column in columns_of(target)]
+        given = columns[0].weights(self.class_weight)
+        self._label_weights = columns[0].label_weights(given)
         self._fit(
-            table, [column.texts for column in columns], [column.keys() for column in columns]
+            table,
+            [column.texts for column in columns],
+            [column.keys() for column in columns],
+            weights,
+            {"training.loss": self.loss, "training.class_weights": given},
         )
         classes = [column.classes for column in columns]
         self.classes_: OneOrList = classes if target.ndim == 2 else classes[0]
@@ -213,7 +273,7 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> OneOrList:  # noqa: N803
         """Return the probabilities (N, C) of `classes_`, in their order; for y (N, K) a list."""
         table = self._features(X, reset=False)
-        with _as_value_errors():
+        with as_value_errors():
             found = self.model_.predict_proba(table)
         several = isinstance(self.classes_, list)
         ordered = [
@@ -225,10 +285,14 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
         return ordered if several else ordered[0]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the classes (N,) or (N, K), of y's own type."""
+        """Return the classes (N,) or (N, K), of y's own type: those of most weight times chance."""
+        if self.class_weight is not None and not isinstance(self.classes_, list):
+            weighed = self.predict_proba(X) * self._label_weights
+            likeliest: np.ndarray = self.classes_[weighed.argmax(axis=1)]
+            return likeliest
         table = self._features(X, reset=False)
         several = isinstance(self.classes_, list)
-        with _as_value_errors():
+        with as_value_errors():
             labels = self.model_.predict(table)
         columns = []
         for place, (described, order) in enumerate(
@@ -251,113 +315,69 @@ class NetClassifier(ClassifierMixin, _NetEstimator):  # type: ignore[misc]
 class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
     """A neural network for a number, or for several, with intervals of promised coverage.
 
+    `loss` says what of the number is predicted: "squared" its mean, "absolute" its median, "huber"
+    its mean without outliers, "quantile" the given `quantile`, "poisson" the mean of a count.
+
     After `fit`: `model_` (the verified `steadynet.Model`), `n_features_in_`, `feature_names_in_`.
     With y (N, K) all K columns are fitted by one network.
     """
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X (N, D) with numbers y (N,) or (N, K)."""
+    def __init__(
+        self,
+        *,
+        loss: Literal["auto", "squared", "absolute", "huber", "quantile", "poisson"] = "auto",
+        quantile: float | None = None,
+        max_epochs: int | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        dropout: float | None = None,
+        preset: Literal["fast", "balanced", "best"] = "fast",
+        time_limit_s: float | None = None,
+        random_state: int | np.random.RandomState = 0,
+        settings: dict[str, Any] | None = None,
+        home: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            preset=preset,
+            time_limit_s=time_limit_s,
+            random_state=random_state,
+            settings=settings,
+            home=home,
+        )
+        self.loss = loss
+        self.quantile = quantile
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Train on rows X (N, D) with numbers y (N,) or (N, K).
+
+        `sample_weight` (N,) says how much each row counts, in calibration and metrics too. `loss`
+        is that of the first column of y.
+        """
         table, target = self._features(X, reset=True), self._target(y)
         check_consistent_length(table, target)
+        table, target, weights = counted_rows(table, target, sample_weight)
         numbers = target.astype(np.float64)
         assert_all_finite(numbers, input_name="y")
-        columns = _columns_of(numbers)
-        self._fit(table, columns, [_TargetKeys("regression", None)] * len(columns))
+        columns = columns_of(numbers)
+        fit: dict[str, Any] = {"training.loss": self.loss}
+        if self.quantile is not None:
+            fit["training.quantile"] = self.quantile
+        keys = [TargetKeys("regression", None)] * len(columns)
+        self._fit(table, columns, keys, weights, fit)
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the predictions, float32 (N,) or (N, K)."""
         table = self._features(X, reset=False)
-        with _as_value_errors():
+        with as_value_errors():
             return self.model_.predict(table)
 
     def predict_interval(self, X: Any) -> OneOrList:  # noqa: N803
         """Return lower and upper bounds, float32 (N, 2); for y (N, K) a list of K."""
         table = self._features(X, reset=False)
-        with _as_value_errors():
+        with as_value_errors():
             return self.model_.predict_interval(table)
-
-
-class _TargetKeys(NamedTuple):
-    """What the spec says of a target."""
-
-    task: Task
-    positive_class: str | None
-
-
-class _Classes:
-    """A column of y, as classes and as the texts that training reads."""
-
-    def __init__(self, column: np.ndarray) -> None:
-        self.classes: np.ndarray = unique_labels(column)
-        if len(self.classes) < 2:
-            raise ValueError("y holds one class; expected at least two classes")
-        self.names = [category(label) for label in self.classes.tolist()]
-        if len(set(self.names)) < len(self.names):
-            raise ValueError("two classes have the same name; rename them in y")
-        codes = np.searchsorted(self.classes, column)
-        self.texts = np.array(self.names, dtype=object)[codes]
-
-    def keys(self) -> _TargetKeys:
-        """Return what the spec says of it: the last class in order is positive."""
-        if len(self.names) == 2:
-            return _TargetKeys("binary", self.names[-1])
-        return _TargetKeys("multiclass", None)
-
-
-def _columns_of(target: np.ndarray) -> list[np.ndarray]:
-    """Return the columns of y (N,) or (N, K)."""
-    return [target] if target.ndim == 1 else list(target.T)
-
-
-def _table_keys(names: list[str], given: list[_TargetKeys]) -> dict[str, Any]:
-    """Return the keys of the spec that say what the targets are."""
-    (main, *more), further = given, names[1:]
-    keys: dict[str, Any] = {"table.task": main.task}
-    if main.positive_class is not None:
-        keys["table.positive_class"] = main.positive_class
-    if further:
-        keys["table.more_tasks"] = {
-            name: item.task for name, item in zip(further, more, strict=True)
-        }
-        keys["table.more_positive_classes"] = {
-            name: item.positive_class
-            for name, item in zip(further, more, strict=True)
-            if item.positive_class is not None
-        }
-    return keys
-
-
-@contextmanager
-def _as_value_errors() -> Iterator[None]:
-    """Raise our errors as the ValueError that scikit-learn's callers expect."""
-    try:
-        yield
-    except (UserError, InputError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _checked(features: Any) -> Any:
-    """Return X, as an array where it is no frame; refuse what is no table."""
-    if sparse.issparse(features):
-        raise TypeError("sparse input is not supported; convert X with .toarray()")
-    library = type(features).__module__.partition(".")[0]
-    if library == "pyarrow":
-        features = features.to_pandas()
-    if library in ("pandas", "polars", "pyarrow"):
-        if len(features) == 0 or features.shape[1] == 0:
-            raise ValueError(f"X is empty; expected rows and columns, got {features.shape}")
-        return features
-    return check_array(features, dtype=None, ensure_all_finite=False)
-
-
-def _as_frame(features: Any) -> pd.DataFrame:
-    """Return rows as a pandas frame with text names; arrays get x0, x1 …"""
-    import pandas as pd
-
-    if isinstance(features, pd.DataFrame):
-        return features.set_axis([str(name) for name in features.columns], axis=1)
-    if type(features).__module__.partition(".")[0] == "polars":
-        frame: pd.DataFrame = features.to_pandas()
-        return frame
-    return pd.DataFrame(features, columns=[f"x{place}" for place in range(features.shape[1])])

@@ -25,12 +25,23 @@ from steadynet.estimators import FEWEST_ROWS, NetClassifier, NetRegressor
 QUICK: dict[str, Any] = {"max_epochs": 2, "width": 8, "depth": 1}
 
 
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "rows are dealt at random to training, validation and test, so that a row twice is not a "
+        "row of weight 2; on average over deals it is"
+    )
+}
+
+
 @pytest.mark.slow
-@parametrize_with_checks([NetClassifier(max_epochs=2), NetRegressor(max_epochs=2)])  # type: ignore[untyped-decorator]
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [NetClassifier(max_epochs=2), NetRegressor(max_epochs=2)],
+    expected_failed_checks=lambda _: EXPECTED_FAILURES,
+)
 def test_scikit_learns_checks_pass(
     estimator: BaseEstimator, check: Callable[[BaseEstimator], None]
 ) -> None:
-    """No failure is expected: `expected_failed_checks` is empty."""
+    """Each expected failure has its reason."""
     check(estimator)
 
 

@@ -217,7 +217,7 @@ def _columns_left_out(columns: Sequence[Column]) -> str:
 
 def _quality(manifest: Manifest) -> str:
     metrics = manifest.metrics.get("test", {})
-    references = manifest.references
+    references, weighted = manifest.references, manifest.weight_column
     header = ("metric", "this network", "95 % interval", *references)
     rows = [
         (
@@ -229,7 +229,9 @@ def _quality(manifest: Manifest) -> str:
         for name, interval in metrics.items()
     ]
     return (
-        "## Quality on the test part\n\nThe references were trained on the same rows.\n\n"
+        "## Quality on the test part\n\nThe references were trained on the same rows."
+        + (f" Rows count by {_code(weighted)}." if weighted else "")
+        + "\n\n"
         + _table(header, rows)
     )
 

@@ -128,6 +128,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Binary: the probability of the positive class from which `label` is that class."""
     loss: Loss | None = None
     """What the fit made small; None in bundles written before it was a choice."""
+    weight_column: str | None = None
+    """What the rows of the metrics count by; None: all the same."""
     notes: dict[str, str] = msgspec.field(default_factory=dict)
     more_targets: dict[str, TargetRecord] = msgspec.field(default_factory=dict)
     """Further target → what is known of it. Everything above is of the main target."""

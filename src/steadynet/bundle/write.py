@@ -65,6 +65,7 @@ class BundleDraft:
     covered: Covered | None = None
     decision_threshold: float | None = None
     loss: Loss | None = None
+    weight_column: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
     more_targets: dict[str, TargetRecord] = field(default_factory=dict)
 
@@ -88,6 +89,7 @@ def draft_manifest(
         covered=draft.covered,
         decision_threshold=draft.decision_threshold,
         loss=draft.loss,
+        weight_column=draft.weight_column,
         notes=draft.notes,
         more_targets=draft.more_targets,
     )

@@ -103,6 +103,7 @@ def _evaluate(
     from steadynet.runtime.metrics import with_intervals
     from steadynet.table.convert import encode_known_target
     from steadynet.table.schema import answers_about
+    from steadynet.table.weights import read_weights
 
     about = manifest.about(target)
     truth = encode_known_target(frame, about.schema)
@@ -114,12 +115,17 @@ def _evaluate(
         for name, output in answers_about(answers, manifest.schema, target).items()
     }
     threshold = about.decision_threshold
+    counted = manifest.weight_column if manifest.weight_column in frame.columns else None
+    weights = None
+    if counted is not None:
+        weights = read_weights(frame, counted, manifest.schema.missing_spellings)[truth.rows]
     metrics = with_intervals(
         values,
         own["probabilities" if target.classes else "prediction"],
         target.classes,
         decision_threshold=0.5 if threshold is None else threshold,
         options=MetricOptions(loss=manifest.loss, ordered=manifest.schema.target.ordered),
+        weights=weights,
     )
     promised = about.covered
     floor = ece_floor(own["probabilities"], metrics["ece"].value) if target.classes else None

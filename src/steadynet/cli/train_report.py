@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from rich.markup import escape
 
 from steadynet.cli.terminal import show_findings
 
@@ -97,7 +98,11 @@ def show(console: Console, result: TrainResult) -> None:
         about = trained.manifest.about(target)
         console.print(_metrics_table(about))
         _show_uncertainty(console, about)
-    console.print("[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]")
+    counted = trained.manifest.weight_column
+    console.print(
+        "[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]"
+        + (f"[dim]; rows count by {escape(counted)}[/]" if counted else "")
+    )
     if trained.search is not None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:

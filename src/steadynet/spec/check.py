@@ -121,6 +121,10 @@ def _table(table: TableSpec) -> Iterator[_Rule]:
         yield _Rule(path, table.target, table.target not in names, "columns beside the target")
         for name in more:
             yield _Rule(path, name, name not in names, "columns beside the targets")
+    weights = table.weight_column
+    fits = weights is None or weights not in (table.target, *table.drop, *table.kinds)
+    wanted = "a column beside the target, table.drop and table.kinds"
+    yield _Rule("table.weight_column", weights, fits, wanted)
     classes = table.classes
     fits = not classes or (len(classes) > 1 and len(set(classes)) == len(classes))
     yield _Rule("table.classes", list(classes), fits, "two or more classes, each once")

@@ -35,6 +35,9 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Further binary target → the class whose probability is the score."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
+    weight_column: str | None = None
+    """A column that says how much each row counts, 0 or more: in the fit, in early stopping, in
+    calibration and in the metrics. It is no feature."""
     kinds: dict[str, Kind] = msgspec.field(default_factory=dict)
     """Column → kind, to override what was inferred."""
     missing: tuple[str, ...] = MISSING_SPELLINGS

@@ -77,6 +77,7 @@ def _check_names(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> Non
     named = [(name, "table.drop") for name in table.drop]
     named += [(name, "table.kinds") for name in table.kinds]
     named += [(split.time_column, "split.time_column")] if split.time_column else []
+    named += [(table.weight_column, "table.weight_column")] if table.weight_column else []
     named += [(split.group_column, "split.group_column")] if split.group_column else []
     for name, place in named:
         if name not in frame.columns:
@@ -107,6 +108,8 @@ def _declared(name: str, table: TableSpec, split: SplitSpec) -> Guess | None:
         return Guess("ignored", "dropped, as asked")
     if name in table.kinds:
         return Guess(table.kinds[name], "as declared in [table.kinds]")
+    if name == table.weight_column:
+        return Guess("ignored", "says how much each row counts")
     if name == split.group_column:
         return Guess("ignored", "names the group that keeps rows together in the split")
     return None

@@ -57,8 +57,21 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.taught_loss, self.untaught_loss)
 
 
-def held_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
-    """Return each row's loss (n,) of answers (n, C), class weights divided out."""
+def held_losses(
+    answer: Floats,
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+    weights: Floats | None = None,
+) -> Floats:
+    """Return each row's loss (n,) of answers (n, C), class weights divided out.
+
+    Losses are multiplied by `weights` (n,), 1 on average: their mean is the weighted mean.
+    """
+    losses = _plain_losses(answer, target, code)
+    return losses if weights is None else losses * weights
+
+
+def _plain_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
     if not code.classes:
         coded = torch.from_numpy(code.encode(target))
         losses: Floats = row_losses(torch.from_numpy(answer), coded, code).numpy()
@@ -75,30 +88,32 @@ def choose_weights(
     answers: Sequence[Floats],
     target: npt.NDArray[np.generic],
     code: TargetCode,
+    own: Floats | None = None,
 ) -> tuple[Share, ...]:
     """Return every component's share, in the order of `names`.
 
-    `answers` are each component's (n, C) for held-out rows that it was not fitted on.
+    `answers` are each component's (n, C) for held-out rows that it was not fitted on; `own` their
+    weights (n,), 1 on average.
     """
     kept = list(range(len(names)))
-    weights = best_weights(answers, target, code)
+    weights = best_weights(answers, target, code, own)
     while len(kept) > 1:
-        whole = held_losses(blend_answers([answers[k] for k in kept], weights), target, code)
-        least, without = _least_needed(kept, answers, target, code, whole)
+        whole = held_losses(blend_answers([answers[k] for k in kept], weights), target, code, own)
+        least, without = _least_needed(kept, answers, target, code, own, whole)
         apart = without.loss - whole
         noise = NOISE * float(apart.std()) / math.sqrt(len(apart))
         if float(apart.mean()) > noise and weights[kept.index(least)] >= SMALLEST_WEIGHT:
             break
         kept.remove(least)
         weights = without.weights
-    blended = held_losses(blend_answers([answers[k] for k in kept], weights), target, code)
+    blended = held_losses(blend_answers([answers[k] for k in kept], weights), target, code, own)
     shares = dict(zip(kept, weights, strict=True))
     found = []
     for place, name in enumerate(names):
-        own = held_losses(answers[place], target, code)
+        own = held_losses(answers[place], target, code, own)
         gain = 0.0
         if place in shares and len(kept) > 1:
-            rest = _without(kept, place, answers, target, code)
+            rest = _without(kept, place, answers, target, code, own)
             gain = float(rest.loss.mean() - blended.mean())
         weight = float(shares.get(place, 0.0))
         found.append(Share(name=name, weight=weight, loss=float(own.mean()), gain=gain))
@@ -106,7 +121,10 @@ def choose_weights(
 
 
 def best_weights(
-    answers: Sequence[Floats], target: npt.NDArray[np.generic], code: TargetCode
+    answers: Sequence[Floats],
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+    own: Floats | None = None,
 ) -> Floats:
     """Return the weights (K,) of least held-out loss."""
     count = len(answers)
@@ -114,7 +132,7 @@ def best_weights(
         return np.ones(1)
 
     def loss(raw: Floats) -> float:
-        return float(held_losses(blend_answers(answers, raw / raw.sum()), target, code).mean())
+        return float(held_losses(blend_answers(answers, raw / raw.sum()), target, code, own).mean())
 
     found = optimize.minimize(
         loss,
@@ -142,10 +160,13 @@ def _without(
     answers: Sequence[Floats],
     target: npt.NDArray[np.generic],
     code: TargetCode,
+    own: Floats | None,
 ) -> _Without:
     rest = [answers[other] for other in kept if other != place]
-    weights = best_weights(rest, target, code)
-    return _Without(weights=weights, loss=held_losses(blend_answers(rest, weights), target, code))
+    weights = best_weights(rest, target, code, own)
+    return _Without(
+        weights=weights, loss=held_losses(blend_answers(rest, weights), target, code, own)
+    )
 
 
 def _least_needed(
@@ -153,9 +174,10 @@ def _least_needed(
     answers: Sequence[Floats],
     target: npt.NDArray[np.generic],
     code: TargetCode,
+    own: Floats | None,
     whole: Floats,
 ) -> tuple[int, _Without]:
     """Return the component whose absence costs least, and the blend without it."""
-    found = {place: _without(kept, place, answers, target, code) for place in kept}
+    found = {place: _without(kept, place, answers, target, code, own) for place in kept}
     least = min(found, key=lambda place: float((found[place].loss - whole).mean()))
     return least, found[least]

@@ -33,6 +33,16 @@ class Ground:
     layout: FeatureLayout
     folds: Folds
     data: TrainingData
+    weights: npt.NDArray[np.float64] | None = None
+    """What each row counts (N,), 1 on average; None: all the same."""
+
+    @property
+    def held_weights(self) -> npt.NDArray[np.float64] | None:
+        """The weights of the held rows, 1 on average."""
+        if self.weights is None:
+            return None
+        held = self.weights[self.held_rows]
+        return held / max(float(held.mean()), 1e-12)
 
     @property
     def code(self) -> TargetCode:

@@ -138,6 +138,8 @@ class TrainingData:
     """What the answer that ignores the row loses of the main target; 1 where it is alone."""
     taught: Tensor | None = None
     """float32 (N, C): a teacher's answers, for the rows that are fitted."""
+    weights: Tensor | None = None
+    """float32 (N,), what each row counts, 1 on average; None: all the same."""
 
 
 def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed: int) -> Folds:
@@ -221,7 +223,11 @@ def _encode_numbers(values: Floats, loss: Loss | None, units: Units | None) -> T
 
 
 def training_data(
-    tensors: Tensors, target: npt.NDArray[np.generic], code: TargetCode, device: torch.device
+    tensors: Tensors,
+    target: npt.NDArray[np.generic],
+    code: TargetCode,
+    device: torch.device,
+    weights: Floats | None = None,
 ) -> TrainingData:
     """Put all rows on the device, once."""
     return TrainingData(
@@ -229,6 +235,9 @@ def training_data(
         torch.from_numpy(tensors.categories).to(device),
         coded_target(target, code).to(device),
         code,
+        weights=None
+        if weights is None
+        else torch.from_numpy(weights.astype(np.float32)).to(device),
     )
 
 

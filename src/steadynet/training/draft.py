@@ -98,6 +98,7 @@ def draft_bundle(
         covered=judged.covered,
         decision_threshold=decision_threshold(head),
         loss=fitted.ground.code.loss,
+        weight_column=spec.table.weight_column,
         notes=_notes(fitted, calibration),
         more_targets=judged.more_targets,
     )

@@ -209,8 +209,13 @@ def _weigh(
     known = target.truth.known[rows]
     names = [component.name for component in fitted]
     answers = [target.answer(members) for members in held]
+    own = ground.held_weights
     shares = choose_weights(
-        names, [answer[known] for answer in answers], target.truth.values[rows][known], target.code
+        names,
+        [answer[known] for answer in answers],
+        target.truth.values[rows][known],
+        target.code,
+        None if own is None else own[known] / max(float(own[known].mean()), 1e-12),
     )
     return shares, blend_answers(answers, [share.weight for share in shares])
 
@@ -300,8 +305,15 @@ def _ground(
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = joint_data(tensors, targets, device)
-    return Ground(tensors=tensors, targets=targets, layout=layout, folds=folds, data=data)
+    data = joint_data(tensors, targets, device, table.weights)
+    return Ground(
+        tensors=tensors,
+        targets=targets,
+        layout=layout,
+        folds=folds,
+        data=data,
+        weights=table.weights,
+    )
 
 
 def _class_weights(training: TrainingSpec, classes: tuple[str, ...]) -> ClassWeights:
@@ -358,6 +370,7 @@ def _fit_trees(
                 stop=context.stop,
                 known=target.truth.known,
                 sampled=asked.sampled,
+                weights=ground.weights,
             )
         )
     (first, _), *others = made

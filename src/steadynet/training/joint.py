@@ -74,11 +74,14 @@ def fit_targets(
 
 
 def joint_data(
-    tensors: Tensors, targets: Sequence[FitTarget], device: torch.device
+    tensors: Tensors,
+    targets: Sequence[FitTarget],
+    device: torch.device,
+    weights: Floats | None = None,
 ) -> TrainingData:
     """Put all rows on the device, once, with every target."""
     main = targets[0]
-    data = training_data(tensors, main.truth.values, main.code, device)
+    data = training_data(tensors, main.truth.values, main.code, device, weights)
     more = tuple(
         FurtherTarget(
             target.code,
@@ -108,10 +111,11 @@ def trivial_loss(truth: Truth, code: TargetCode, fitted: npt.NDArray[np.int64]) 
 
 def joint_fit_loss(outputs: Tensor, data: TrainingData, rows: Tensor) -> Tensor:
     """Return each group's loss (G,) of outputs (G, B, M, all outputs) for rows (G, B)."""
+    weights = None if data.weights is None else data.weights[rows]
     if not data.more:
-        return fit_loss(outputs, data.target[rows], data.code)
+        return fit_loss(outputs, data.target[rows], data.code, weights)
     main = data.code.outputs
-    losses = [fit_loss(outputs[..., :main], data.target[rows], data.code) / data.unit]
+    losses = [fit_loss(outputs[..., :main], data.target[rows], data.code, weights) / data.unit]
     for further in data.more:
         own = outputs[..., further.outputs]
 
@@ -119,14 +123,15 @@ def joint_fit_loss(outputs: Tensor, data: TrainingData, rows: Tensor) -> Tensor:
             # Every row as a group of its own, so that the loss is one number a row.
             return fit_loss(own[:, None], target[:, None], code)
 
-        losses.append(_over_known(own, further, rows, of_rows))
+        losses.append(_over_known(own, further, rows, of_rows, weights))
     return torch.stack(losses).mean(0)
 
 
 def joint_held_loss(outputs: Tensor, data: TrainingData, rows: Tensor) -> Tensor:
     """Return each group's loss (G,) of its members' averaged answers, for rows (G, m)."""
     main = average(outputs[..., : data.code.outputs], data.code)
-    loss = held_loss(main, data.target[rows], data.code)
+    weights = None if data.weights is None else data.weights[rows]
+    loss = held_loss(main, data.target[rows], data.code, weights)
     if not data.more:
         return loss
     losses = [loss / data.unit]
@@ -136,12 +141,15 @@ def joint_held_loss(outputs: Tensor, data: TrainingData, rows: Tensor) -> Tensor
         def of_rows(own: Tensor, target: Tensor, code: TargetCode) -> Tensor:
             return held_loss(own[:, None], target[:, None], code)
 
-        losses.append(_over_known(answers, further, rows, of_rows))
+        losses.append(_over_known(answers, further, rows, of_rows, weights))
     return torch.stack(losses).mean(0)
 
 
 def joint_held_losses(
-    members: npt.NDArray[np.float32], targets: Sequence[FitTarget], rows: npt.NDArray[np.int64]
+    members: npt.NDArray[np.float32],
+    targets: Sequence[FitTarget],
+    rows: npt.NDArray[np.int64],
+    weights: Floats | None = None,
 ) -> Floats:
     """Return each held row's loss (n,) of members' outputs (n, M, all outputs).
 
@@ -151,7 +159,10 @@ def joint_held_losses(
     for target in targets:
         known = target.truth.known[rows]
         losses = held_losses(
-            target.answer(members)[known], target.truth.values[rows][known], target.code
+            target.answer(members)[known],
+            target.truth.values[rows][known],
+            target.code,
+            None if weights is None else weights[known],
         )
         total[known] += losses / target.unit / max(known.mean(), 1 / len(rows))
     return total / len(targets)
@@ -162,9 +173,12 @@ def _over_known(
     further: FurtherTarget,
     rows: Tensor,
     of_rows: Callable[[Tensor, Tensor, TargetCode], Tensor],
+    weights: Tensor | None,
 ) -> Tensor:
     """Return each group's mean loss (G,) over the rows that have a value, in its unit."""
     flat = of_rows(outputs.flatten(0, 1), further.target[rows].flatten(), further.code)
     known = further.known[rows].to(flat.dtype)
     counted = known.sum(1).clamp_min(1)
+    if weights is not None:
+        known = known * weights
     return (flat.view_as(known) * known).sum(1) / counted / further.unit

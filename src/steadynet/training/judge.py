@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,13 @@ def judge(
     test_columns, test_target = table.part(split.test), table.target[split.test]
     tested = graph.run(test_columns)
     code = fitted.ground.code
-    tests = Measuring(threshold=threshold, loss=code.loss)
+    tests = Measuring(threshold=threshold, loss=code.loss, weights=table.weights_of(split.test))
     metrics = {"test": evaluate(tested, test_target, schema, tests)}
     unseen = tested
     if fitted.groups == 1:
         unseen = graph.run(table.part(split.validation))
         target = table.target[split.validation]
-        held = Measuring(threshold=threshold, loss=code.loss)
+        held = replace(tests, weights=table.weights_of(split.validation))
         metrics["validation"] = evaluate(unseen, target, schema, held)
     further = [
         _judge_further(
@@ -97,11 +97,13 @@ def judge(
         table.target,
         schema=schema,
         layout=fitted.ground.layout,
-        rows=ReferenceRows(fitted=fitted.ground.folds.fitted, test=split.test),
+        rows=ReferenceRows(
+            fitted=fitted.ground.folds.fitted, test=split.test, weights=table.weights
+        ),
         code=code,
     )
     floor = None
-    if schema.target.classes:
+    if schema.target.classes and table.weights is None:  # the floor is of rows that count alike
         floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
     return Judged(
         metrics=metrics,

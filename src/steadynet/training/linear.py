@@ -49,12 +49,13 @@ def start_as_linear(
         folds.fitted,
     )
     everywhere = np.ones(len(data.target), bool)
+    counted = None if data.weights is None else data.weights.cpu().numpy().astype(np.float64)
     best, models = _fit_target(
-        design, data.target.cpu().numpy(), everywhere, data.code, folds, strengths
+        design, data.target.cpu().numpy(), everywhere, data.code, folds, strengths, counted
     )
     for further in data.more:
         target, known = further.target.cpu().numpy(), further.known.cpu().numpy()
-        _, own = _fit_target(design, target, known, further.code, folds, strengths)
+        _, own = _fit_target(design, target, known, further.code, folds, strengths, counted)
         models = [
             (np.concatenate([weight, w], axis=1), np.concatenate([bias, b]))
             for (weight, bias), (w, b) in zip(models, own, strict=True)
@@ -103,6 +104,7 @@ def _fit_target(
     code: TargetCode,
     folds: Folds,
     strengths: tuple[float, ...],
+    counted: Floats | None,
 ) -> tuple[float, list[tuple[Floats, Floats]]]:
     """Return one target's best strength, and weight (F, C) and bias (C,) for every group."""
     fit = [rows[known[rows]] for rows in folds.fit]
@@ -110,10 +112,12 @@ def _fit_target(
     losses: dict[float, float] = {}
     fitted: dict[float, list[tuple[Floats, Floats]]] = {}
     for strength in strengths:
-        models = [_fit(design[rows], target[rows], code, strength) for rows in fit]
+        models = [
+            _fit(design[rows], target[rows], code, strength, _of(counted, rows)) for rows in fit
+        ]
         fitted[strength] = models
         losses[strength] = sum(
-            _loss(design[rows] @ weight + bias, target[rows], code)
+            _loss(design[rows] @ weight + bias, target[rows], code, _of(counted, rows))
             for (weight, bias), rows in zip(models, held, strict=True)
             if len(rows)
         )
@@ -122,13 +126,17 @@ def _fit_target(
 
 
 def _fit(
-    design: sparse.csr_matrix, target: Floats, code: TargetCode, strength: float
+    design: sparse.csr_matrix,
+    target: Floats,
+    code: TargetCode,
+    strength: float,
+    own: Floats | None,
 ) -> tuple[Floats, Floats]:
     """Return weight (F, C) and bias (C,)."""
     if len(target) == 0:  # no row of the fold has this target
         return np.zeros((design.shape[1], code.outputs)), np.zeros(code.outputs)
     if code.task == "regression":
-        return fit_numbers(design, target, code, 1 / strength)
+        return fit_numbers(design, target, code, 1 / strength, own)
     weight = np.zeros((design.shape[1], code.outputs))
     bias = np.zeros(code.outputs)
     present = np.unique(target)
@@ -145,7 +153,8 @@ def _fit(
         # A start that is not quite converged is as good a start.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", LinAlgWarning)  # L-BFGS then takes over
-        model.fit(design, target, sample_weight=np.array(code.class_weights)[target])
+        weights = np.array(code.class_weights)[target]
+        model.fit(design, target, sample_weight=weights if own is None else weights * own)
     if code.outputs == 1:
         return model.coef_.T, model.intercept_
     if len(present) == 2:  # of several classes: scikit-learn then gives one logit
@@ -215,13 +224,19 @@ def _working(outputs: Floats, target: Floats, loss: Loss) -> tuple[Floats, Float
             raise ValueError(f"no weighted least squares for {loss.name}")
 
 
-def _loss(outputs: Floats, target: Floats, code: TargetCode) -> float:
+def _of(weights: Floats | None, rows: npt.NDArray[np.int64]) -> Floats | None:
+    return None if weights is None else weights[rows]
+
+
+def _loss(outputs: Floats, target: Floats, code: TargetCode, own: Floats | None) -> float:
     """Return the mean loss of linear outputs (N, C)."""
     if code.task == "regression":
         wanted = torch.from_numpy(target)
-        return float(number_losses(torch.from_numpy(outputs[:, 0].copy()), wanted, code).mean())
+        losses = number_losses(torch.from_numpy(outputs[:, 0].copy()), wanted, code)
+        return float(np.average(losses.numpy(), weights=own))
     logits = outputs
     if code.outputs == 1:
         logits = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
     logs = torch.log_softmax(torch.from_numpy(logits - np.log(code.class_weights)), dim=-1)
-    return float(class_losses(logs, torch.from_numpy(target.astype(np.int64)), code).mean())
+    losses = class_losses(logs, torch.from_numpy(target.astype(np.int64)), code)
+    return float(np.average(losses.numpy(), weights=own))

@@ -23,8 +23,12 @@ LARGEST_LOG = 30.0
 """A log-rate is held below while fitting, so that its exponential stays finite."""
 
 
-def fit_loss(outputs: Tensor, target: Tensor, code: TargetCode) -> Tensor:
+def fit_loss(
+    outputs: Tensor, target: Tensor, code: TargetCode, weights: Tensor | None = None
+) -> Tensor:
     """Return the mean of the members' own losses (G,) for outputs (G, B, M, C), target (G, B).
+
+    Rows count by `weights` (G, B), which are 1 on average over the table.
 
     Every member is fitted by its own loss, not by the average's, so that they stay different
     (Gorishniy et al. 2024, arXiv:2410.24210).
@@ -32,8 +36,8 @@ def fit_loss(outputs: Tensor, target: Tensor, code: TargetCode) -> Tensor:
     groups, rows, members, count = outputs.shape
     wanted = target[:, :, None].expand(groups, rows, members)
     if code.task == "regression":
-        return number_losses(outputs[..., 0], wanted, code).mean((1, 2))
-    if code.loss.name != "log_loss":
+        losses = number_losses(outputs[..., 0], wanted, code)
+    elif code.loss.name != "log_loss":
         losses = class_losses(log_probabilities(outputs), wanted, code)
     elif count == 1:
         losses = functional.binary_cross_entropy_with_logits(
@@ -44,6 +48,8 @@ def fit_loss(outputs: Tensor, target: Tensor, code: TargetCode) -> Tensor:
         losses = flat.view(groups, rows, members)
     if any(weight != 1 for weight in code.class_weights):
         losses = losses * _class_weights(code, outputs)[wanted]
+    if weights is not None:
+        losses = losses * weights[:, :, None]
     return losses.mean((1, 2))
 
 
@@ -75,9 +81,14 @@ def average(outputs: Tensor, code: TargetCode) -> Tensor:
     return unweighted / unweighted.sum(-1, keepdim=True)
 
 
-def held_loss(answers: Tensor, target: Tensor, code: TargetCode) -> Tensor:
+def held_loss(
+    answers: Tensor, target: Tensor, code: TargetCode, weights: Tensor | None = None
+) -> Tensor:
     """Return each group's loss (G,) of averaged answers (G, m, ·): what early stopping watches."""
-    return row_losses(answers, target, code).mean(1)
+    losses = row_losses(answers, target, code)
+    if weights is None:
+        return losses.mean(1)
+    return (losses * weights).sum(1) / weights.sum(1).clamp_min(SMALLEST)
 
 
 def row_losses(answers: Tensor, target: Tensor, code: TargetCode) -> Tensor:

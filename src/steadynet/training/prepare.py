@@ -21,6 +21,7 @@ from steadynet.table.schema import Schema
 from steadynet.table.snapshot import snapshot_sha256
 from steadynet.table.split import Split, split_rows
 from steadynet.table.target import drop_rows_without_target
+from steadynet.table.weights import read_weights
 from steadynet.training.answers import Columns, take_rows
 
 
@@ -36,6 +37,8 @@ class Table:
     """The main target's class indices int64 or numbers float64, (N,)."""
     more_truths: tuple[Truth, ...] = ()
     """The further targets', which rows may lack."""
+    weights: npt.NDArray[np.float64] | None = None
+    """What each row counts (N,), 1 on average; None: all the same."""
     findings: tuple[Finding, ...]
     snapshot: str
     """Digest of the table as it was read."""
@@ -49,6 +52,10 @@ class Table:
     def classes(self) -> tuple[str, ...]:
         """Class names; none for a regression."""
         return self.schema.target.classes
+
+    def weights_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Return the weights of some rows, None where all count the same."""
+        return None if self.weights is None else self.weights[rows]
 
     def part(self, rows: npt.NDArray[np.int64]) -> Columns:
         """Return the columns of some rows."""
@@ -72,7 +79,12 @@ def prepare(source: object, spec: Spec) -> Table:
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
         raise TableError("the table cannot be trained on", got="; ".join(errors))
+    weights = None
+    if spec.table.weight_column is not None:
+        weights = read_weights(frame, spec.table.weight_column, spec.table.missing)
+        _check_weights(weights, split, spec.table.weight_column)
     return Table(
+        weights=weights,
         schema=schema,
         split=split,
         columns=to_columns(frame, schema),
@@ -83,6 +95,16 @@ def prepare(source: object, spec: Spec) -> Table:
         findings=findings,
         snapshot=snapshot_sha256(read.frame),
     )
+
+
+def _check_weights(weights: npt.NDArray[np.float64], split: Split, name: str) -> None:
+    """Raise `TableError` where a part of the table counts nothing."""
+    for part, rows in split._asdict().items():
+        if not weights[rows].sum() > 0:
+            raise TableError(
+                f"all rows of the {part} part have the weight 0",
+                expected=f"rows with a weight above 0 in {name!r}",
+            )
 
 
 def _table_spec(spec: Spec) -> TableSpec:

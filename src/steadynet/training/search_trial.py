@@ -138,4 +138,6 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
     if result.ending == "stopped":
         raise _Stopped
     held = predict_grouped(network, data, torch.from_numpy(folds.held))
-    return joint_held_losses(held.flatten(0, 1).numpy(), ground.targets, ground.held_rows)
+    return joint_held_losses(
+        held.flatten(0, 1).numpy(), ground.targets, ground.held_rows, ground.held_weights
+    )

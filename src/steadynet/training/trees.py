@@ -137,6 +137,7 @@ def fit_trees(
     stop: Callable[[], bool] = lambda: False,
     known: npt.NDArray[np.bool_] | None = None,
     sampled: bool = False,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
     """Fit every group; return the trees and their raw scores (G * m, 1, C) of the held rows.
 
@@ -163,6 +164,8 @@ def fit_trees(
             settings=_settings(code, len(fit), len(folds.fit), sampled)
             | {"seed": seed + number, "num_threads": threads},
             ends=_Ends(time.perf_counter() + left, stop),
+            weights=None if weights is None else weights[own],
+            held_weights=None if weights is None else weights[watched],
         )
         boosters.append(booster)
         held.append(_raw(booster, cells[hold], code.outputs))
@@ -198,10 +201,14 @@ def _fit(
     code: TargetCode,
     settings: dict[str, object],
     ends: _Ends,
+    weights: npt.NDArray[np.float64] | None,
+    held_weights: npt.NDArray[np.float64] | None,
 ) -> lightgbm.Booster:
-    weights = np.array(code.class_weights)[target.astype(np.int64)] if code.classes else None
+    if code.classes:
+        of_class = np.array(code.class_weights)[target.astype(np.int64)]
+        weights = of_class if weights is None else of_class * weights
     data = lightgbm.Dataset(cells, target, weight=weights)
-    held = lightgbm.Dataset(held_cells, held_target, reference=data)
+    held = lightgbm.Dataset(held_cells, held_target, weight=held_weights, reference=data)
     own = settings["objective"]
     return lightgbm.train(
         settings,
@@ -258,7 +265,8 @@ class _ClassLoss:
         """Return the held-out loss as LightGBM's early stopping takes it."""
         logits = torch.from_numpy(scores.reshape(-1, self._code.outputs))
         losses = class_losses(log_probabilities(logits), _labels(data), self._code)
-        return self._code.loss.name, float(losses.mean()), False
+        weight = data.get_weight()
+        return self._code.loss.name, float(np.average(losses.numpy(), weights=weight)), False
 
 
 def _labels(data: lightgbm.Dataset) -> torch.Tensor:

@@ -122,6 +122,7 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
         more_positive_classes={
             further.name: further.classes[-1] for further in more if further.task == "binary"
         },
+        weight_column=table.weight_column,
         drop=table.drop,
         kinds={**table.kinds, **kinds},
         missing=table.missing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 from steadynet.export.blend import export_blend
 from steadynet.export.head import RegressionHead, export_head
@@ -16,14 +17,37 @@ from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.table.schema import OUTPUTS, Schema, output_name
 from steadynet.training.calibrate import Calibration, calibrate
 from steadynet.training.conformal import HeldRows
+from steadynet.training.data import Floats, Indices
 from steadynet.training.fitting import Fitted
 from steadynet.training.prepare import Table
 from steadynet.training.trees import tree_cells
 
 
-def held_rows(fitted: Fitted, tensors: Tensors, training: TrainingSpec) -> HeldRows:
+def counted_places(weights: Floats | None, held: Indices, seed: int) -> Indices:
+    """Return places among the raveled held rows (G, m), each group's rows by their weights.
+
+    Each group gives as many as its rows are worth, (sum w)^2 / sum w^2 (Kish 1965), drawn
+    systematically; without weights every row once.
+    """
+    groups, rows = held.shape
+    if weights is None:
+        return np.arange(groups * rows)
+    own = weights[held]
+    worth = np.square(own.sum(axis=1)) / np.maximum(np.square(own).sum(axis=1), 1e-12)
+    count = max(1, int(worth.min()))
+    start = np.random.default_rng(seed).random((groups, 1))
+    wanted = (start + np.arange(count)) / count  # (G, count)
+    reached = own.cumsum(axis=1) / np.maximum(own.sum(axis=1, keepdims=True), 1e-12)
+    found = [
+        np.searchsorted(line, at).clip(max=rows - 1) + group * rows
+        for group, (line, at) in enumerate(zip(reached, wanted, strict=True))
+    ]
+    return np.concatenate(found).astype(np.int64)
+
+
+def held_rows(fitted: Fitted, tensors: Tensors, training: TrainingSpec, rows: Indices) -> HeldRows:
     """Return what an interval is fitted on; no trees tell its width where the spec wants none."""
-    cells = tree_cells(tensors)[fitted.ground.held_rows]
+    cells = tree_cells(tensors)[rows]
     return HeldRows(
         cells=None if training.trees == "never" else cells,
         layout=fitted.ground.layout,
@@ -35,19 +59,23 @@ def held_rows(fitted: Fitted, tensors: Tensors, training: TrainingSpec) -> HeldR
 def calibrate_all(fitted: Fitted, table: Table, tensors: Tensors, spec: Spec) -> list[Calibration]:
     """Calibrate every target on the held rows that have a value of it.
 
+    Rows that count more stand there more often.
+
     What the spec says of the method and the interval is the main target's: the others choose their
     method on their own rows, and their intervals are of constant width.
     """
     ground, chosen = fitted.ground, spec.calibration
-    held: HeldRows | None = held_rows(fitted, tensors, spec.training)
+    places = counted_places(ground.weights, ground.folds.held, spec.training.seed)
+    rows = ground.held_rows[places]
+    held: HeldRows | None = held_rows(fitted, tensors, spec.training, rows)
     made = []
     for target, described, answer in zip(
         ground.targets, table.schema.targets, fitted.held_answers, strict=True
     ):
-        known = target.truth.known[ground.held_rows]
-        values = target.truth.values[ground.held_rows][known]
+        known = target.truth.known[rows]
+        values = target.truth.values[rows][known]
         classes = described.classes
-        made.append(calibrate(answer[known], values, target.code, classes, chosen, held))
+        made.append(calibrate(answer[places][known], values, target.code, classes, chosen, held))
         chosen, held = msgspec.structs.replace(chosen, method="auto"), None
     return made
 
