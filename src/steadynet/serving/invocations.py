@@ -87,8 +87,9 @@ def read_csv(body: bytes) -> tuple[Columns, int]:
 def predictions(outputs: Arrays) -> dict[str, list[dict[str, Any]]]:
     """Return the answer's body: one record per row, its keys the names of the outputs.
 
-    The same records that `mlflow.pyfunc` gives for the bundle: `label` and `probabilities` (a list
-    in the order of the target's classes), or `prediction`, `lower` and `upper`.
+    `label` and `probabilities` (a list in the order of the target's classes), or `prediction`,
+    `lower` and `upper`. What `mlflow.pyfunc` answers with for the bundle has the same values, its
+    probabilities as one column per class.
     """
     names = tuple(outputs)
     columns = [array.tolist() for array in outputs.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ JSON_TYPE = b"application/json"
 JSON_TYPES = (JSON_TYPE,)
 INFER_TYPES = (JSON_TYPE, b"application/octet-stream")
 INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
+PYTHON_NUMBERS = (b"NaN", b"Infinity")
+"""Numbers that Python's `json` writes and JSON does not have."""
 MAX_FEEDBACK = 10_000
 """Labels in one request."""
 
@@ -147,7 +150,7 @@ class ModelPaths:
         if request.content_type.startswith(b"text/csv"):
             table, rows = invocations.read_csv(body)
         else:
-            asked = decode_json(INVOCATION_DECODER, body)
+            asked = _decode_invocation(body)
             features = self.plane.deployment.champion.loaded.columns
             table, rows = invocations.read_table(asked, features)
         reply = await self.plane.infer(
@@ -196,6 +199,24 @@ class ModelPaths:
     async def _version_ready(self, _request: Request, version: str) -> HttpAnswer:
         loaded = self.plane.find(version)
         return json_answer({"name": self._name, "version": loaded.version, "ready": True})
+
+
+def _decode_invocation(body: bytes) -> invocations.Invocation:
+    """Decode a body of MLflow's format. Raises `HttpError`.
+
+    MLflow's own client writes what is missing as NaN, which JSON does not have.
+    """
+    try:
+        return decode_json(INVOCATION_DECODER, body)
+    except HttpError:
+        if not any(word in body for word in PYTHON_NUMBERS):
+            raise
+        try:
+            return msgspec.convert(json.loads(body), invocations.Invocation)
+        except msgspec.ValidationError as error:
+            raise HttpError(400, f"the body does not fit: {error}") from None
+        except (ValueError, RecursionError):
+            raise HttpError(400, "the body is not JSON") from None
 
 
 def _split_body(body: bytes, json_length: int) -> tuple[oip.InferIn, memoryview]:
