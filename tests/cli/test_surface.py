@@ -58,6 +58,7 @@ COMMANDS = {
     "feedback": {"--skip-bad", "--json"},
     "status": {"--json"},
     "why": {"--last", "--json"},
+    "replay": {"--json"},
     "retrain": {"--wait", "--json"},
     "rollout": set(),
     "keys": set(),

@@ -19,6 +19,7 @@ from steadynet.cli import (
     init,
     keys,
     predict,
+    replay,
     retrain,
     rollout,
     serve,
@@ -52,6 +53,7 @@ app.command("conformance")(conformance.conformance)
 app.command("feedback")(feedback.feedback)
 app.command("status")(status.status)
 app.command("why")(why.why)
+app.command("replay")(replay.replay)
 app.command("retrain")(retrain.retrain)
 
 DEBUG = "--debug"

@@ -99,7 +99,7 @@ class Healing:
         after = msgspec.structs.replace(notes, stopped=stopped, waiting=waiting)
         with turn.write() as tx:
             if decision.action == "stop" or (waiting and not _told(turn, tx, waiting)):
-                _journal(turn, tx, f"heal.{decision.action}", decision.reason, {"view": view})
+                _journal(turn, tx, f"heal.{decision.action}", decision.reason, _inputs(turn, view))
             tx.decisions.remember(turn.model, HEAL, after)
         return after
 
@@ -129,7 +129,7 @@ class Healing:
         after = HealNotes(attempts=(*notes.attempts, attempt)[-ATTEMPTS_KEPT:], folder=str(folder))
         with turn.write() as tx:
             text = f"a new version is trained: {decision.reason}"
-            _journal(turn, tx, "heal.started", text, {"view": view, "folder": str(folder)})
+            _journal(turn, tx, "heal.started", text, {**_inputs(turn, view), "folder": str(folder)})
             tx.decisions.remember(turn.model, HEAL, after)
             if order is not None:
                 tx.commands.answer(order.number, "done", f"retraining in {folder}")
@@ -247,6 +247,11 @@ def _stopped_condition(notes: HealNotes) -> Condition:
         todo="Read `steadynet why` and do what it says, or fix what made the retrains fail and "
         "then `steadynet retrain`.",
     )
+
+
+def _inputs(turn: Turn, view: HealView) -> dict[str, object]:
+    """Return what a decision of the policy is recomputed from."""
+    return {"view": view, "plan": turn.spec.heal}
 
 
 def _without_numbers(reason: str) -> str:

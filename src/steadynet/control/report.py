@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from steadynet.bundle.profile import Profile
+from steadynet.bundle.read import open_bundle
 from steadynet.control.facts import HEAL, VERDICT, WATCH, HealNotes, LastVerdict, WatchNotes
 from steadynet.control.journal import JournalEntry, find_breaks
+from steadynet.control.replay import Replayed, replay
 from steadynet.control.store import Store, Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.world import live_workers
-from steadynet.errors import UnknownModel
+from steadynet.errors import UnknownModel, UserError
 from steadynet.home import Home
 from steadynet.monitoring.latency import quantile
 from steadynet.monitoring.reports import Alert
 from steadynet.monitoring.windows import Role, Window
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.evidence import Verdict
+from steadynet.rollout.route import Endpoint
 from steadynet.rollout.state import Rollout
 
 RECENT_S = 60.0
@@ -135,6 +141,30 @@ def journal(home: Home, model: str, count: int) -> tuple[list[JournalEntry], lis
     with Store.at(home.control_db) as store, store.read() as tx:
         entries = tx.journal.last(model, count)
         return entries, find_breaks(tx.journal.all(model), tx.journal.head(model))
+
+
+def replayed(home: Home, model: str, number: int | None = None) -> tuple[list[Replayed], list[str]]:
+    """Recompute one decision of the journal, or all; also return what is wrong with the journal.
+
+    Raises `UserError` where there is no such entry, and `BundleError` where the bundle that a
+    verdict compared with is gone or was changed.
+    """
+    with Store.at(home.control_db) as store, store.read() as tx:
+        entries = list(tx.journal.all(model))
+        problems = find_breaks(entries, tx.journal.head(model))
+    chosen = [entry for entry in entries if number in (None, entry.number)]
+    if number is not None and not chosen:
+        raise UserError(
+            f"the journal of {model} has no entry {number}",
+            expected=f"1 to {len(entries)}",
+            do="See the numbers with `steadynet why --json`.",
+        )
+    return [replay(entry, _profile_of) for entry in chosen], problems
+
+
+def _profile_of(endpoint: Endpoint) -> Profile:
+    bundle = open_bundle(Path(endpoint.bundle), manifest_sha256=endpoint.manifest_sha256)
+    return bundle.profile()
 
 
 def _traffic(tx: Transaction, model: str, now: float) -> tuple[VersionTraffic, ...]:

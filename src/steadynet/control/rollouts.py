@@ -27,6 +27,7 @@ from steadynet.control.facts import (
 from steadynet.control.label_tally import LabelTally
 from steadynet.control.launch import launch
 from steadynet.control.publish import publish, take_off_unrecorded, without_challenger
+from steadynet.control.replay import RolloutInputs
 from steadynet.control.slices import make_slicer
 from steadynet.control.store import Command, Transaction
 from steadynet.control.stories import rollout_story
@@ -63,6 +64,7 @@ class _Step:
     evidence: Evidence | None
     transition: Transition
     order: Command | None
+    unrecorded: bool
 
 
 class Rollouts:
@@ -93,7 +95,8 @@ class Rollouts:
         evidence = self._look(turn, champion, rollout, notes, windows)
         observation = _observe(turn, rollout, evidence, order)
         transition = machine.step(rollout, turn.spec.rollout, observation)
-        if route is not None and route.challenger is None:
+        unrecorded = route is not None and route.challenger is None
+        if unrecorded:
             transition = _end_unrecorded(rollout, turn)
         if transition.reason or order is not None:
             step = _Step(
@@ -102,6 +105,7 @@ class Rollouts:
                 evidence=evidence,
                 transition=transition,
                 order=order,
+                unrecorded=unrecorded,
             )
             usual = usual_tail_s(self._tally.of(rollout.champion, "champion"))
             _take(turn, step, _next_notes(step, notes, usual))
@@ -232,13 +236,15 @@ def _record(turn: Turn, tx: Transaction, step: _Step) -> None:
     tx.decisions.save_rollout(
         state, rollout_id=state.id, model=turn.model, started=state.started, ended=state.ended
     )
-    data = {
-        "rollout": state,
-        "before": step.before,
-        "plan": turn.spec.rollout,
-        "evidence": step.evidence,
-        "observation": step.observation,
-    }
+    inputs = RolloutInputs(
+        rollout=state,
+        before=step.before,
+        plan=turn.spec.rollout,
+        evidence=step.evidence,
+        observation=step.observation,
+        unrecorded=step.unrecorded,
+    )
+    data = msgspec.structs.asdict(inputs)
     tx.journal.append(turn.model, at=turn.now, kind=kind, text=text, data=data)
 
 

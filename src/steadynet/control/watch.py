@@ -6,13 +6,14 @@ looks at the same rows twice nor forgets how long a drift has lasted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from steadynet.control.champion import Champion
 from steadynet.control.facts import WATCH, WatchNotes
 from steadynet.control.labels import labelled_rows
+from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
 from steadynet.control.store import StoredAlert, Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
@@ -47,6 +48,7 @@ class Watch:
         self._events: tuple[SloEvents, ...] | None = None
         self._joined = -1
         self._looked = float("-inf")
+        self._inputs: dict[str, DriftInputs | QualityInputs] = {}
 
     def look(
         self,
@@ -70,7 +72,7 @@ class Watch:
         after = self._judge_quality(turn, champion, self._judge_drift(turn, champion, notes))
         after = msgspec.structs.replace(after, slo=assess_slo(slo, self._events, turn.now))
         with turn.write() as tx:
-            _journal_changes(turn, tx, after)
+            _journal_changes(turn, tx, after, self._inputs)
             tx.decisions.remember(turn.model, WATCH, after)
             found = [*conditions, *_conditions(after), *_rollback(turn, tx)]
             _decide(turn, tx, found)
@@ -110,6 +112,12 @@ class Watch:
         )
         if not report.complete:
             return notes
+        self._inputs["drift"] = DriftInputs(
+            champion=champion.endpoint,
+            window=seen,
+            plan=turn.spec.monitoring,
+            state=notes.drift_state,
+        )
         self._traffic = Tally(turn.model, seen.end)
         return msgspec.structs.replace(
             notes, drift=report, drift_state=report.state, drift_since=seen.end
@@ -128,9 +136,9 @@ class Watch:
                 version=champion.version,
             )
         self._joined = joined
-        report = assess_quality(
-            champion.profile, labelled_rows(champion.target, labelled), plan, notes.quality_state
-        )
+        rows = labelled_rows(champion.target, labelled)
+        report = assess_quality(champion.profile, rows, plan, notes.quality_state)
+        self._inputs["quality"] = quality_inputs(champion.endpoint, rows, plan, notes.quality_state)
         if report.complete:
             # More rows than one window holds may wait already.
             self._joined = -1
@@ -192,7 +200,12 @@ def _decide(turn: Turn, tx: Transaction, conditions: Iterable[Condition]) -> Non
                 tx.deliveries.send(turn.model, payload, at=turn.now)
 
 
-def _journal_changes(turn: Turn, tx: Transaction, after: WatchNotes) -> None:
+def _journal_changes(
+    turn: Turn,
+    tx: Transaction,
+    after: WatchNotes,
+    inputs: Mapping[str, DriftInputs | QualityInputs],
+) -> None:
     """Write down verdicts on this version that differ from the last one written down.
 
     A verdict that is not decided yet says nothing, so it stands between no two equal ones.
@@ -200,7 +213,8 @@ def _journal_changes(turn: Turn, tx: Transaction, after: WatchNotes) -> None:
     for name, report in (("drift", after.drift), ("quality", after.quality)):
         if report is None or report.verdict == "not_yet":
             continue
-        kind, data = f"{name}.{report.verdict}", {"report": report, "version": after.version}
+        kind = f"{name}.{report.verdict}"
+        data = {"report": report, "version": after.version, "inputs": inputs.get(name)}
         told = tx.journal.last(turn.model, 1, kinds=f"{name}.%")
         if told and told[0].kind == kind and told[0].data.get("version") == after.version:
             continue
