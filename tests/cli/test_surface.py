@@ -62,6 +62,7 @@ COMMANDS = {
     "retrain": {"--wait", "--json"},
     "rollout": set(),
     "keys": set(),
+    "log": set(),
 }
 KEYS = {
     "add": {"--role", "--model", "--expires", "--rate", "--json"},

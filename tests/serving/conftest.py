@@ -104,6 +104,7 @@ def open_plane(home: Home) -> Callable[..., AbstractAsyncContextManager[DataPlan
             "w1-test",
             window_s=3600.0,
             log_share=spec.log_share,
+            redact=spec.redact,
             clock=SystemClock(),
         )
         plane = DataPlane(MODEL, spec, telemetry)
@@ -172,6 +173,7 @@ def _serve(
     *,
     workers: int = 1,
     challenger_deadline_ms: float = 60_000.0,
+    heal: bool = True,
     **keys: object,
 ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
     spec = folder / "serve.toml"
@@ -179,6 +181,7 @@ def _serve(
         f"[serve]\nport = 0\nworkers = {workers}\ndeadline_ms = 60000.0\n"
         f"challenger_deadline_ms = {challenger_deadline_ms}\n"
         + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        + f"[heal]\nenabled = {json.dumps(heal)}\n"
     )
     log = (folder / "serve.log").open("ab")
     process = subprocess.Popen(

@@ -59,6 +59,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"serve.read_timeout_s": 0.0}, "serve.read_timeout_s"),
     ({"serve.trace_share": 2.0}, "serve.trace_share"),
     ({"serve.trace_endpoint": "localhost:4318"}, "serve.trace_endpoint"),
+    ({"serve.redact": ["name"]}, "serve.redact"),
     ({"serve.rate_per_key": 10.0}, "serve.rate_per_key"),
     ({"serve.auth": "keys", "serve.rate_per_key": -1.0}, "serve.rate_per_key"),
     ({"serve.rate_per_model": -1.0}, "serve.rate_per_model"),

@@ -18,6 +18,7 @@ from steadynet.cli import (
     feedback,
     init,
     keys,
+    log,
     predict,
     replay,
     retrain,
@@ -49,6 +50,7 @@ app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
+app.add_typer(log.app, name="log")
 app.command("conformance")(conformance.conformance)
 app.command("feedback")(feedback.feedback)
 app.command("status")(status.status)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from steadynet.bundle.manifest import MANIFEST, decode_manifest
 from steadynet.bundle.read import verify_bundle
 from steadynet.bundle.sign import signing_key
-from steadynet.errors import BundleTampered, ServingError
+from steadynet.errors import BundleTampered, ServingError, UserError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, Route
+from steadynet.spec.names import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -68,3 +71,19 @@ def read_route(home: Home, model: str) -> Route | None:
         raise ServingError(
             f"{path} cannot be read", got=str(error), do="Move it away to begin a new route."
         ) from error
+
+
+def column_names(route: Route) -> list[str]:
+    """Return the names of the columns that a route's champion reads."""
+    manifest = decode_manifest((Path(route.champion.bundle) / MANIFEST).read_bytes())
+    return [column.name for column in manifest.schema.features]
+
+
+def check_redacted(redact: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise `UserError` for a column to redact that no model has: a typing error would tell all."""
+    for name in redact:
+        if name not in columns:
+            raise UserError(
+                f"serve.redact names {name!r}, which is no column of what is served",
+                do=did_you_mean(name, columns),
+            )

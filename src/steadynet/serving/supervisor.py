@@ -35,7 +35,7 @@ from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, WorkerStatus
 from steadynet.serving.addresses import Addresses, exposed, open_addresses
 from steadynet.serving.children import Child, Children, spawn
-from steadynet.serving.first_route import open_route
+from steadynet.serving.first_route import check_redacted, column_names, open_route
 from steadynet.serving.metrics import clear, retire
 from steadynet.serving.settings import ServerInfo, WorkerSettings
 from steadynet.serving.tls import make_tls
@@ -119,11 +119,14 @@ class Supervisor:
     def _open_routes(self, addresses: Addresses) -> dict[str, str]:
         """Verify what will answer, write the routes; return each model's version."""
         versions: dict[str, str] = {}
+        columns: list[str] = []
         for model, wanted in self._plan.wanted.items():
             route = open_route(self._plan.home, model, wanted)
             versions[model] = route.champion.version
             url = self._info(addresses, model).url
             logger.info("serving %s version %s on %s", model, route.champion.version, url)
+            columns += column_names(route)
+        check_redacted(self._plan.serve.redact, columns)
         return versions
 
     def _watch(self, addresses: Addresses, versions: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -60,12 +60,14 @@ class Telemetry:
         *,
         window_s: float,
         log_share: float,
+        redact: Collection[str] = (),
         clock: Clock,
     ) -> None:
         self._worker = worker
         self._model = model
         self._window_s = window_s
         self._log_share = log_share
+        self._redact = frozenset(redact)
         self._share = log_share
         self._seen_rows = 0
         self._clock = clock
@@ -113,7 +115,9 @@ class Telemetry:
             return
         self._logged_rows += rows
         values = [
-            plain_values(table[name], is_datetime=name in loaded.datetimes)
+            [None] * rows
+            if name in self._redact
+            else plain_values(table[name], is_datetime=name in loaded.datetimes)
             for name in loaded.columns
         ]
         self._answered.append(

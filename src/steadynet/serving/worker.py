@@ -127,6 +127,7 @@ def _make_planes(
             settings.worker,
             window_s=settings.serve.window_s,
             log_share=settings.serve.log_share,
+            redact=settings.serve.redact,
             clock=clock,
         )
         planes[model] = DataPlane(model, settings.serve, telemetry)

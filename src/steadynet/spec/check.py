@@ -93,6 +93,12 @@ def _rules(spec: Spec) -> Iterator[_Rule]:
     yield _share("calibration.coverage", spec.calibration.coverage)
     yield from _slo(spec.slo)
     yield from _serve(spec.serve)
+    yield _Rule(
+        "serve.redact",
+        list(spec.serve.redact),
+        not spec.serve.redact or not spec.heal.enabled,
+        "heal.enabled = false beside it: a retrain from the log would lack these columns",
+    )
     yield from _rollout(spec.rollout)
     yield from _monitoring(spec.monitoring)
     yield from _heal(spec.heal)

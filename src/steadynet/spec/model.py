@@ -188,6 +188,9 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How often workers publish their counts."""
     log_share: float = 1.0
     """Share of requests whose rows are kept for labels and retraining."""
+    redact: tuple[str, ...] = ()
+    """Columns whose values are kept nowhere: not in the log of rows, so neither with labels nor for
+    retraining, which must be off (`heal.enabled = false`)."""
     sticky_parameter: str = "sticky_key"
     """Request parameter (or header `X-Sticky-Key`) that keeps a caller on one version."""
     drain_s: float = 10.0

@@ -216,6 +216,20 @@ class Observations:
         )
         return self._connection.scalar(query) or 0
 
+    def rows_after(self, model: str, *, after: int, limit: int) -> list[tuple[int, LoggedRow]]:
+        """Return the next answered rows stored after number `after`, with their numbers."""
+        rows = tables.rows
+        query = (
+            sa.select(rows.c.number, rows.c.body)
+            .where((rows.c.model == model) & (rows.c.number > after))
+            .order_by(rows.c.number)
+            .limit(limit)
+        )
+        return [
+            (number, msgspec.msgpack.decode(body, type=LoggedRow))
+            for number, body in self._connection.execute(query)
+        ]
+
     def last_join(self, model: str) -> int:
         """Return the number of the newest labelled row; 0 where there is none."""
         joins = tables.joins
