@@ -37,6 +37,7 @@ from steadynet.estimator_data import (
     free_name,
     table_keys,
 )
+from steadynet.files import safe_join
 from steadynet.home import Home
 from steadynet.model import Model, OneOrList, train
 
@@ -131,8 +132,8 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         model: Model | None = state.pop("model_", None)
         state.pop("folder_", None)
         if model is not None:
-            folder = model.bundle.path
-            state["_bundle"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+            bundle = model.bundle
+            state["_bundle"] = {name: (bundle.path / name).read_bytes() for name in bundle.files}
             state["_manifest_sha256"] = model.bundle.manifest_sha256
         return state
 
@@ -146,7 +147,9 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
         folder = self._own_folder() / "bundle"
         folder.mkdir()
         for name, content in files.items():
-            (folder / Path(name).name).write_bytes(content)
+            path = safe_join(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
         bundle = open_bundle(folder, manifest_sha256=digest)
         self.model_ = Model(bundle, name=bundle.manifest.name, version=digest[:12])
 
@@ -172,6 +175,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
             "training.seed": seed,
             "training.preset": self.preset,
             "training.time_limit_s": self.time_limit_s,
+            "training.pictures": False,
             "split.seed": seed,
             "split.min_rows": FEWEST_ROWS,
         }

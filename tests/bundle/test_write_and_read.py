@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steadynet.bundle.manifest import FILES, MANIFEST, MODEL, SIGNATURE, encode_manifest
+from steadynet.bundle.picture import Picture
 from steadynet.bundle.profile import decode_profile
 from steadynet.bundle.read import MAX_BYTES, Bundle, open_bundle, verify_bundle
 from steadynet.bundle.sign import ensure_key, sign_folder, signing_key
@@ -348,3 +351,73 @@ def test_the_manifest_is_readable_by_people(tiny_bundle: Bundle) -> None:
     text = (tiny_bundle.path / MANIFEST).read_text()
     assert text == encode_manifest(tiny_bundle.manifest).decode()
     assert text.startswith('{\n  "')
+
+
+@pytest.fixture
+def illustrated(home: Home, tmp_path: Path, draft: BundleDraft) -> Bundle:
+    """A bundle with two pictures."""
+    pictures = tuple(
+        Picture(name=name, title=name, alt=name, svg=f"<svg>{name}</svg>".encode())
+        for name in ("roc", "importance")
+    )
+    with_pictures = replace(draft, pictures=pictures)
+    return write_bundle(tmp_path / "illustrated", with_pictures, ensure_key(home))
+
+
+def test_pictures_are_listed_read_and_signed(illustrated: Bundle, home: Home) -> None:
+    read = verify_bundle(illustrated.path, signing_key(home).public)
+    assert read.pictures == ("pictures/importance.svg", "pictures/roc.svg")
+    assert read.read("pictures/roc.svg") == b"<svg>roc</svg>"
+    present = {str(path.relative_to(read.path)) for path in read.path.rglob("*") if path.is_file()}
+    assert set(read.files) == present
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: (p / "pictures/roc.svg").write_text("<svg/>"), "pictures/roc.svg was changed"),
+        (lambda p: (p / "pictures/roc.svg").unlink(), "pictures/roc.svg is missing"),
+        (lambda p: (p / "pictures/more.svg").write_text(""), "'pictures/more.svg' is extra"),
+        (lambda p: (p / "pictures/deep").mkdir(), "'pictures/deep' is extra"),
+        (lambda p: shutil.rmtree(p / "pictures"), "pictures/importance.svg is missing"),
+    ],
+)
+def test_every_way_to_spoil_a_picture_is_named(
+    illustrated: Bundle, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(illustrated.path)
+    with pytest.raises(BundleTampered, match=re.escape(said)):
+        reopen(illustrated)
+
+
+def test_links_to_pictures_and_to_their_folder_are_refused(
+    illustrated: Bundle, tmp_path: Path
+) -> None:
+    picture = illustrated.path / "pictures/roc.svg"
+    picture.rename(tmp_path / "roc.svg")
+    picture.symlink_to(tmp_path / "roc.svg")
+    with pytest.raises(BundleTampered, match=r"roc\.svg is no plain file"):
+        reopen(illustrated)
+    (illustrated.path / "pictures").rename(tmp_path / "away")
+    (illustrated.path / "pictures").symlink_to(tmp_path / "away")
+    with pytest.raises(BundleTampered, match="is missing"):
+        reopen(illustrated)
+
+
+def test_a_folder_of_pictures_that_no_manifest_lists_is_extra(tiny_bundle: Bundle) -> None:
+    (tiny_bundle.path / "pictures").mkdir()
+    with pytest.raises(BundleTampered, match="'pictures' is extra"):
+        reopen(tiny_bundle)
+    (tiny_bundle.path / "pictures/a.svg").write_text("<svg/>")
+    with pytest.raises(BundleTampered, match=r"'pictures/a\.svg' is extra"):
+        reopen(tiny_bundle)
+
+
+@pytest.mark.parametrize("name", ["pictures/../model.onnx", "pictures/A.svg", "pictures/a.png"])
+def test_a_manifest_lists_pictures_alone_beside_its_files(illustrated: Bundle, name: str) -> None:
+    raw = json.loads((illustrated.path / MANIFEST).read_bytes())
+    raw["files"][name] = raw["files"]["pictures/roc.svg"]
+    (illustrated.path / MANIFEST).write_text(json.dumps(raw))
+    digest = sha256_file(illustrated.path / MANIFEST)
+    with pytest.raises(BundleTampered, match="lists"):
+        open_bundle(illustrated.path, manifest_sha256=digest)

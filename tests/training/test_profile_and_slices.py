@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import classification_metrics
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
 from steadynet.training.evaluate import FEWEST_SLICE_ROWS, MISSING_NAME, Measuring, evaluate_slices
+from steadynet.training.illustration import importance_rows
 from steadynet.training.profile import (
     MOST_EDGES,
     bin_edges,
     calibration_bins,
+    importance_shares,
     profile_feature,
     profile_output,
 )
@@ -151,3 +154,22 @@ def test_a_column_with_many_values_is_not_sliced() -> None:
         evaluate_slices(answers, np.arange(rows) % 2, columns, BINARY, Measuring(threshold=0.5))
         == ()
     )
+
+
+def test_importance_becomes_shares_with_their_errors() -> None:
+    found = (
+        ColumnImportance(column="a", loss=0.3, error=0.02),
+        ColumnImportance(column="b", loss=0.1, error=0.01),
+        ColumnImportance(column="c", loss=-0.05, error=0.05),
+    )
+    shares = importance_shares(found)
+    assert shares["a"] == pytest.approx((0.75, 0.05))
+    assert shares["c"] == pytest.approx((0.0, 0.125))
+    assert sum(share for share, _ in shares.values()) == pytest.approx(1.0)
+    assert importance_shares(found[2:]) == {}
+
+
+def test_a_wide_table_takes_no_more_answers() -> None:
+    assert importance_rows(10) == 1000
+    assert importance_rows(200) * 200 <= 50_000
+    assert importance_rows(10_000) == 100

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from steadynet.bundle.manifest import Interval, Manifest
+from steadynet.bundle.picture import Picture
 from steadynet.bundle.profile import CalibrationBin, Profile
 from steadynet.bundle.uncertainty_words import covered_words, floor_words, number
 from steadynet.table.schema import Column, Target
@@ -73,6 +74,7 @@ def render_card(
     profile: Profile,
     *,
     slices: Sequence[SliceMetrics] = (),
+    pictures: Sequence[Picture] = (),
     description: str = "",
     license_name: str | None = None,
 ) -> str:
@@ -91,6 +93,7 @@ def render_card(
         _slices(slices),
         _calibration(manifest, profile.calibration),
         *(_further_target(manifest, profile, target) for target in manifest.schema.more_targets),
+        _pictures(pictures),
         _limits(manifest),
         _origin(manifest),
     )
@@ -275,6 +278,15 @@ def _calibration(manifest: Manifest, bins: Sequence[CalibrationBin]) -> str:
         + "\n\n"
         + _table(("score", "rows", "mean score", "observed", ""), rows)
     )
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    shown = [
+        f"### {picture.title}\n\n![{_text(picture.alt)}]({picture.file})" for picture in pictures
+    ]
+    return "\n\n".join(["## Pictures\n\nOf the test part.", *shown])
 
 
 def _limits(manifest: Manifest) -> str:

@@ -25,6 +25,8 @@ class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     categories: tuple[str, ...] = ()
     importance: float = 0.0
     """Loss gained by permuting the feature, as a share of all features' gains; 0 if unknown."""
+    importance_error: float = 0.0
+    """Standard error of `importance`, over the rows that were looked at."""
 
 
 class OutputProfile(msgspec.Struct, frozen=True, kw_only=True):

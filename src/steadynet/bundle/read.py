@@ -4,8 +4,9 @@ Invariants:
 - Every file that is used has the size and digest that the manifest lists, also when it was
   exchanged after the bundle was opened: `Bundle.read` checks each time.
 - A bundle's files are those of `manifest.FILES`, the manifest and the signature, all of them plain
-  files directly in the folder. Links, folders and further files are refused, so no name in a
-  manifest can lead anywhere else.
+  files directly in the folder, and the pictures that the manifest lists, plain files in the folder
+  `pictures`. Links, other folders and further files are refused, so no name in a manifest can lead
+  anywhere else.
 - No file is read that is larger than `MAX_BYTES` allows.
 """
 
@@ -16,6 +17,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from steadynet.bundle import picture
 from steadynet.bundle.golden import GoldenRow, decode_golden
 from steadynet.bundle.manifest import (
     CARD,
@@ -46,8 +48,14 @@ MAX_BYTES: dict[str, int] = {
     SIGNATURE: 1 * _MEGABYTE,
     MODEL: 2048 * _MEGABYTE,
     WEIGHTS: 2048 * _MEGABYTE,
+    picture.PATTERN: 1 * _MEGABYTE,
 }
 """The largest size of each file; a model is limited by protobuf's own 2 GiB."""
+
+
+def most_bytes(name: str) -> int:
+    """Return the largest size of a file of a bundle."""
+    return MAX_BYTES[picture.PATTERN if picture.is_picture(name) else name]
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,16 @@ class Bundle:
     def model_path(self) -> Path:
         """Where the graph lies. `read(MODEL)` gives its checked bytes."""
         return self.path / MODEL
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The paths of its pictures in the bundle."""
+        return tuple(sorted(filter(picture.is_picture, self.manifest.files)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The path in the bundle of every file."""
+        return (*FILES, *self.pictures, MANIFEST, SIGNATURE)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file that the manifest lists.
@@ -123,8 +141,12 @@ def _open(path: Path) -> Bundle:
     data = _read_bounded(path, MANIFEST)
     manifest = decode_manifest(data)
     _check_manifest(path, manifest)
-    for name in FILES:
-        if name not in named and not _is_unchanged(path / name, manifest):
+    pictures = sorted(filter(picture.is_picture, manifest.files))
+    if pictures or os.path.lexists(path / picture.FOLDER):
+        problems += _check_pictures(path, pictures)
+    named = {problem.split(" ")[0] for problem in problems}
+    for name in (*FILES, *pictures):
+        if name not in named and not _is_unchanged(path, name, manifest):
             problems.append(f"{name} was changed")
     if problems:
         raise _tampered(path, problems)
@@ -133,22 +155,40 @@ def _open(path: Path) -> Bundle:
 
 def _check_names(path: Path) -> list[str]:
     expected = {*FILES, MANIFEST, SIGNATURE}
-    found = {entry.name: entry for entry in os.scandir(path)}
+    found = {entry.name: entry for entry in os.scandir(path) if entry.name != picture.FOLDER}
+    return _compare(expected, found)
+
+
+def _check_pictures(path: Path, listed: list[str]) -> list[str]:
+    """Say what is wrong with the folder of pictures, beside their digests."""
+    folder = path / picture.FOLDER
+    if folder.is_symlink() or not folder.is_dir():
+        return [f"{name} is missing" for name in listed] or [f"{picture.FOLDER!r} is extra"]
+    found = {f"{picture.FOLDER}/{entry.name}": entry for entry in os.scandir(folder)}
+    if not found and not listed:
+        return [f"{picture.FOLDER!r} is extra"]
+    return _compare(set(listed), found)
+
+
+def _compare(expected: set[str], found: dict[str, os.DirEntry[str]]) -> list[str]:
     problems = [f"{name} is missing" for name in sorted(expected - found.keys())]
     problems += [f"{name!r} is extra" for name in sorted(found.keys() - expected)]
     for name in sorted(expected & found.keys()):
         status = found[name].stat(follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
             problems.append(f"{name} is no plain file")
-        elif status.st_size > MAX_BYTES[name]:
-            problems.append(f"{name} is larger than {MAX_BYTES[name]} bytes")
+        elif status.st_size > most_bytes(name):
+            problems.append(f"{name} is larger than {most_bytes(name)} bytes")
     return problems
 
 
 def _check_manifest(path: Path, manifest: Manifest) -> None:
     listed = manifest.files.keys()
     problems = [f"{MANIFEST} does not list {name}" for name in FILES if name not in listed]
-    problems += [f"{MANIFEST} lists {name!r}" for name in sorted(listed - set(FILES))]
+    pictures = set(filter(picture.is_picture, listed))
+    problems += [f"{MANIFEST} lists {name!r}" for name in sorted(listed - set(FILES) - pictures)]
+    if len(pictures) > picture.MOST:
+        problems.append(f"{MANIFEST} lists more than {picture.MOST} pictures")
     if problems:
         raise _tampered(path, problems)
     try:
@@ -157,9 +197,9 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         raise BundleFormat(f"{MANIFEST} of {path} has a bad name", got=error.got) from error
 
 
-def _is_unchanged(path: Path, manifest: Manifest) -> bool:
-    entry = manifest.files[path.name]
-    return path.stat().st_size == entry.bytes and sha256_file(path) == entry.sha256
+def _is_unchanged(path: Path, name: str, manifest: Manifest) -> bool:
+    entry = manifest.files[name]
+    return (path / name).stat().st_size == entry.bytes and sha256_file(path / name) == entry.sha256
 
 
 def _read_bounded(folder: Path, name: str) -> bytes:
@@ -168,9 +208,9 @@ def _read_bounded(folder: Path, name: str) -> bytes:
     except OSError as error:
         raise _tampered(folder, [f"{name} cannot be read ({error.strerror})"]) from error
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(MAX_BYTES[name] + 1)
-    if len(data) > MAX_BYTES[name]:
-        raise _tampered(folder, [f"{name} is larger than {MAX_BYTES[name]} bytes"])
+        data = file.read(most_bytes(name) + 1)
+    if len(data) > most_bytes(name):
+        raise _tampered(folder, [f"{name} is larger than {most_bytes(name)} bytes"])
     return data
 
 

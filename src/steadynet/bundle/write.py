@@ -29,8 +29,9 @@ from steadynet.bundle.manifest import (
     TargetRecord,
     encode_manifest,
 )
+from steadynet.bundle.picture import Picture
 from steadynet.bundle.profile import Profile, encode_profile
-from steadynet.bundle.read import MAX_BYTES, Bundle, verify_bundle
+from steadynet.bundle.read import Bundle, most_bytes, verify_bundle
 from steadynet.bundle.sign import SigningKey, sign_folder
 from steadynet.clock import Clock, SystemClock
 from steadynet.errors import BundleError
@@ -68,6 +69,7 @@ class BundleDraft:
     weight_column: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
     more_targets: dict[str, TargetRecord] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
 
 
 def draft_manifest(
@@ -116,6 +118,7 @@ def write_bundle(
     try:
         with new_folder(folder) as temporary:
             for name, data in contents.items():
+                (temporary / name).parent.mkdir(exist_ok=True)
                 (temporary / name).write_bytes(data)
             sign_folder(temporary, key)
             verify_bundle(temporary, key.public)
@@ -140,6 +143,7 @@ def _contents(draft: BundleDraft) -> dict[str, bytes]:
         WEIGHTS: draft.weights,
         TRAINING: draft.training,
         CARD: draft.card.encode(),
+        **{one.file: one.svg for one in draft.pictures},
     }
 
 
@@ -152,9 +156,9 @@ def _digest(contents: dict[str, bytes]) -> dict[str, FileEntry]:
 
 def _check_sizes(contents: dict[str, bytes]) -> None:
     for name, data in contents.items():
-        if len(data) > MAX_BYTES[name]:
+        if len(data) > most_bytes(name):
             raise BundleError(
                 f"{name} is too large for a bundle",
-                expected=f"at most {MAX_BYTES[name]} bytes",
+                expected=f"at most {most_bytes(name)} bytes",
                 got=f"{len(data)} bytes",
             )

@@ -41,6 +41,9 @@ class Dependence(msgspec.Struct, frozen=True, kw_only=True):
     high: tuple[float, ...]
     share: tuple[float, ...]
     """Share of the rows that are nearest to the value."""
+    at: tuple[float, ...] = ()
+    """The values as numbers (dates: seconds since 1970); none for categories and booleans."""
+    dated: bool = False
 
 
 def permutation_importance(
@@ -101,6 +104,8 @@ def dependence(score: Score, column: Column, columns: Columns, *, seed: int = 0)
         low=tuple(lows),
         high=tuple(highs),
         share=tuple(shares),
+        at=() if column.kind in ("category", "boolean") else tuple(map(float, grid)),
+        dated=column.kind == "datetime",
     )
 
 

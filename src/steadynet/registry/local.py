@@ -259,8 +259,9 @@ def _moved(aliases: Aliases, alias: str, version: str | None, published: bool) -
 def _copy(bundle: Bundle, folder: Path) -> None:
     try:
         with new_folder(folder) as temporary:
-            for entry in bundle.path.iterdir():
-                (temporary / entry.name).write_bytes(entry.read_bytes())
+            for name in bundle.files:
+                (temporary / name).parent.mkdir(exist_ok=True)
+                (temporary / name).write_bytes((bundle.path / name).read_bytes())
             open_bundle(temporary, manifest_sha256=bundle.manifest_sha256)
     except OSError as error:
         raise RegistryError(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from steadynet.bundle.picture import FOLDER
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.errors import BundleError, MissingDependency, RegistryError, UserError
@@ -92,6 +93,8 @@ class Registry:
             run_id = _start_run(client, _experiment(client, name, self._artifacts(name)), run)
             try:
                 _log_record(client, run_id, run)
+                if bundle.pictures:
+                    client.log_artifacts(run_id, str(bundle.path / FOLDER), FOLDER)
                 model = _log_model(client, run_id, bundle)
                 version = _create_version(client, name, model, self._source(model))
             except BaseException:

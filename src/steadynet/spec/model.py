@@ -115,6 +115,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How much a row of each class weighs: `balanced`, or a table of class = weight, as
     `{ yes = 5.0 }`, the others being 1. Probabilities stay calibrated; of two classes the label
     is the one of more weight times probability."""
+    pictures: bool = True
+    """Draw the model card's pictures; that takes about a second."""
     threads: int | None = None
     """Threads for matrix products; one unless set, since retrains run beside the server."""
     seed: int = 0

@@ -9,7 +9,7 @@ from steadynet.spec.model import TrainingSpec
 from steadynet.training.presets import PRESETS
 
 TAIL_S = 2.5
-"""What calibrating, welding, judging and writing take on a small table."""
+"""What calibrating, welding, judging, drawing and writing take on a small table."""
 TAIL_PER_CELL_S = 8e-7
 """And more for each row and column: references, importance, intervals."""
 MOST_PACE = 10.0

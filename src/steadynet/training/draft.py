@@ -101,9 +101,11 @@ def draft_bundle(
         weight_column=spec.table.weight_column,
         notes=_notes(fitted, calibration),
         more_targets=judged.more_targets,
+        pictures=judged.pictures,
     )
     manifest = draft_manifest(bare, created=utc_now())
-    return replace(bare, card=render_card(manifest, judged.profile, slices=judged.slices))
+    card = render_card(manifest, judged.profile, slices=judged.slices, pictures=judged.pictures)
+    return replace(bare, card=card)
 
 
 def _weights(fitted: Fitted) -> dict[str, Tensor]:

@@ -13,23 +13,23 @@ import numpy.typing as npt
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.golden import GoldenRow
 from steadynet.bundle.manifest import Covered, EceFloor, Interval, TargetRecord
+from steadynet.bundle.picture import Picture
 from steadynet.bundle.profile import Profile, TargetProfile
+from steadynet.explain.illustrate import Shown
 from steadynet.export.head import ClassificationHead, Head, RegressionHead
 from steadynet.features.run import Tensors
 from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
+from steadynet.spec.model import Spec
 from steadynet.table.schema import answers_about
 from steadynet.training.answers import Answers, WeldedGraph
 from steadynet.training.calibrate import Calibration
 from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
 from steadynet.training.fitting import Fitted
 from steadynet.training.golden import golden_rows
+from steadynet.training.illustration import importance_of, pictures_of
 from steadynet.training.prepare import Table
-from steadynet.training.profile import (
-    permutation_importance,
-    profile_target,
-    profile_training,
-)
+from steadynet.training.profile import profile_target, profile_training
 from steadynet.training.reference import ReferenceRows, fit_references
 from steadynet.training.wording import target_notes
 
@@ -48,6 +48,8 @@ class Judged:
     profile: Profile
     golden: tuple[GoldenRow, ...]
     more_targets: dict[str, TargetRecord]
+    pictures: tuple[Picture, ...]
+    """Of the first target."""
 
 
 def judge(
@@ -56,10 +58,11 @@ def judge(
     tensors: Tensors,
     fitted: Fitted,
     calibrations: Sequence[Calibration],
-    coverage: float,
+    spec: Spec,
 ) -> Judged:
-    """Measure the graph's own answers, through onnxruntime. `coverage` is what was promised."""
-    schema, split = table.schema, table.split
+    """Measure the graph's own answers, through onnxruntime."""
+    schema, split, coverage = table.schema, table.split, spec.calibration.coverage
+    seed = fitted.first.plan.seed
     threshold = decision_threshold(calibrations[0].head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
     tested = graph.run(test_columns)
@@ -79,6 +82,7 @@ def judge(
         for place, calibration in enumerate(calibrations[1:], start=1)
     ]
     names = [target.name for target in schema.more_targets]
+    importance = importance_of(graph, schema, test_columns, test_target, seed=seed)
     profile = profile_training(
         schema,
         table.part(split.train),
@@ -86,9 +90,7 @@ def judge(
         tested=tested,
         target=test_target,
         threshold=threshold,
-        importance=permutation_importance(
-            graph, schema, test_columns, test_target, fitted.first.plan.seed
-        ),
+        importance=importance,
         more_targets=dict(zip(names, (found for _, found in further), strict=True)),
     )
     references = fit_references(
@@ -102,6 +104,16 @@ def judge(
         ),
         code=code,
     )
+    pictures: tuple[Picture, ...] = ()
+    if spec.training.pictures:
+        shown = Shown(
+            schema=schema,
+            columns=test_columns,
+            target=test_target,
+            answers=tested,
+            threshold=threshold,
+        )
+        pictures = pictures_of(graph, shown, importance, fitted.first.result, seed=seed)
     floor = None
     if schema.target.classes and table.weights is None:  # the floor is of rows that count alike
         floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
@@ -113,6 +125,7 @@ def judge(
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns),
+        pictures=pictures,
         more_targets=dict(zip(names, (record for record, _ in further), strict=True)),
     )
 

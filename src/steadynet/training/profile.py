@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from steadynet.bundle.profile import (
     Profile,
     TargetProfile,
 )
+from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
-from steadynet.training.answers import Answers, Columns, WeldedGraph
+from steadynet.training.answers import Answers, Columns
 
 MOST_EDGES = 20
 CALIBRATION_BINS = 10
-IMPORTANCE_ROWS = 1000
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ def profile_training(
     tested: Answers,
     target: npt.NDArray[Any],
     threshold: float | None,
-    importance: dict[str, float],
+    importance: Sequence[ColumnImportance],
     more_targets: dict[str, TargetProfile],
 ) -> Profile:
     """Make the profile.
@@ -41,11 +42,14 @@ def profile_training(
     `columns` are the training rows'; `unseen` the graph's answers to rows that no member was
     fitted on; `tested` its answers to the test part, whose truth is `target` (N,).
     """
+    shares = importance_shares(importance)
     main = profile_target(schema, unseen=unseen, tested=tested, target=target, threshold=threshold)
     return Profile(
         rows=len(next(iter(columns.values()))),
         features=tuple(
-            profile_feature(column, columns[column.name][:, 0], importance.get(column.name, 0.0))
+            profile_feature(
+                column, columns[column.name][:, 0], *shares.get(column.name, (0.0, 0.0))
+            )
             for column in schema.features
         ),
         output=main.output,
@@ -74,7 +78,9 @@ def profile_target(
     )
 
 
-def profile_feature(column: Column, values: npt.NDArray[Any], importance: float) -> FeatureProfile:
+def profile_feature(
+    column: Column, values: npt.NDArray[Any], importance: float = 0.0, error: float = 0.0
+) -> FeatureProfile:
     """Count one feature's training values (N,) as `bundle.profile` defines the bins."""
     if column.kind == "category":
         place = {name: index for index, name in enumerate(column.categories)}
@@ -88,6 +94,7 @@ def profile_feature(column: Column, values: npt.NDArray[Any], importance: float)
             missing=int(np.sum(values == "")),
             categories=column.categories,
             importance=importance,
+            importance_error=error,
         )
     absent = values == MISSING_DATETIME if column.kind == "datetime" else np.isnan(values)
     present = values[~absent].astype(np.float64)
@@ -100,6 +107,7 @@ def profile_feature(column: Column, values: npt.NDArray[Any], importance: float)
         missing=int(absent.sum()),
         edges=tuple(edges.tolist()),
         importance=importance,
+        importance_error=error,
     )
 
 
@@ -162,25 +170,12 @@ def calibration_bins(
     return tuple(bins)
 
 
-def permutation_importance(
-    graph: WeldedGraph, schema: Schema, columns: Columns, target: npt.NDArray[Any], seed: int
-) -> dict[str, float]:
-    """Return feature → share of the loss that is gained by permuting it (Breiman 2001).
-
-    Looks at `IMPORTANCE_ROWS` rows at most; a feature whose permutation loses nothing has 0.
-    """
-    random = np.random.default_rng(seed)
-    chosen = random.permutation(len(target))[:IMPORTANCE_ROWS]
-    sample = {name: values[chosen] for name, values in columns.items()}
-    base = per_row_loss(target[chosen], _answer(schema, graph.run(sample))).mean()
-    gains: dict[str, float] = {}
-    for column in schema.features:
-        shuffled = random.permutation(len(chosen))
-        changed = sample | {column.name: sample[column.name][shuffled]}
-        loss = per_row_loss(target[chosen], _answer(schema, graph.run(changed))).mean()
-        gains[column.name] = max(0.0, float(loss - base))
-    total = sum(gains.values())
-    return {name: gain / total if total > 0 else 0.0 for name, gain in gains.items()}
+def importance_shares(found: Sequence[ColumnImportance]) -> dict[str, tuple[float, float]]:
+    """Return feature → share of all gains, with its standard error; a loss counts as no gain."""
+    total = sum(max(0.0, item.loss) for item in found)
+    if total <= 0:
+        return {}
+    return {item.column: (max(0.0, item.loss) / total, item.error / total) for item in found}
 
 
 def _answer(schema: Schema, answers: Answers) -> npt.NDArray[Any]:

@@ -140,7 +140,7 @@ def train(
     )
 
     shown.on(StepStarted(step="evaluating beside the references"))
-    judged = judge(graph, table, tensors, fitted, calibrations, spec.calibration.coverage)
+    judged = judge(graph, table, tensors, fitted, calibrations, spec)
 
     shown.on(StepStarted(step="writing the bundle"))
     provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
