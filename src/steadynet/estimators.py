@@ -331,6 +331,7 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         *,
         loss: Literal["auto", "squared", "absolute", "huber", "quantile", "poisson"] = "auto",
         quantile: float | None = None,
+        target_transform: Literal["auto", "none", "log", "quantile"] = "none",
         max_epochs: int | None = None,
         width: int | None = None,
         depth: int | None = None,
@@ -354,6 +355,7 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         )
         self.loss = loss
         self.quantile = quantile
+        self.target_transform = target_transform
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Train on rows X (N, D) with numbers y (N,) or (N, K).
@@ -367,7 +369,10 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         numbers = target.astype(np.float64)
         assert_all_finite(numbers, input_name="y")
         columns = columns_of(numbers)
-        fit: dict[str, Any] = {"training.loss": self.loss}
+        fit: dict[str, Any] = {
+            "training.loss": self.loss,
+            "training.target_transform": self.target_transform,
+        }
         if self.quantile is not None:
             fit["training.quantile"] = self.quantile
         keys = [TargetKeys("regression", None)] * len(columns)

@@ -103,6 +103,8 @@ def show(console: Console, result: TrainResult) -> None:
         "[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]"
         + (f"[dim]; rows count by {escape(counted)}[/]" if counted else "")
     )
+    if "target transform" in trained.manifest.notes:
+        console.print(f"target   {trained.manifest.notes['target transform']}", markup=False)
     if trained.search is not None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:

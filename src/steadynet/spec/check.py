@@ -78,6 +78,15 @@ def check_task(training: TrainingSpec, task: Task) -> None:
     Whether classes are ordered is known only from the table: `losses.choose_loss` looks at it.
     """
     choose_loss(training.loss, task, ordered=True, quantile=training.quantile)
+    changed = training.target_transform != "none"
+    if changed and (task != "regression" or training.loss == "poisson"):
+        raise SpecError(
+            "training.target_transform does not fit "
+            + ("a poisson loss" if task == "regression" else f"a {task} task"),
+            expected='"none": '
+            + ("counts have a logarithm of their own" if task == "regression" else "classes stay"),
+            got=repr(training.target_transform),
+        )
     if task == "regression" and training.class_weights != "none":
         raise SpecError(
             "training.class_weights is set, but the target is a number",

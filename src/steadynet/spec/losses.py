@@ -18,6 +18,9 @@ LossChoice = Literal[
     "auto", "log_loss", "focal", "ordinal", "squared", "absolute", "huber", "quantile", "poisson"
 ]
 
+TransformName = Literal["none", "log", "quantile"]
+TransformChoice = Literal["auto", "none", "log", "quantile"]
+
 FOCAL_GAMMA = 2.0
 """How much less a row counts that is answered well already (Lin et al. 2017)."""
 HUBER_DELTA = 1.345

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
-from steadynet.spec.losses import LossChoice
+from steadynet.spec.losses import LossChoice, TransformChoice
 
 
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +111,11 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """With `loss = "quantile"`: the share of rows that shall lie below the prediction, as 0.9."""
     focal_gamma: float | None = None
     """With `loss = "focal"`: how much less a row counts that is answered well; 2 unless set."""
+    target_transform: TransformChoice = "none"
+    """Numbers: what the target goes through before the fit and back in the graph: `log` (of one
+    more, no value below 0), `quantile` (to normal scores). Predictions are then nearer to the
+    median. `auto` fits a network with each and takes the simplest that is not worse on held-out
+    rows, in the target's unit, beyond the noise."""
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     """How much a row of each class weighs: `balanced`, or a table of class = weight, as
     `{ yes = 5.0 }`, the others being 1. Probabilities stay calibrated; of two classes the label

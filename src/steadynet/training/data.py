@@ -15,8 +15,9 @@ from steadynet.errors import SpecError
 from steadynet.export.inverse import IDENTITY, Inverse
 from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
-from steadynet.spec.losses import Loss, choose_loss
+from steadynet.spec.losses import Loss, TransformName, choose_loss
 from steadynet.table.split import Split
+from steadynet.training.transforms import MOST_BEYOND, inverse_of
 
 ROWS_PER_FOLD = 10
 """Fewer rows to a fold say nothing about a fit."""
@@ -28,8 +29,6 @@ NORMAL_QUARTILES = 1.349
 """Between the quartiles of a normal distribution, in deviations."""
 LEAST_RATE = 12.0
 """Logarithm of how far below the mean count a prediction goes at most."""
-MOST_BEYOND = math.log(10.0)
-"""Logarithm of how far beyond the largest count seen a prediction goes at most."""
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -172,6 +171,7 @@ def encode_for_fit(
     class_weights: ClassWeights = None,
     loss: Loss | None = None,
     units: Units | None = None,
+    transform: TransformName = "none",
 ) -> TargetCode:
     """Choose units and class weights from the fitted rows alone, or keep a regression's `units`.
 
@@ -181,7 +181,9 @@ def encode_for_fit(
     if task == "regression":
         if loss is not None and loss.name == "poisson":
             _check_counts(target)
-        return _encode_numbers(target[fitted].astype(np.float64), loss, units)
+        values = target.astype(np.float64)
+        inverse = inverse_of(transform, values, values[fitted])
+        return _encode_numbers(values[fitted], loss, units, inverse)
     counts = np.bincount(target[fitted].astype(np.int64), minlength=classes)
     weights = np.ones(classes)
     if class_weights == "balanced":
@@ -204,7 +206,9 @@ def _check_counts(target: npt.NDArray[np.generic]) -> None:
         )
 
 
-def _encode_numbers(values: Floats, loss: Loss | None, units: Units | None) -> TargetCode:
+def _encode_numbers(
+    values: Floats, loss: Loss | None, units: Units | None, inverse: Inverse
+) -> TargetCode:
     name = "squared" if loss is None else loss.name
     if name == "poisson":
         center = math.log(float(values.mean()) or 1.0)
@@ -215,11 +219,13 @@ def _encode_numbers(values: Floats, loss: Loss | None, units: Units | None) -> T
         return TargetCode("regression", 1, 0, center, 1.0, (), loss, inverse)
     if units is not None:
         return TargetCode("regression", 1, 0, units[0], units[1], (), loss, units[2])
+    values = inverse.undo(values)
     center, scale = float(values.mean()), float(values.std())
     if name in ROBUST:
         low, center, high = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
         scale = (high - low) / NORMAL_QUARTILES or scale
-    return TargetCode("regression", 1, 0, center, scale if scale > 0 else 1.0, (), loss)
+    scale = scale if scale > 0 else 1.0
+    return TargetCode("regression", 1, 0, center, scale, (), loss, inverse)
 
 
 def training_data(

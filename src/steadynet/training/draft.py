@@ -29,6 +29,7 @@ from steadynet.training.wording import (
     lesson_words,
     search_words,
     share_words,
+    transform_words,
 )
 
 LIBRARIES = (
@@ -162,6 +163,8 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
             share.name: f"{fitted.summaries[share.name]}; {share_words(share)}"
             for share in fitted.shares
         }
+    if fitted.transforms:
+        notes["target transform"] = transform_words(fitted.transforms)
     if fitted.lesson is not None:
         notes["teacher"] = lesson_words(fitted.lesson)
     if fitted.search is not None:

@@ -14,18 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from steadynet.errors import SpecError
 from steadynet.export.blend import BlendPart, blend_answers, group_answers
 from steadynet.features.run import Tensors
 from steadynet.networks import build_network
-from steadynet.spec.losses import choose_loss
+from steadynet.spec.losses import TransformName
 from steadynet.spec.model import Spec, TrainingSpec
-from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
-from steadynet.training.blending import Lesson, Share, choose_weights
+from steadynet.training.blending import Lesson, Share, choose_weights, held_losses
 from steadynet.training.components import Component, FittedNetwork, Ground
-from steadynet.training.data import ClassWeights, encode_for_fit, make_folds
-from steadynet.training.joint import FitTarget, fit_targets, joint_data
+from steadynet.training.ground import make_ground
+from steadynet.training.joint import FitTarget
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import FitPlan, plan_fit
@@ -34,15 +32,13 @@ from steadynet.training.presets import FIRST, PRESETS, ComponentPlan, components
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.threads import thread_count, torch_set_up
+from steadynet.training.transforms import TransformScore, choose_transform, fitting_transforms
 from steadynet.training.trees import FittedTrees, fit_trees
 from steadynet.training.warm import Parent, inherit, inherited_plan
 
 Floats = npt.NDArray[np.float64]
 DISTILL_FOLDS = 4
 """Where the preset names none: a network is taught by answers out of fold."""
-
-MOST_NAMED = 20
-"""Classes that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +61,8 @@ class Fitted:
     search: SearchReport | None = None
     lesson: Lesson | None = None
     """What the network was taught by, where it was."""
+    transforms: tuple[TransformScore, ...] = ()
+    """The target's transforms that were compared."""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -140,7 +138,14 @@ def fit_components(
     plan = _plan(table, spec)
     if context.parent is not None:
         plan = inherited_plan(plan, context.parent)
-    ground = _ground(tensors, layout, table, spec, plan, context.parent)
+    ground = make_ground(tensors, layout, table, spec, plan, context.parent)
+    spec, ground, transforms = _with_transform(
+        ground,
+        lambda changed: make_ground(tensors, layout, table, changed, plan, context.parent),
+        plan,
+        spec,
+        context,
+    )
     report = None
     if spec.training.search_trials and context.parent is None:
         spec, report = _search(ground, spec, context)
@@ -192,6 +197,7 @@ def fit_components(
         held_answers=tuple(answer for _, answer in weighed),
         fit_seconds=time.perf_counter() - started,
         search=report,
+        transforms=transforms,
     )
 
 
@@ -264,72 +270,36 @@ def _own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> Fi
     return msgspec.structs.replace(plan, size=size, seed=plan.seed + asked.seed)
 
 
-def _ground(
-    tensors: Tensors,
-    layout: FeatureLayout,
-    table: Table,
-    spec: Spec,
+def _with_transform(
+    ground: Ground,
+    make: Callable[[Spec], Ground],
     plan: FitPlan,
-    parent: Parent | None,
-) -> Ground:
-    folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
-    codes = [
-        encode_for_fit(
-            table.target,
-            table.schema.target.task,
-            len(table.classes),
-            folds.fitted,
-            class_weights=_class_weights(spec.training, table.classes),
-            loss=choose_loss(
-                spec.training.loss,
-                table.schema.target.task,
-                ordered=table.schema.target.ordered,
-                quantile=spec.training.quantile,
-                focal_gamma=spec.training.focal_gamma,
-            ),
-            units=parent.units[0] if parent else None,
-        )
-    ]
-    for place, (target, truth) in enumerate(
-        zip(table.schema.more_targets, table.more_truths, strict=True), start=1
-    ):
-        codes.append(
-            encode_for_fit(
-                truth.values,
-                target.task,
-                len(target.classes),
-                truth.among(folds.fitted),
-                units=parent.units[place] if parent else None,
-            )
-        )
-    names = [target.name for target in table.schema.targets]
-    targets = fit_targets(names, table.truths, codes, folds.fitted)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = joint_data(tensors, targets, device, table.weights)
-    return Ground(
-        tensors=tensors,
-        targets=targets,
-        layout=layout,
-        folds=folds,
-        data=data,
-        weights=table.weights,
-    )
+    spec: Spec,
+    context: FitContext,
+) -> tuple[Spec, Ground, tuple[TransformScore, ...]]:
+    """Return spec and ground with the transform that held-out rows chose, where it is `auto`."""
+    if spec.training.target_transform != "auto" or context.parent is not None:
+        return spec, ground, ()
+    own, target = replace(context, checkpoints=None), ground.targets[0]
+    asked = components_of(spec.training)[0]
+    grounds: dict[TransformName, tuple[Spec, Ground]] = {}
 
+    def losses_of(name: TransformName) -> Floats:
+        training = msgspec.structs.replace(spec.training, target_transform=name)
+        changed = msgspec.structs.replace(spec, training=training)
+        grounds[name] = changed, make(changed)
+        code = grounds[name][1].code
+        left = (context.deadline - time.perf_counter()) / 4
+        deadline = time.perf_counter() + left
+        _, raw = fit_network(grounds[name][1], plan, asked, changed, own, deadline)
+        answer = grounds[name][1].targets[0].answer(raw)
+        plain = (code.decode(answer) - target.code.center) / target.code.scale
+        rows = ground.held_rows
+        return held_losses(plain, target.truth.values[rows], target.code, ground.held_weights)
 
-def _class_weights(training: TrainingSpec, classes: tuple[str, ...]) -> ClassWeights:
-    """Return what `encode_for_fit` takes; raise `SpecError` for a class that is none."""
-    wanted = training.class_weights
-    if wanted in ("none", "balanced"):
-        return "balanced" if wanted == "balanced" else None
-    assert isinstance(wanted, dict)
-    for name in wanted:
-        if name not in classes:
-            raise SpecError(
-                f"training.class_weights names {name!r}, which is no class of the target",
-                expected="one of " + ", ".join(classes[:MOST_NAMED]),
-                do=did_you_mean(name, classes),
-            )
-    return tuple(wanted.get(name, 1.0) for name in classes)
+    names = fitting_transforms(target.truth.values.astype(np.float64))
+    chosen, scores = choose_transform(names, losses_of)
+    return *grounds[chosen], scores
 
 
 def _affordable(asked: ComponentPlan, took: float, now: float, deadline: float) -> bool:

@@ -9,6 +9,7 @@ from steadynet.export.head import RegressionHead
 from steadynet.training.blending import Lesson, Share
 from steadynet.training.calibrate import Calibration
 from steadynet.training.search import SearchReport
+from steadynet.training.transforms import NOISE, TransformScore
 
 
 def target_notes(
@@ -74,6 +75,13 @@ def _method_words(method: str, calibration: Calibration) -> str:
         for score in calibration.scores
     )
     return f"{method}; held-out log-loss: " + ", ".join(found)
+
+
+def transform_words(scores: Sequence[TransformScore]) -> str:
+    """Say which transform of the target was taken; scores are of the simplest first."""
+    taken = next(score for score in scores if score.worse_by <= NOISE * score.worse_by_error)
+    compared = "; ".join(f"{score.transform} {score.loss:.5f}" for score in scores)
+    return f"{taken.transform} (held-out loss: {compared})"
 
 
 def search_words(report: SearchReport) -> str:

@@ -1,0 +1,99 @@
+"""What every component of a blend is fitted on, made of a table and a spec."""
+
+from __future__ import annotations
+
+import torch
+
+from steadynet.errors import SpecError
+from steadynet.features.run import Tensors
+from steadynet.spec.losses import TransformName, choose_loss
+from steadynet.spec.model import Spec, TrainingSpec
+from steadynet.spec.names import did_you_mean
+from steadynet.table.layout import FeatureLayout
+from steadynet.training.components import Ground
+from steadynet.training.data import ClassWeights, encode_for_fit, make_folds
+from steadynet.training.joint import fit_targets, joint_data
+from steadynet.training.plan import FitPlan
+from steadynet.training.prepare import Table
+from steadynet.training.warm import Parent
+
+MOST_NAMED = 20
+"""Classes that a message lists."""
+
+
+def make_ground(
+    tensors: Tensors,
+    layout: FeatureLayout,
+    table: Table,
+    spec: Spec,
+    plan: FitPlan,
+    parent: Parent | None,
+) -> Ground:
+    """Put rows, folds and targets together for every component to fit.
+
+    Raises `SpecError` where loss, class weights or transform do not fit the target.
+    """
+    folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
+    codes = [
+        encode_for_fit(
+            table.target,
+            table.schema.target.task,
+            len(table.classes),
+            folds.fitted,
+            class_weights=_class_weights(spec.training, table.classes),
+            loss=choose_loss(
+                spec.training.loss,
+                table.schema.target.task,
+                ordered=table.schema.target.ordered,
+                quantile=spec.training.quantile,
+                focal_gamma=spec.training.focal_gamma,
+            ),
+            units=parent.units[0] if parent else None,
+            transform=_transform(spec.training),
+        )
+    ]
+    for place, (target, truth) in enumerate(
+        zip(table.schema.more_targets, table.more_truths, strict=True), start=1
+    ):
+        codes.append(
+            encode_for_fit(
+                truth.values,
+                target.task,
+                len(target.classes),
+                truth.among(folds.fitted),
+                units=parent.units[place] if parent else None,
+            )
+        )
+    names = [target.name for target in table.schema.targets]
+    targets = fit_targets(names, table.truths, codes, folds.fitted)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = joint_data(tensors, targets, device, table.weights)
+    return Ground(
+        tensors=tensors,
+        targets=targets,
+        layout=layout,
+        folds=folds,
+        data=data,
+        weights=table.weights,
+    )
+
+
+def _transform(training: TrainingSpec) -> TransformName:
+    """Return the transform, none while it is not chosen yet."""
+    return "none" if training.target_transform == "auto" else training.target_transform
+
+
+def _class_weights(training: TrainingSpec, classes: tuple[str, ...]) -> ClassWeights:
+    """Return what `encode_for_fit` takes; raise `SpecError` for a class that is none."""
+    wanted = training.class_weights
+    if wanted in ("none", "balanced"):
+        return "balanced" if wanted == "balanced" else None
+    assert isinstance(wanted, dict)
+    for name in wanted:
+        if name not in classes:
+            raise SpecError(
+                f"training.class_weights names {name!r}, which is no class of the target",
+                expected="one of " + ", ".join(classes[:MOST_NAMED]),
+                do=did_you_mean(name, classes),
+            )
+    return tuple(wanted.get(name, 1.0) for name in classes)
