@@ -74,3 +74,23 @@ def test_class_weights_are_divided_out_before_judging() -> None:
     answer = answer / answer.sum(axis=1, keepdims=True)
     found = held_losses(answer, np.array([1, 0]), weighted)
     np.testing.assert_allclose(found, -np.log([0.1, 0.4]))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_components_own_loss_and_gain_are_told(weighted: bool) -> None:
+    target = np.random.default_rng(0).normal(size=3000)
+    answers = noisy(target, 1.0, 1.2, 1.4)
+    own = None
+    if weighted:
+        own = np.random.default_rng(2).uniform(0.2, 1.8, len(target))
+        own /= own.mean()
+    shares = choose_weights(["a", "b", "c"], answers, target, NUMBERS, own)
+    weights = np.array([share.weight for share in shares])
+    blended = held_losses(blend_answers(answers, weights), target, NUMBERS, own).mean()
+    for place, share in enumerate(shares):
+        alone = held_losses(answers[place], target, NUMBERS, own).mean()
+        assert share.loss == pytest.approx(float(alone))
+        rest = [answer for other, answer in enumerate(answers) if other != place]
+        best = best_weights(rest, target, NUMBERS, own)
+        without = held_losses(blend_answers(rest, best), target, NUMBERS, own).mean()
+        assert share.gain == pytest.approx(float(without - blended), abs=1e-9)

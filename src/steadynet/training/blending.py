@@ -110,13 +110,13 @@ def choose_weights(
     shares = dict(zip(kept, weights, strict=True))
     found = []
     for place, name in enumerate(names):
-        own = held_losses(answers[place], target, code, own)
+        alone = held_losses(answers[place], target, code, own)
         gain = 0.0
         if place in shares and len(kept) > 1:
             rest = _without(kept, place, answers, target, code, own)
             gain = float(rest.loss.mean() - blended.mean())
         weight = float(shares.get(place, 0.0))
-        found.append(Share(name=name, weight=weight, loss=float(own.mean()), gain=gain))
+        found.append(Share(name=name, weight=weight, loss=float(alone.mean()), gain=gain))
     return tuple(found)
 
 
