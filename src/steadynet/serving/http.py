@@ -4,7 +4,8 @@ The paths (`{m}` a model's name, `{v}` a version's):
 `/v2`, `/v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}][/ready|/infer]`,
 `/v2/repository/index`, `/v2/repository/models/{m}/load|unload` (Open Inference Protocol v2),
 `/models/{m}/invocations`, `/models/{m}/feedback`, and `/invocations`, `/feedback` where one model
-is served; `/ping`, `/health`, `/version` (MLflow's scoring server), `/metrics`, `/`.
+is served; `/ping`, `/health`, `/version` (MLflow's scoring server), `/metrics`, `/openapi.json`,
+`/docs`, `/`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -22,6 +24,7 @@ from steadynet.serving.auth import CHANGING, Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.metrics import add_up, render
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
+from steadynet.serving.openapi import document
 from steadynet.serving.requests import (
     Bodies,
     Disconnected,
@@ -39,6 +42,10 @@ from steadynet.serving.tracing import STATUS, Trace, Tracer
 
 logger = logging.getLogger(__name__)
 
+PAGE = Path(__file__).with_name("docs.html")
+PAGE_POLICY = (
+    b"default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 INDEX_DECODER = msgspec.json.Decoder(repository.IndexAsk)
 
 
@@ -78,6 +85,8 @@ class HttpApp:
         if len(self._models) == 1:
             table |= paths.alone()
         probes: dict[str, dict[str, Handler]] = {
+            # The page tells nothing but how to ask.
+            "/docs": {"GET": self._docs},
             "/ping": {"GET": self._ping},
             "/health": {"GET": self._ping},
             "/v2/health/live": {"GET": self._live},
@@ -87,6 +96,7 @@ class HttpApp:
             "/": {"GET": self._index},
             "/metrics": {"GET": self._metrics},
             "/version": {"GET": self._show_version},
+            "/openapi.json": {"GET": self._openapi},
             "/v2": {"GET": self._server_metadata},
             "/v2/repository/index": {"POST": self._repository_index},
         }
@@ -210,6 +220,13 @@ class HttpApp:
 
     async def _show_version(self, _request: Request, _receive: Receive) -> HttpAnswer:
         return HttpAnswer(200, self._version.encode(), TEXT)
+
+    async def _openapi(self, _request: Request, _receive: Receive) -> HttpAnswer:
+        return json_answer(document(self._planes, self._endpoints, self._version))
+
+    async def _docs(self, _request: Request, _receive: Receive) -> HttpAnswer:
+        policy = (b"content-security-policy", PAGE_POLICY)
+        return HttpAnswer(200, PAGE.read_bytes(), b"text/html; charset=utf-8", headers=[policy])
 
     async def _server_metadata(self, _request: Request, _receive: Receive) -> HttpAnswer:
         return json_answer(
