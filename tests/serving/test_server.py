@@ -207,6 +207,65 @@ def test_a_bad_challenger_fails_no_request_and_its_faults_are_counted(
     assert sum(window.failed for window in champion) == 0
 
 
+@pytest.mark.slow
+def test_a_new_configuration_under_load_loses_no_request(
+    serve_process: ServeProcess,
+    make_endpoint: MakeEndpoint,
+    home: Home,
+    wait_until: WaitUntil,
+    tmp_path: Path,
+) -> None:
+    with serve_process(make_endpoint("1").bundle, workers=2) as (info, process):
+        load = Load(url_of(info))
+
+        def reload() -> None:
+            more(load, 20, wait_until)
+            spec = tmp_path / "serve.toml"
+            before_all = spec.read_text()
+            for most in (70, 7):
+                before = set(read_info(home).workers)
+                spec.write_text(before_all.replace("[heal]", f"max_request_rows = {most}\n[heal]"))
+                process.send_signal(signal.SIGHUP)
+                wait_until(
+                    lambda before=before: (  # type: ignore[misc]
+                        len(read_info(home).workers) == 2
+                        and before.isdisjoint(read_info(home).workers)
+                        and not any(runs(pid) for pid in before)
+                    )
+                )
+                more(load, 20, wait_until)
+
+        asyncio.run(load.during(reload))
+        assert set(load.statuses) == {200}
+        assert load.lost == 0
+        many = httpx.post(f"{url_of(info)}/invocations", json={"instances": [ROW] * 8}, timeout=60)
+        assert many.status_code == 413
+
+
+def test_a_wrong_configuration_leaves_the_server_as_it_is(
+    serve_process: ServeProcess,
+    make_endpoint: MakeEndpoint,
+    home: Home,
+    wait_until: WaitUntil,
+    tmp_path: Path,
+) -> None:
+    spec, log = tmp_path / "serve.toml", tmp_path / "serve.log"
+    with serve_process(make_endpoint("1").bundle) as (info, process):
+        good = spec.read_text()
+        wrong = [
+            (good.replace("workers = 1", "workers = 3"), "workers cannot change while serving"),
+            (good.replace("[heal]", "max_body_byte = 7\n[heal]"), "max_body_bytes"),
+            (good.replace("[heal]", 'tls_cert = "no"\ntls_key = "no"\n[heal]'), "cannot be used"),
+        ]
+        for text, said in wrong:
+            spec.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda said=said: said in log.read_text())  # type: ignore[misc]
+        assert read_info(home).workers == info.workers
+        answer = httpx.post(f"{url_of(info)}/invocations", json={"instances": [ROW]}, timeout=60)
+        assert answer.status_code == 200
+
+
 def test_a_worker_killed_under_load_costs_a_retry_at_most(
     serve_process: ServeProcess, make_endpoint: MakeEndpoint, home: Home, wait_until: WaitUntil
 ) -> None:

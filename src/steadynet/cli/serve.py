@@ -46,7 +46,10 @@ def serve(
         bool, typer.Option("--json", help="Say in JSON where it listens, once it does.")
     ] = False,
 ) -> None:
-    """Serve models until Ctrl-C or SIGTERM; then finish what is in flight."""
+    """Serve models until Ctrl-C or SIGTERM; then finish what is in flight.
+
+    SIGHUP reads the spec anew and exchanges the workers one by one, losing no request.
+    """
     from steadynet.serving.log import log_to_stderr
     from steadynet.serving.supervisor import Plan, Supervisor, stop_on_signals
     from steadynet.spec.load import load_spec
@@ -66,6 +69,7 @@ def serve(
         serve=load_spec(path, overrides).serve,
         controller=controller,
         spec=path.absolute() if path else None,
+        reread=lambda: load_spec(path, overrides).serve,
     )
 
     def say(info: ServerInfo, versions: dict[str, str]) -> None:

@@ -60,12 +60,24 @@ class Children:
 
     def __init__(self, on_end: Callable[[Child], None]) -> None:
         self._children: list[Child] = []
+        self._leaving: list[Child] = []
         self._on_end = on_end
 
     def add(self, child: Child) -> None:
         """Start a child and keep it running from now on."""
         self._children.append(child)
         self._start(child)
+
+    def of(self, role: str) -> list[Child]:
+        """Return the children in a role."""
+        return [child for child in self._children if child.role == role]
+
+    def retire(self, child: Child) -> None:
+        """Ask a child to end, and start none in its place."""
+        self._children.remove(child)
+        if child.process is not None:
+            child.process.terminate()
+            self._leaving.append(child)
 
     def pids(self, role: str) -> list[int]:
         """Return the process ids of the children that run in a role."""
@@ -86,10 +98,17 @@ class Children:
             if child.process is None and now >= child.next_start:
                 self._start(child)
                 changed = True
+        for child in list(self._leaving):
+            if child.process is not None and child.process.poll() is not None:
+                self._leaving.remove(child)
+                self._on_end(child)
+                changed = True
         return changed
 
     def end(self, within_s: float) -> None:
         """Ask all children to end; kill those that have not after `within_s`."""
+        self._children += self._leaving
+        self._leaving.clear()
         processes = [child.process for child in self._children if child.process is not None]
         for process in processes:
             process.terminate()

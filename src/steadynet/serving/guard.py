@@ -9,6 +9,8 @@ caller sends. Here:
   431. (A head that comes in one read, of 256 KiB at most, is looked at as it is.)
 - An answer that the caller does not read for `read_timeout_s` ends the connection.
 - More than `max_connections` are answered 503 and closed.
+- When the server ends, a connection that waits for its next request is not closed at once, where
+  that request may be on its way: for `LINGER_S` it is still answered, and closed behind the answer.
 
 Timeouts are looked for once a second for all connections, so that no request pays for a timer.
 """
@@ -27,6 +29,7 @@ from steadynet.spec.model import ServeSpec
 
 MAX_BARE_BYTES = 64 * 1024
 SWEEP_S = 1.0
+LINGER_S = 1.0
 
 
 class Guard:
@@ -38,6 +41,7 @@ class Guard:
         self.events = events
         self.connections: Iterable[object] = ()
         """The server's open connections."""
+        self.draining = False
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Close what has taken too long, until `stopping` is set."""
@@ -71,6 +75,8 @@ class GuardedProtocol(HttpToolsProtocol):
         guard = self._guard
         guard.connections = self.connections
         self._due = monotonic() + guard.read_timeout_s
+        if guard.draining:
+            self.loop.call_later(LINGER_S, self._close_idle)
         if len(self.connections) > guard.max_connections:
             guard.events["connections_refused"] += 1
             self._refuse(503, "too many connections; connect again later")
@@ -87,6 +93,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self._due = monotonic() + self._guard.read_timeout_s
         elif self._bare_bytes > MAX_BARE_BYTES and not self.transport.is_closing():
             self._refuse(431, f"the head is too large; expected at most {MAX_BARE_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request."""
+        super().on_headers_complete()
+        if self._guard.draining:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """End when the request that is being answered, or is on its way, is answered."""
+        self._guard.draining = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LINGER_S, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""

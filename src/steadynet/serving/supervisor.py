@@ -29,7 +29,7 @@ from time import monotonic
 import msgspec
 
 from steadynet.clock import SystemClock
-from steadynet.errors import BundleError, ServingError
+from steadynet.errors import BundleError, ServingError, SteadynetError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, WorkerStatus
@@ -37,6 +37,7 @@ from steadynet.serving.addresses import Addresses, exposed, open_addresses
 from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.first_route import check_redacted, column_names, open_route
 from steadynet.serving.metrics import clear, retire
+from steadynet.serving.reload import Exchange, check_bound
 from steadynet.serving.settings import ServerInfo, WorkerSettings
 from steadynet.serving.tls import make_tls
 from steadynet.spec.model import ServeSpec
@@ -62,6 +63,8 @@ class Plan:
     controller: bool = True
     spec: Path | None = None
     """`steadynet.toml` for the controllers."""
+    reread: Callable[[], ServeSpec] | None = None
+    """Reads `[serve]` anew, for `Supervisor.reload`. Raises `SpecError`."""
 
 
 class Supervisor:
@@ -78,8 +81,12 @@ class Supervisor:
         on_ready: Callable[[ServerInfo, dict[str, str]], None] | None = None,
     ) -> None:
         self._plan = plan
+        self._serve = plan.serve
+        self._before = plan.serve
         self._on_ready = on_ready
         self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._exchange: Exchange | None = None
         self._children = Children(self._ended)
         self._workers = 0
         self._started = SystemClock().now()
@@ -87,6 +94,10 @@ class Supervisor:
     def stop(self) -> None:
         """Drain and end; may be called from a signal handler."""
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read the spec anew and exchange the workers; may be called from a signal handler."""
+        self._reload.set()
 
     def run(self) -> None:
         """Serve until `stop`.
@@ -110,7 +121,7 @@ class Supervisor:
                 # Workers start to import while the signatures are verified; they answer only by
                 # the routes, which are written after it.
                 for _ in range(plan.serve.workers):
-                    self._children.add(Child("worker", lambda: self._start_worker(addresses)))
+                    self._add_worker(addresses)
                 self._write_info(addresses)
                 self._watch(addresses, self._open_routes(addresses))
             finally:
@@ -136,7 +147,7 @@ class Supervisor:
         controller_due = monotonic() + CONTROLLER_AFTER_S
         awaits_controller = self._plan.controller
         while not self._stop.wait(LOOK_S):
-            if self._children.look():
+            if self._children.look() | self._roll(addresses):
                 self._write_info(addresses)
             if awaits_controller and (announced or monotonic() >= controller_due):
                 awaits_controller = False
@@ -149,6 +160,52 @@ class Supervisor:
                 logger.info("ready to answer")
                 if self._on_ready is not None:
                     self._on_ready(self._info(addresses, next(iter(versions))), versions)
+
+    def _roll(self, addresses: Addresses) -> bool:
+        """Begin or go on with an exchange of the workers; return whether anything changed."""
+        if self._exchange is not None:
+            if not self._exchange.step(monotonic()):
+                return False
+            if self._exchange.failed:
+                self._serve = self._before
+            self._exchange = None
+            return True
+        if not self._reload.is_set() or self._plan.reread is None:
+            return False
+        self._reload.clear()
+        try:
+            serve = self._plan.reread()
+            check_bound(self._plan.serve, serve)
+            make_tls(serve)
+        except SteadynetError as error:
+            logger.error("the new configuration is not used: %s", error)
+            return False
+        self._before, self._serve = self._serve, serve
+        logger.info("the workers are exchanged for some with the new configuration")
+        self._exchange = Exchange(
+            self._children, partial(self._add_worker, addresses), self._can_answer
+        )
+        self._exchange.begin(monotonic())
+        for model in self._plan.wanted:
+            for child in self._children.of(_controller_of(model)):
+                self._children.retire(child)
+                start = partial(self._start_controller, model)
+                self._children.add(Child(_controller_of(model), start))
+        return True
+
+    def _add_worker(self, addresses: Addresses) -> Child:
+        child = Child("worker", lambda: self._start_worker(addresses))
+        self._children.add(child)
+        return child
+
+    def _can_answer(self, worker: str) -> bool:
+        """Tell whether the worker with a name is ready for every model that another one is."""
+        for model in self._plan.wanted:
+            statuses = _read_statuses(self._plan.home, model)
+            ready = {status.worker for status in statuses if status.ready}
+            if ready and worker not in ready:
+                return False
+        return True
 
     def _are_ready(self, versions: dict[str, str]) -> bool:
         """Tell whether workers are. Raises `BundleError` where a first version fails to load."""
@@ -182,7 +239,7 @@ class Supervisor:
             worker=name,
             descriptor=addresses.public.fileno(),
             admin_descriptor=addresses.admin.fileno() if addresses.admin else None,
-            serve=self._plan.serve,
+            serve=self._serve,
             grpc_port=addresses.grpc_port,
         )
         arguments = [msgspec.json.encode(settings).decode()]
@@ -218,7 +275,7 @@ class Supervisor:
             workers=tuple(self._children.pids("worker")),
             controller=next(iter(self._children.pids(_controller_of(model))), None),
             started=self._started,
-            tls=self._plan.serve.tls_cert is not None,
+            tls=self._serve.tls_cert is not None,
             admin_port=addresses.admin.getsockname()[1] if addresses.admin else None,
             grpc_port=addresses.grpc_port,
         )
@@ -230,7 +287,8 @@ def _controller_of(model: str) -> str:
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
-    """Drain on SIGTERM and on Ctrl-C."""
+    """Drain on SIGTERM and on Ctrl-C; read the configuration anew on SIGHUP."""
+    signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
 
