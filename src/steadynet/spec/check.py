@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from steadynet.errors import SpecError
 from steadynet.spec.kinds import Task
-from steadynet.spec.losses import choose_loss
+from steadynet.spec.losses import check_metric, choose_loss
 from steadynet.spec.model import (
     AlertsSpec,
     GatesSpec,
@@ -77,7 +77,8 @@ def check_task(training: TrainingSpec, task: Task) -> None:
 
     Whether classes are ordered is known only from the table: `losses.choose_loss` looks at it.
     """
-    choose_loss(training.loss, task, ordered=True, quantile=training.quantile)
+    loss = choose_loss(training.loss, task, ordered=True, quantile=training.quantile)
+    check_metric(training.metric, task, loss.name)
     changed = training.target_transform != "none"
     if changed and (task != "regression" or training.loss == "poisson"):
         raise SpecError(

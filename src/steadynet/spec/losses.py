@@ -21,6 +21,13 @@ LossChoice = Literal[
 TransformName = Literal["none", "log", "quantile"]
 TransformChoice = Literal["auto", "none", "log", "quantile"]
 
+MetricName = Literal[
+    "log_loss", "auc", "accuracy", "f1", "rmse", "mae", "pinball", "poisson_deviance"
+]
+MetricChoice = Literal[
+    "auto", "log_loss", "auc", "accuracy", "f1", "rmse", "mae", "pinball", "poisson_deviance"
+]
+
 FOCAL_GAMMA = 2.0
 """How much less a row counts that is answered well already (Lin et al. 2017)."""
 HUBER_DELTA = 1.345
@@ -56,6 +63,21 @@ LOSSES: Mapping[LossName, LossRule] = MappingProxyType(
 )
 
 
+METRICS: Mapping[MetricName, tuple[Task, ...]] = MappingProxyType(
+    {
+        "log_loss": CLASSES,
+        "auc": CLASSES,
+        "accuracy": CLASSES,
+        "f1": CLASSES,
+        "rmse": ("regression",),
+        "mae": ("regression",),
+        "pinball": ("regression",),
+        "poisson_deviance": ("regression",),
+    }
+)
+"""What a fit can stop by, and the tasks it fits."""
+
+
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """What a fit makes small."""
 
@@ -68,6 +90,24 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 def losses_for(task: Task) -> tuple[LossName, ...]:
     """Return the losses that fit a task."""
     return tuple(name for name, rule in LOSSES.items() if task in rule.tasks)
+
+
+def check_metric(metric: MetricChoice, task: Task, loss: LossName) -> None:
+    """Raise `SpecError` where a fit of the task by the loss cannot stop by the metric."""
+    if metric != "auto" and task not in METRICS[metric]:
+        fitting = ("auto", *(name for name, tasks in METRICS.items() if task in tasks))
+        raise SpecError(
+            f"training.metric does not fit a {task} task",
+            expected="one of " + ", ".join(fitting),
+            got=repr(metric),
+        )
+    needed: Mapping[str, LossName] = {"pinball": "quantile", "poisson_deviance": "poisson"}
+    if metric in needed and loss != needed[metric]:
+        raise SpecError(
+            f"training.metric is {metric!r}, but training.loss is not {needed[metric]!r}",
+            expected=f'training.loss = "{needed[metric]}"',
+            got=repr(loss),
+        )
 
 
 def choose_loss(

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
-from steadynet.spec.losses import LossChoice, TransformChoice
+from steadynet.spec.losses import LossChoice, MetricChoice, TransformChoice
 
 
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +111,10 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """With `loss = "quantile"`: the share of rows that shall lie below the prediction, as 0.9."""
     focal_gamma: float | None = None
     """With `loss = "focal"`: how much less a row counts that is answered well; 2 unless set."""
+    metric: MetricChoice = "auto"
+    """What decides where the fit of a network, and of boosted trees, stops, on held-out rows of the
+    (main) target: `auto` is the loss itself. Probabilities are calibrated afterwards, whatever it
+    is. A blend's weights and a search still go by the loss."""
     target_transform: TransformChoice = "none"
     """Numbers: what the target goes through before the fit and back in the graph: `log` (of one
     more, no value below 0), `quantile` (to normal scores). Predictions are then nearer to the

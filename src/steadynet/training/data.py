@@ -15,7 +15,7 @@ from steadynet.errors import SpecError
 from steadynet.export.inverse import IDENTITY, Inverse
 from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
-from steadynet.spec.losses import Loss, TransformName, choose_loss
+from steadynet.spec.losses import Loss, MetricChoice, TransformName, choose_loss
 from steadynet.table.split import Split
 from steadynet.training.transforms import MOST_BEYOND, inverse_of
 
@@ -73,6 +73,8 @@ class TargetCode:
     """None: the task's default."""
     inverse: Inverse = IDENTITY
     """Regression: from the fitted scale to the target's unit."""
+    metric: MetricChoice = "auto"
+    """What a fit stops by on held-out rows; `auto` is the loss."""
 
     @property
     def loss(self) -> Loss:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from steadynet.errors import SpecError
@@ -64,6 +66,7 @@ def make_ground(
                 units=parent.units[place] if parent else None,
             )
         )
+    codes[0] = replace(codes[0], metric=spec.training.metric)
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -31,6 +31,7 @@ from steadynet.training.objective import average, lesson_loss
 from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
+from steadynet.training.stopping import stopping_score
 
 Ending = Literal["converged", "epochs", "time", "stopped"]
 
@@ -45,6 +46,8 @@ CHUNK_ROWS = 1024
 """Rows per forward pass where no gradient is needed; more would leave the processor's cache."""
 CHECK_STEPS = 16
 """Steps between two looks at the loss, the clock and the wish to stop."""
+UNDEFINED = 1e30
+"""Score of a metric that is not defined on a group's rows, which no epoch then changes."""
 CHECKPOINT_EVERY_S = 2.0
 
 
@@ -198,9 +201,27 @@ class Fit:
         outputs = predict_grouped(self.network, data, self._held_rows)
         answers = average(outputs[..., : data.code.outputs], data.code)
         target = data.target[self._held_rows]
-        return joint_held_loss(outputs, data, self._held_rows), held_metric(
-            answers.flatten(0, 1), target.flatten(), data
-        )
+        if data.code.metric == "auto":
+            losses = joint_held_loss(outputs, data, self._held_rows)
+        else:
+            losses = self._scores(answers, target)
+        return losses, held_metric(answers.flatten(0, 1), target.flatten(), data)
+
+    def _scores(self, answers: Tensor, target: Tensor) -> Tensor:
+        """Return each group's score (G,) by the metric that the user named."""
+        code, counted = self.data.code, self.data.weights
+        found = []
+        for group, rows in enumerate(self._held_rows):
+            truth = target[group].cpu().numpy()
+            if not code.classes:
+                truth = code.decode_target(truth.astype(np.float64))
+            own = None if counted is None else counted[rows].cpu().numpy().astype(np.float64)
+            answer = answers[group].cpu().numpy().astype(np.float64)
+            if not np.isfinite(answer).all():
+                found.append(math.nan)
+            else:
+                found.append(min(stopping_score(answer, truth, code, own), UNDEFINED))
+        return torch.tensor(found, device=answers.device)
 
     def _keep_better(self, losses: Tensor) -> None:
         record = self._record

@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from steadynet.export.blend import average_members
 from steadynet.export.nodes import Graph
 from steadynet.export.trees import LEAF, Forest, Tree, export_trees
 from steadynet.features.run import Tensors
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.data import Folds, TargetCode
 from steadynet.training.objective import class_losses, log_probabilities
+from steadynet.training.stopping import stopping_score
 
 MOST_ROUNDS = 1500
 PATIENCE = 40
@@ -215,7 +217,7 @@ def _fit(
         data,
         MOST_ROUNDS,
         valid_sets=[held],
-        feval=own.held if isinstance(own, _ClassLoss) else None,
+        feval=_held_score(code, own),
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), ends],
     )
 
@@ -228,12 +230,52 @@ def _settings(code: TargetCode, rows: int, groups: int, sampled: bool) -> dict[s
         loss = {"objective": "multiclass", "metric": "multi_logloss", "num_class": code.classes}
     if code.classes and code.loss.name != "log_loss":
         loss = loss | {"objective": _ClassLoss(code), "metric": "None"}
+    if code.metric != "auto":
+        loss = loss | {"metric": "None"}
     small = rows < FEW_ROWS
     size = {"num_leaves": 15 if small else 31, "min_data_in_leaf": min(20, max(1, rows // 20))}
     pace: dict[str, object] = {}
     if code.outputs * groups >= MANY_FORESTS:
         pace = {"learning_rate": LARGE_STEP}
     return {**SETTINGS, **pace, **(SAMPLED if sampled else {}), **loss, **size}
+
+
+def _held_score(
+    code: TargetCode, objective: object
+) -> Callable[..., tuple[str, float, bool]] | None:
+    """Return what LightGBM stops by, None where it is a loss that it knows."""
+    if code.metric == "auto":
+        return objective.held if isinstance(objective, _ClassLoss) else None
+
+    def score(scores: npt.NDArray[np.float64], data: lightgbm.Dataset) -> tuple[str, float, bool]:
+        raw = _margins(np.asarray(scores), code, objective).astype(np.float32)
+        answer = average_members(raw[:, None], classes=code.classes > 0)
+        target = np.asarray(data.get_label())
+        if code.classes:
+            answer = answer / np.array(code.class_weights)
+            answer = answer / answer.sum(axis=1, keepdims=True)
+        else:
+            target = code.decode_target(target)
+        weights = data.get_weight()
+        own = None if weights is None else np.asarray(weights, np.float64)
+        return code.metric, stopping_score(answer, target, code, own), False
+
+    return score
+
+
+def _margins(
+    scores: npt.NDArray[np.float64], code: TargetCode, objective: object
+) -> npt.NDArray[np.float64]:
+    """Return raw scores (n, C) of what LightGBM hands over: transformed, but for a loss of ours."""
+    shaped = scores.reshape(-1, code.outputs)
+    if isinstance(objective, _ClassLoss):
+        return shaped
+    if code.loss.name == "poisson":
+        return np.log(np.maximum(shaped, SMALLEST_CURVATURE))
+    if code.classes:
+        chance = np.clip(shaped, SMALLEST_CURVATURE, 1 - SMALLEST_CURVATURE)
+        return np.log(chance) - np.log1p(-chance) if code.outputs == 1 else np.log(chance)
+    return shaped
 
 
 class _ClassLoss:
