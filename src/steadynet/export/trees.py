@@ -22,6 +22,9 @@ from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.table.layout import FeatureLayout
 
 LEAF = -1
+BLOCK = 128
+"""Trees that are summed at once; the sums of blocks are summed after. A sum of a thousand float32
+numbers, one after the other, is off by more than parity allows."""
 
 
 @dataclass(frozen=True)
@@ -132,23 +135,27 @@ def export_trees(forest: Forest, layout: FeatureLayout, component: str) -> onnx.
     cells = writer.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     nodes = _Nodes()
     number = 0
+    longest = max(len(trees) for by_output in forest.trees for trees in by_output)
+    blocks = max(1, -(-longest // BLOCK))
     for group, by_output in enumerate(forest.trees):
         for output, trees in enumerate(by_output):
-            for tree in trees:
-                nodes.add(number, tree, group * forest.outputs + output)
+            first = (group * forest.outputs + output) * blocks
+            for place, tree in enumerate(trees):
+                nodes.add(number, tree, first + place // BLOCK)
                 number += 1
     sums = writer.add(
         "TreeEnsembleRegressor",
         cells,
         domain="ai.onnx.ml",
-        n_targets=forest.groups * forest.outputs,
+        n_targets=forest.groups * forest.outputs * blocks,
         post_transform="NONE",
         aggregate_function="SUM",
         **nodes.attributes(),
     )
     name = members_name(component)
-    by_group = writer.integers([-1, forest.groups, forest.outputs], "member_shape")
-    writer.add("Reshape", sums, by_group, output=name)
+    by_block = writer.integers([-1, forest.groups, forest.outputs, blocks], "member_shape")
+    sums = writer.add("Reshape", sums, by_block)
+    writer.add("ReduceSum", sums, writer.integers([3], "block_axis"), keepdims=0, output=name)
     made = helper.make_tensor_value_info(
         name, TensorProto.FLOAT, ["N", forest.groups, forest.outputs]
     )
