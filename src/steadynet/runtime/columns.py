@@ -11,6 +11,7 @@ Columns that the schema does not use are ignored. A feature column that is absen
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ Columns = dict[str, np.ndarray]
 """Column name → array (N, 1)."""
 
 _Reader = Callable[[Sequence[object]], np.ndarray]
+_LISTED: frozenset[type] = frozenset({list, tuple, np.ndarray})
 _SHOWN = 5
 _REMEMBERED_TEXTS = 2048
 _REMEMBERED_CHARACTERS = 100
@@ -95,16 +97,11 @@ class ColumnDecoder:
         Raises `InputError`.
         """
         self._require(table)
-        for name in self._features:
-            if not isinstance(table[name], list | tuple | np.ndarray):
-                raise InputError(
-                    f"column {name!r} is no list of values",
-                    column=name,
-                    expected="a list",
-                    got=kind_of(table[name]),
-                )
+        kinds = set(map(type, [table[name] for name in self._features]))
+        if not kinds <= _LISTED:
+            self._require_lists(table)
         self._require_equal_lengths({name: len(table[name]) for name in self._features})
-        return self._read(table)
+        return self._read_typed(table) if np.ndarray in kinds else self._read(table)
 
     def arrays(self, arrays: Mapping[str, np.ndarray]) -> Columns:
         """Return the columns of typed tensors (N,) or (N, 1).
@@ -118,7 +115,18 @@ class ColumnDecoder:
         self._require_equal_lengths({name: len(array) for name, array in flat.items()})
         return {name: self._from_array(name, flat[name], read) for name, read in self._readers}
 
-    def _read(self, values: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
+    def _read(self, values: Mapping[str, Any]) -> Columns:
+        """Return the columns of lists."""
+        columns: Columns = {}
+        for name, read in self._readers:
+            try:
+                columns[name] = read(values[name])
+            except ValueError:
+                raise self._bad_value(name, values[name]) from None
+        return columns
+
+    def _read_typed(self, values: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
+        """Return the columns of typed tensors, some of which may be lists."""
         columns: Columns = {}
         for name, read in self._readers:
             given = values[name]
@@ -130,6 +138,16 @@ class ColumnDecoder:
             except ValueError:
                 raise self._bad_value(name, given) from None
         return columns
+
+    def _require_lists(self, table: Mapping[str, object]) -> None:
+        for name in self._features:
+            if not isinstance(table[name], list | tuple | np.ndarray):
+                raise InputError(
+                    f"column {name!r} is no list of values",
+                    column=name,
+                    expected="a list",
+                    got=kind_of(table[name]),
+                )
 
     def _from_array(self, name: str, array: np.ndarray, read: _Reader) -> np.ndarray:
         column = self._features[name]

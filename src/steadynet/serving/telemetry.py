@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+
 from steadynet.clock import Clock
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback
@@ -114,12 +116,17 @@ class Telemetry:
             self.events["rows_not_logged"] += rows
             return
         self._logged_rows += rows
-        values = [
-            [None] * rows
-            if name in self._redact
-            else plain_values(table[name], is_datetime=name in loaded.datetimes)
-            for name in loaded.columns
-        ]
+        values = [table[name] for name in loaded.columns]
+        if np.ndarray in set(map(type, values)):
+            values = [
+                plain_values(table[name], is_datetime=name in loaded.datetimes)
+                for name in loaded.columns
+            ]
+        if self._redact:
+            values = [
+                [None] * rows if name in self._redact else given
+                for name, given in zip(loaded.columns, values, strict=True)
+            ]
         self._answered.append(
             Answered(
                 request_id,
