@@ -46,14 +46,14 @@ def test_every_path_is_described_and_no_other(
 def test_every_example_is_answered(document: dict[str, Any], served: dict[str, Any]) -> None:
     asked = 0
     for path, item in document["paths"].items():
-        if "post" not in item:
+        if "requestBody" not in item.get("post", {}):
             continue
         example = item["post"]["requestBody"]["content"]["application/json"]["example"]
         target = path.replace("{version}", "champion")
         answer = httpx.post(f"{served['url']}{target}", json=example)
         assert answer.status_code == 200, (path, answer.text)
         asked += 1
-    assert asked == 7
+    assert asked == 8
 
 
 def test_the_page_needs_nothing_from_elsewhere(served: dict[str, Any]) -> None:

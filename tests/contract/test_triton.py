@@ -222,6 +222,23 @@ def test_the_repository_index(client: Client) -> None:
     assert {"name": MODEL, "version": client.version, "state": "READY"}.items() <= found[0].items()
 
 
+def test_loading_says_whether_it_is_and_unloading_is_refused(client: Client) -> None:
+    client.triton.load_model(MODEL)
+    denied = {"http": "403", "grpc": "StatusCode.PERMISSION_DENIED"}
+    load, unload = client.triton.load_model, client.triton.unload_model
+    cases: list[tuple[Any, str, dict[str, str], dict[str, str]]] = [
+        (load, "nope", {}, NOT_FOUND),
+        (load, MODEL, {"config": '{"platform": "x"}'}, INVALID),
+        (unload, "nope", {}, NOT_FOUND),
+        (unload, MODEL, {}, denied),
+    ]
+    for ask, model, options, statuses in cases:
+        with pytest.raises(InferenceServerException) as caught:
+            ask(model, **options)
+        assert str(caught.value.status()) == statuses[client.protocol]
+    assert client.triton.is_model_ready(MODEL)
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_binary_data_both_ways(served: dict[str, Any], binary: bool) -> None:
     client = Client("http", served)

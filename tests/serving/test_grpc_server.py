@@ -120,6 +120,7 @@ def test_every_error_has_a_code() -> None:
         "Overloaded": codes.RESOURCE_EXHAUSTED,
         "RateLimited": codes.RESOURCE_EXHAUSTED,
         "NotReady": codes.UNAVAILABLE,
+        "CallerTimeout": codes.DEADLINE_EXCEEDED,
         "DeadlineExceeded": codes.DEADLINE_EXCEEDED,
     }
     waiting: list[type[errors.SteadynetError]] = [errors.SteadynetError]

@@ -100,6 +100,8 @@ class InferenceService:
             Rpc("ModelMetadata", self._model_metadata, "viewer", attrgetter("name")),
             Rpc("ModelInfer", self._model_infer, "caller", attrgetter("model_name")),
             Rpc("RepositoryIndex", self._repository_index, "viewer"),
+            Rpc("RepositoryModelLoad", self._load, "caller", attrgetter("model_name")),
+            Rpc("RepositoryModelUnload", self._unload, "caller", attrgetter("model_name")),
         )
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -196,6 +198,13 @@ class InferenceService:
             loaded = plane.deployment.champion.loaded
             versions = [each.version for each in plane.deployment.versions()]
         return metadata_response(oip.metadata(plane.model, versions, loaded))
+
+    async def _load(self, request: Message, _context: Context) -> Message:
+        repository.load(self._plane(request.model_name), request.parameters)
+        return METHODS["RepositoryModelLoad"][1]()
+
+    async def _unload(self, request: Message, _context: Context) -> Message:
+        raise repository.refuse_unload(self._plane(request.model_name))
 
     async def _repository_index(self, request: Message, _context: Context) -> Message:
         found = repository.index(self._planes.values(), only_ready=request.ready)

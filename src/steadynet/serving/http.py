@@ -183,7 +183,9 @@ class HttpApp:
                     f"several models are served; expected /models/NAME/{last} with one of "
                     + ", ".join(self._models),
                 )
-            case ["", "v2", "models", model, *_] if model not in self._models:
+            case ["", "v2", "models", model, *_] | ["", "v2", "repository", "models", model, _] if (
+                model not in self._models
+            ):
                 raise UnknownModel(
                     f"there is no model {model[:100]!r} here",
                     expected=" or ".join(map(repr, self._models)),
