@@ -101,6 +101,7 @@ class TargetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     coverage: float | None = None
     covered: Covered | None = None
     decision_threshold: float | None = None
+    loss: Loss | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,6 +149,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             coverage=record.coverage,
             covered=record.covered,
             decision_threshold=record.decision_threshold,
+            loss=record.loss,
             notes=record.notes,
         )
 

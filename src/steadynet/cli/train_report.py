@@ -112,6 +112,13 @@ def show(console: Console, result: TrainResult) -> None:
     if trained.lesson is not None:
         console.print(f"teacher  {trained.manifest.notes['teacher']}", markup=False)
     if len(trained.shares) > 1:
+        if trained.manifest.more_targets:
+            console.print(
+                f"\nwhat answers to {trained.manifest.schema.target.name} are made of, "
+                "the other targets' in the card",
+                markup=False,
+                highlight=False,
+            )
         console.print(_components_table(trained))
     path = trained.bundle if registered is None else registered.bundle
     console.print(f"\nbundle   {path}", markup=False)

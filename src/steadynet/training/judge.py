@@ -188,6 +188,7 @@ def _judge_further(
         coverage=coverage if isinstance(calibration.head, RegressionHead) else None,
         covered=_covered(tested, test_target, calibration.head, coverage),
         decision_threshold=threshold,
+        loss=code.loss,
     )
     profile = profile_target(
         schema,
