@@ -21,7 +21,7 @@ COMMANDS = {
         "--strict",
         "--json",
     },
-    "explain": {"--row", "--orders", "--seed", "--json"},
+    "explain": {"--row", "--orders", "--seed", "--pictures", "--json"},
     "train": {
         "--target",
         "--name",
@@ -32,6 +32,7 @@ COMMANDS = {
         "--group-column",
         "--preset",
         "--search",
+        "--distill",
         "--from",
         "--time-limit",
         "--seed",

@@ -165,6 +165,8 @@ def _answer_words(manifest: Manifest) -> list[str]:
         lines += ["", f"Classes: {', '.join(map(_code, target.classes))}."]
     if manifest.decision_threshold is not None:
         lines += ["", f"The label is positive from {manifest.decision_threshold:.4g} on."]
+    if manifest.covered is not None and target.classes:
+        lines += ["", covered_words(manifest.covered)]
     if manifest.coverage is not None:
         words = f"The interval is to hold {manifest.coverage:.0%} of rows."
         if manifest.covered is not None:

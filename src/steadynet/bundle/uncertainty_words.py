@@ -15,8 +15,15 @@ def floor_words(floor: EceFloor, ece: float) -> str:
 
 
 def covered_words(covered: Covered) -> str:
-    """Say what an interval was to hold, what it holds, and how wide it is."""
+    """Say what an interval or a set was to hold, what it holds, and how wide it is."""
     measured, size = covered.measured, covered.size
+    if covered.method in ("lac", "aps", "raps"):
+        return (
+            f"The set of classes ({covered.method}) is to hold the true one in "
+            f"{covered.promised:.0%} of rows and holds it in {measured.value:.1%} of these "
+            f"({measured.low:.1%} to {measured.high:.1%}), with {size.value:.2f} classes on "
+            "average; the label alone holds it as often as accuracy says."
+        )
     return (
         f"The interval ({covered.method}) is to hold {covered.promised:.0%} of rows and holds "
         f"{measured.value:.1%} of these ({measured.low:.1%} to {measured.high:.1%}); "

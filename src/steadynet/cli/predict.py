@@ -100,7 +100,7 @@ def _write(bundle: Bundle, frame: pl.DataFrame, path: Path, *, as_csv: bool) -> 
 def _columns(bundle: Bundle, answers: Answers, taken: set[str]) -> list[pl.Series]:
     import polars as pl
 
-    from steadynet.table.schema import answers_about, output_name
+    from steadynet.table.schema import PREDICTION_SET, answers_about, output_name
 
     schema = bundle.manifest.schema
     named: list[tuple[str, pl.Series]] = []
@@ -115,5 +115,10 @@ def _columns(bundle: Bundle, answers: Answers, taken: set[str]) -> list[pl.Serie
         else:
             found = [(name, pl.Series(values)) for name, values in own.items()]
         named += [(output_name(schema, target, name), values) for name, values in found]
+    if PREDICTION_SET in answers:
+        named += [
+            (f"in_set_{name}", pl.Series(answers[PREDICTION_SET][:, place]))
+            for place, name in enumerate(schema.target.classes)
+        ]
     clash = any(name in taken for name, _ in named)
     return [series.rename(f"steadynet_{name}" if clash else name) for name, series in named]

@@ -33,6 +33,8 @@ from steadynet.export.interval import (
 )
 from steadynet.export.inverse import IDENTITY, Inverse, write_inverse
 from steadynet.export.nodes import GraphWriter
+from steadynet.export.sets import PredictionSets, sets_of, write_sets
+from steadynet.table.schema import PREDICTION_SET
 
 SMALLEST = 1e-7
 """Probabilities are raised to this before their logarithm is taken: runtimes differ in how they
@@ -65,6 +67,8 @@ class ClassificationHead(msgspec.Struct, frozen=True, kw_only=True, tag="classif
     """Per class, for `isotonic`, applied before the scales."""
     threshold: float | None
     """Binary: the probability of the last class from which it is the label."""
+    sets: PredictionSets | None = None
+    """Where sets of classes are answered too."""
 
 
 class RegressionHead(msgspec.Struct, frozen=True, kw_only=True, tag="regression"):
@@ -107,7 +111,11 @@ def apply_head(answer: Floats, head: Head, sides: Sides | None = None) -> dict[s
     `sides` holds what an interval that is not constant needs beside the answer.
     """
     if isinstance(head, ClassificationHead):
-        return {"probabilities": calibrated(answer, head)}
+        probabilities = calibrated(answer, head)
+        if head.sets is None:
+            return {"probabilities": probabilities}
+        inside = sets_of(probabilities, head.sets).astype(np.float64)
+        return {"probabilities": probabilities, PREDICTION_SET: inside}
     prediction = in_unit(answer[:, 0], head)
     known = sides or Sides()
     if known.groups is not None:
@@ -176,10 +184,15 @@ def _write_classification(
     else:
         flat = writer.add("ArgMax", "probabilities", axis=1, keepdims=0)
     writer.add("Gather", names, flat, axis=0, output="label")
-    return [
+    leaving = [
         helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", count]),
     ]
+    if head.sets is not None:
+        write_sets(writer, head.sets)
+        made = helper.make_tensor_value_info(PREDICTION_SET, TensorProto.BOOL, ["N", count])
+        leaving.append(made)
+    return leaving
 
 
 def _write_logs(writer: GraphWriter, probabilities: str) -> str:

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from steadynet.errors import ParityError
-from steadynet.export.head import Head, RegressionHead, apply_head
+from steadynet.export.head import ClassificationHead, Head, RegressionHead, apply_head
 from steadynet.export.interval import Sides
+from steadynet.export.sets import unsure_cells
 from steadynet.features.fit import FeatureGraph
 from steadynet.features.run import Tensors, run_features
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema, output_name
+from steadynet.table.schema import MISSING_DATETIME, PREDICTION_SET, Column, Schema, output_name
 
 TOLERANCE = 1e-5
 """Of probabilities; of a regression's outputs in deviations of the target."""
@@ -84,6 +85,13 @@ def check_parity(
             for output, values in apply_head(answer, head, sides).items()
         }
         sides = None
+        unsure = None
+        if isinstance(head, ClassificationHead) and head.sets is not None:
+            # The main target's alone, so that its name is plain.
+            unsure = unsure_cells(expected["probabilities"], head.sets)
+            expected[PREDICTION_SET] = np.where(
+                unsure, answers[PREDICTION_SET], expected[PREDICTION_SET]
+            )
         unit: float | Floats = 1.0
         if isinstance(head, RegressionHead):
             prediction = expected[output_name(schema, target, "prediction")]
@@ -92,6 +100,10 @@ def check_parity(
         largest = max(largest, apart)
         for row, single in enumerate(singles):
             same = {name: answers[name][row : row + 1] for name in expected}
+            if unsure is not None:
+                same[PREDICTION_SET] = np.where(
+                    unsure[row : row + 1], single[PREDICTION_SET], same[PREDICTION_SET]
+                )
             own = unit if isinstance(unit, float) else unit[row : row + 1]
             apart = _difference(single, same, own, "the same row in a batch")
             alone = max(alone, apart)
@@ -154,7 +166,7 @@ def _difference(answers: Answers, expected: Answers, unit: float | Floats, what:
     """Return the largest difference in units, one for all rows or one a row (N,)."""
     largest = 0.0
     for name, wanted in expected.items():
-        got = answers[name].astype(np.float64)
+        got, wanted = answers[name].astype(np.float64), wanted.astype(np.float64)
         if got.shape != wanted.shape or not np.isfinite(got).all():
             raise ParityError(
                 f"the welded graph's {name!r} is not finite or of another shape",

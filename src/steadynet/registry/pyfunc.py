@@ -15,7 +15,7 @@ from steadynet.bundle.manifest import MANIFEST
 from steadynet.bundle.read import Bundle, open_bundle, verify_bundle
 from steadynet.files import sha256_file
 from steadynet.runtime.predictor import Predictor
-from steadynet.table.schema import answers_about, output_name
+from steadynet.table.schema import PREDICTION_SET, answers_about, output_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ class BundleModel:
     ) -> pd.DataFrame:
         """Return one row per row: `label` and `probability_<class>` for each class, or
         `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`.
+        Where sets of classes are answered, also `in_set_<class>`, true or false.
 
         Raises `InputError` where a column is missing or holds what does not fit.
         """
@@ -56,6 +57,9 @@ class BundleModel:
                     for position, name in enumerate(target.classes):
                         column = output_name(schema, target, f"probability_{name}")
                         columns[column] = answer[:, position].astype("float64")
+                elif output == PREDICTION_SET:
+                    for position, name in enumerate(target.classes):
+                        columns[f"in_set_{name}"] = answer[:, position]
                 else:
                     columns[output_name(schema, target, output)] = answer.astype("float64")
         return pd.DataFrame(columns, index=model_input.index)

@@ -13,7 +13,7 @@ from steadynet.errors import BundleFormat, GoldenMismatch, InputError, ModelFaul
 from steadynet.runtime.columns import ColumnDecoder, Columns
 from steadynet.runtime.graph_check import check_graph
 from steadynet.spec.kinds import Kind
-from steadynet.table.schema import Schema, input_name, output_names
+from steadynet.table.schema import PREDICTION_SET, Schema, input_name, output_names
 
 _INPUT_TYPES: dict[Kind, str] = {
     "number": "tensor(float)",
@@ -62,11 +62,14 @@ class Predictor:
         self._names = [(column.name, input_name(column.name)) for column in self.schema.features]
         self._session = _load(bundle, threads)
         self._check_signature()
+        if any(node.name == PREDICTION_SET for node in self._session.get_outputs()):
+            self.outputs = (*self.outputs, PREDICTION_SET)
 
     def run(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return the graph's outputs by name for columns of arrays (N, 1).
 
-        `label` is an object array of str [N], `probabilities` float32 [N, C]; `prediction`,
+        `label` is an object array of str [N], `probabilities` float32 [N, C],
+        `prediction_set` (where there is one) bool [N, C]; `prediction`,
         `lower` and `upper` are float32 [N]. Raises `InputError` where the columns do not fit the
         schema, and `ModelFault` where the graph itself raises.
         """

@@ -86,12 +86,16 @@ def infer_response(
     )
     raw = len(request.raw_input_contents) > 0
     for name in names:
+        if name not in outputs:  # the challenger may answer no sets
+            continue
         array = outputs[name]
         tensor = response.outputs.add(name=name, datatype=output_datatype(name), shape=array.shape)
         if raw:
             response.raw_output_contents.append(encode_tensor(array))
         elif array.dtype.kind == "O":
             tensor.contents.bytes_contents.extend(text.encode() for text in array.tolist())
+        elif array.dtype.kind == "b":
+            tensor.contents.bool_contents.extend(array.ravel().tolist())
         else:
             tensor.contents.fp32_contents.extend(array.ravel().tolist())
     return response

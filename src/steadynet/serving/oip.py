@@ -214,7 +214,7 @@ def infer_out(
         request_id,
         [
             TensorOut(name, output_datatype(name), array.shape, array.ravel().tolist())
-            for name, array in ((name, outputs[name]) for name in names)
+            for name, array in ((name, outputs[name]) for name in names if name in outputs)
         ],
     )
 
@@ -235,6 +235,10 @@ def split_binary(content: InferOut, outputs: Arrays, binary: frozenset[str]) -> 
 def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> ModelMetadata:
     """Return a version's metadata; `versions` are all that can be asked."""
     schema = loaded.schema
+    sets = []
+    if "prediction_set" in loaded.outputs:
+        classes = len(schema.target.classes)
+        sets = [TensorMetadata("prediction_set", output_datatype("prediction_set"), [-1, classes])]
     return ModelMetadata(
         name=model,
         versions=list(versions),
@@ -251,5 +255,6 @@ def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> Mode
             )
             for target in schema.targets
             for output in OUTPUTS[target.task]
-        ],
+        ]
+        + sets,
     )

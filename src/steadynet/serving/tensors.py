@@ -67,6 +67,7 @@ _OUTPUT_DATATYPES: dict[str, str] = {
     "prediction": "FP32",
     "lower": "FP32",
     "upper": "FP32",
+    "prediction_set": "BOOL",
 }
 
 

@@ -142,7 +142,12 @@ class CalibrationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Classes: how probabilities are calibrated; `auto` takes the simplest method that is not
     worse on held-out rows beyond the noise. `beta` is for two classes, `vector` for more."""
     coverage: float = 0.9
-    """Regression: promised share of rows inside the interval."""
+    """Promised share of rows inside the interval, or whose class is in the set."""
+    prediction_sets: bool = False
+    """Classes: also answer a set of classes that holds the true one with `coverage`."""
+    set_method: Literal["lac", "aps", "raps"] = "lac"
+    """Classes: `lac` gives the smallest sets on average; `aps` and `raps` are fairer to hard rows,
+    `raps` with fewer unlikely classes."""
     interval: Literal["auto", "constant", "cross", "adaptive"] = "auto"
     """Regression: one width for all rows (`constant`), one that follows how far answers are off for
     rows like it (`adaptive`), or CV+ over cross-fitted groups (`cross`); `auto` takes `constant`

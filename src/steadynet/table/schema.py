@@ -24,7 +24,11 @@ MISSING_DATETIME = -(2**63)
 """A missing date and time, as `numpy.datetime64('NaT').astype('int64')` writes it."""
 
 
-RESERVED_NAMES = frozenset({"label", "probabilities", "prediction", "lower", "upper"})
+PREDICTION_SET = "prediction_set"
+"""The main target's set of classes, where there is one."""
+RESERVED_NAMES = frozenset(
+    {"label", "probabilities", "prediction", "lower", "upper", PREDICTION_SET}
+)
 """Names of the main target's outputs."""
 
 
@@ -130,4 +134,9 @@ def output_names(schema: Schema) -> tuple[str, ...]:
 
 def answers_about(answers: Mapping[str, T], schema: Schema, target: Target) -> dict[str, T]:
     """Return one target's answers by their plain names, out of all outputs by name."""
-    return {output: answers[output_name(schema, target, output)] for output in OUTPUTS[target.task]}
+    found = {
+        output: answers[output_name(schema, target, output)] for output in OUTPUTS[target.task]
+    }
+    if PREDICTION_SET in answers and target.name == schema.target.name:
+        found[PREDICTION_SET] = answers[PREDICTION_SET]
+    return found

@@ -30,12 +30,14 @@ from steadynet.export.head import (
     in_unit,
 )
 from steadynet.spec.model import CalibrationSpec
-from steadynet.training.conformal import HeldRows, WidthScore, fit_interval
+from steadynet.training.conformal import HeldRows, WidthScore, fit_interval, fit_sets
 from steadynet.training.data import TargetCode
 from steadynet.training.spread import FittedSpread
 
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
+
+Fit = Callable[[Floats, Classes, ClassificationHead], ClassificationHead]
 
 LOG_SCALE_BOUNDS = (math.log(0.1), math.log(5.0))
 SHIFT_BOUNDS = (-5.0, 5.0)
@@ -114,16 +116,22 @@ def calibrate(
     )
     wanted = target.astype(np.int64)
     methods = methods_for(count)
-    if spec.method != "auto":
-        if spec.method not in methods:
-            raise SpecError(
-                f"calibration.method {spec.method!r} does not fit {count} classes",
-                expected="auto, " + ", ".join(methods),
-            )
-        return Calibration(head=methods[spec.method](answer, wanted, plain))
-    scores = score_methods(answer, wanted, plain)
-    chosen = next(score for score in scores if score.worse_by <= score.worse_by_error)
-    return Calibration(head=methods[chosen.method](answer, wanted, plain), scores=scores)
+    if spec.method not in ("auto", *methods):
+        raise SpecError(
+            f"calibration.method {spec.method!r} does not fit {count} classes",
+            expected="auto, " + ", ".join(methods),
+        )
+    scores: tuple[MethodScore, ...] = ()
+    method: str = spec.method
+    if method == "auto":
+        scores = score_methods(answer, wanted, plain)
+        method = next(score.method for score in scores if score.worse_by <= score.worse_by_error)
+    made = methods[method](answer, wanted, plain)
+    if spec.prediction_sets:
+        apart = _cross_calibrated(answer, wanted, plain, methods[method])
+        sets = fit_sets(apart, wanted, spec.set_method, spec.coverage)
+        made = msgspec.structs.replace(made, sets=sets)
+    return Calibration(head=made, scores=scores)
 
 
 def score_methods(
@@ -131,18 +139,12 @@ def score_methods(
 ) -> tuple[MethodScore, ...]:
     """Return every method's cross-validated log-loss, the simplest method first."""
     rows = np.arange(len(target))
-    folds = rows % CHOICE_FOLDS
     losses: dict[str, Floats] = {}
     for method, fit in methods_for(len(plain.classes)).items():
         if method == "isotonic" and len(target) < ISOTONIC_ROWS:
             continue
-        loss = np.zeros(len(target))
-        for fold in range(CHOICE_FOLDS):
-            out = folds == fold
-            head = fit(answer[~out], target[~out], plain) if (~out).any() else plain
-            chosen = calibrated(answer[out], head)[np.arange(out.sum()), target[out]]
-            loss[out] = -np.log(np.maximum(chosen, SMALLEST))
-        losses[method] = loss
+        chosen = _cross_calibrated(answer, target, plain, fit)[rows, target]
+        losses[method] = -np.log(np.maximum(chosen, SMALLEST))
     best = min(losses.values(), key=lambda loss: float(loss.mean()))
     scores = []
     for method, loss in losses.items():
@@ -156,6 +158,19 @@ def score_methods(
             )
         )
     return tuple(scores)
+
+
+def _cross_calibrated(
+    answer: Floats, target: Classes, plain: ClassificationHead, fit: Fit
+) -> Floats:
+    """Return probabilities (n, C) of which each row's are by a head that was fitted without it."""
+    found = np.empty((len(target), len(plain.classes)))
+    folds = np.arange(len(target)) % CHOICE_FOLDS
+    for fold in range(CHOICE_FOLDS):
+        out = folds == fold
+        head = fit(answer[~out], target[~out], plain) if (~out).any() else plain
+        found[out] = calibrated(answer[out], head)
+    return found
 
 
 def fit_none(_: Floats, __: Classes, plain: ClassificationHead) -> ClassificationHead:
@@ -223,7 +238,6 @@ def fit_isotonic(answer: Floats, target: Classes, plain: ClassificationHead) -> 
     return msgspec.structs.replace(plain, method="isotonic", knots=tuple(lines))
 
 
-Fit = Callable[[Floats, Classes, ClassificationHead], ClassificationHead]
 _FOR_TWO: Mapping[str, Fit] = MappingProxyType(
     {"none": fit_none, "temperature": fit_temperature, "beta": fit_beta, "isotonic": fit_isotonic}
 )

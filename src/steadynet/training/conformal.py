@@ -11,6 +11,7 @@ What is promised of a row that is exchangeable with the held-out rows, whatever 
   practice about the coverage.
 - adaptive, one group: as constant; the spread is fitted on one half of the held-out rows and the
   half width is found on the other. With groups: as constant with groups.
+- sets of classes: as constant. Scores are of probabilities that were calibrated without their row.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from steadynet.errors import SpecError
 from steadynet.export.interval import IntervalShape, crossed_of
+from steadynet.export.sets import PredictionSets, SetMethod, set_scores
 from steadynet.spec.model import CalibrationSpec
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.spread import FittedSpread, fit_spread
@@ -32,6 +34,8 @@ ADAPTIVE_ROWS = 400
 """Held-out rows from which the adaptive width is tried."""
 CROSS_CELLS = 1024
 """Residuals that a graph holds for `cross`: each costs time in every answer."""
+ALL_CLASSES = 1e6
+"""A limit above every score."""
 CHOICE_FOLDS = 5
 NOISE = 1.96
 """Standard errors of the paired difference by which the adaptive width must be better: its trees
@@ -143,6 +147,21 @@ def score_widths(residuals: Floats, spreads: Floats, coverage: float) -> tuple[W
         )
         for method, (score, width) in found.items()
     )
+
+
+def fit_sets(
+    probabilities: Floats, target: npt.NDArray[np.int64], method: SetMethod, coverage: float
+) -> PredictionSets:
+    """Return sets that hold a new row's class with probability `coverage` or more.
+
+    Split conformal prediction on calibrated probabilities (n, C) of held-out rows and their classes
+    (n,). With too few rows for the promise every class is in every set.
+    """
+    scores = set_scores(probabilities, method)[np.arange(len(target)), target]
+    rank = math.ceil((len(scores) + 1) * coverage)
+    if rank > len(scores):
+        return PredictionSets(method=method, limit=ALL_CLASSES)
+    return PredictionSets(method=method, limit=float(np.sort(scores)[rank - 1]))
 
 
 def conformal_half_width(residuals: Floats, coverage: float) -> float:

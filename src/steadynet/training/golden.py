@@ -9,27 +9,38 @@ import numpy.typing as npt
 
 from steadynet.bundle.golden import Answer, Cell, GoldenRow
 from steadynet.export.parity import stress_rows
+from steadynet.export.sets import PredictionSets, unsure_cells
 from steadynet.runtime.columns import decode_rows
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema
+from steadynet.table.schema import MISSING_DATETIME, PREDICTION_SET, Column, Schema
 from steadynet.training.answers import Answers, Columns, WeldedGraph, take_rows
 
 REAL_ROWS = 12
 
 
-def golden_rows(graph: WeldedGraph, schema: Schema, columns: Columns) -> tuple[GoldenRow, ...]:
+def golden_rows(
+    graph: WeldedGraph, schema: Schema, columns: Columns, sets: PredictionSets | None = None
+) -> tuple[GoldenRow, ...]:
     """Return golden rows from `columns` (N, 1), rows of the test part.
 
     The answers are computed from the cells as a caller would send them, so that loading a bundle
-    checks decoding too.
+    checks decoding too. Of `sets` only those are kept that no rounding decides.
     """
     rows = len(next(iter(columns.values())))
     real = take_rows(columns, np.linspace(0, rows - 1, min(REAL_ROWS, rows)).astype(np.int64))
     worse = stress_rows(columns, schema)
     cells = [*_cells(schema, real), *_cells(schema, worse)]
     answers = graph.run(decode_rows(schema, cells))
-    return tuple(
-        GoldenRow(inputs=row, outputs=_answers(answers, place)) for place, row in enumerate(cells)
-    )
+    unsure: set[int] = set()
+    if sets is not None:
+        probabilities = answers["probabilities"].astype(np.float64)
+        unsure = set(np.flatnonzero(unsure_cells(probabilities, sets).any(axis=1)).tolist())
+    found = []
+    for place, row in enumerate(cells):
+        outputs = _answers(answers, place)
+        if place in unsure:
+            del outputs[PREDICTION_SET]
+        found.append(GoldenRow(inputs=row, outputs=outputs))
+    return tuple(found)
 
 
 def _cells(schema: Schema, columns: Columns) -> list[dict[str, Cell]]:

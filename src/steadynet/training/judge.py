@@ -17,6 +17,7 @@ from steadynet.bundle.picture import Picture
 from steadynet.bundle.profile import Profile, TargetProfile
 from steadynet.explain.illustrate import Shown
 from steadynet.export.head import ClassificationHead, Head, RegressionHead
+from steadynet.export.sets import PredictionSets
 from steadynet.features.run import Tensors
 from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
@@ -124,7 +125,7 @@ def judge(
         references=_finite(references),
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
-        golden=golden_rows(graph, schema, test_columns),
+        golden=golden_rows(graph, schema, test_columns, sets_of_head(calibrations[0].head)),
         pictures=pictures,
         more_targets=dict(zip(names, (record for record, _ in further), strict=True)),
     )
@@ -210,13 +211,19 @@ def _finite(references: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
 def _covered(
     tested: Answers, target: npt.NDArray[np.generic], head: Head, coverage: float
 ) -> Covered | None:
+    method = "" if isinstance(head, ClassificationHead) else head.shape.method
     if isinstance(head, ClassificationHead):
-        return None
-    return coverage_of(
-        target.astype(np.float64), tested, method=head.shape.method, promised=coverage
-    )
+        if head.sets is None:
+            return None
+        method = head.sets.method
+    return coverage_of(target.astype(np.float64), tested, method=method, promised=coverage)
 
 
 def decision_threshold(head: Head) -> float | None:
     """Return the probability from which a binary label is positive, None for other tasks."""
     return head.threshold if isinstance(head, ClassificationHead) else None
+
+
+def sets_of_head(head: Head) -> PredictionSets | None:
+    """Return how sets of classes are answered, None where they are not."""
+    return head.sets if isinstance(head, ClassificationHead) else None

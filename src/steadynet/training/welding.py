@@ -76,7 +76,7 @@ def calibrate_all(fitted: Fitted, table: Table, tensors: Tensors, spec: Spec) ->
         values = target.truth.values[rows][known]
         classes = described.classes
         made.append(calibrate(answer[places][known], values, target.code, classes, chosen, held))
-        chosen, held = msgspec.structs.replace(chosen, method="auto"), None
+        chosen, held = msgspec.structs.replace(chosen, method="auto", prediction_sets=False), None
     return made
 
 
