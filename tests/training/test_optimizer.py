@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.networks import NETWORKS, TabularNetwork
-from steadynet.training.optimizer import FitOptimizer, Muon, orthogonalised
+from steadynet.training.optimizer import AdamW, FitOptimizer, Muon, Settings, orthogonalised
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
 
 Make = Callable[..., "Problem"]
+
+
+def settings_of(*parameters: torch.nn.Parameter, decay: float = 0.0) -> Settings:
+    """Return parameters that are stepped alike, at a rate of 0.1."""
+    return {"params": list(parameters), "lr": 0.1, "weight_decay": decay, "rate": 1.0}
 
 
 @settings(deadline=None, max_examples=40)
@@ -41,9 +46,56 @@ def test_singular_values_become_alike(
     assert torch.allclose(found, torch.diag_embed(torch.diagonal(found, dim1=1, dim2=2)), atol=0.02)
 
 
+def test_coarse_products_point_the_same_way() -> None:
+    matrices = torch.randn(2, 40, 24, generator=torch.Generator().manual_seed(1))
+    fine, coarse = orthogonalised(matrices), orthogonalised(matrices, coarse=True)
+    assert coarse.dtype == torch.float32
+    cosine = torch.nn.functional.cosine_similarity(fine.flatten(1), coarse.flatten(1), dim=1)
+    assert bool((cosine > 0.99).all())
+
+
+def test_matrices_of_one_shape_are_stepped_as_each_alone() -> None:
+    gradients = torch.randn(3, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+
+    def stepped(chosen: torch.Tensor) -> list[torch.Tensor]:
+        parameters = [torch.nn.Parameter(torch.zeros(2, 5, 7)) for _ in chosen]
+        optimizer = Muon([settings_of(*parameters)])
+        for parameter, gradient in zip(parameters, chosen, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+        return [parameter.detach() for parameter in parameters]
+
+    alone = [stepped(gradient[None])[0] for gradient in gradients]
+    for one, other in zip(stepped(gradients), alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_without_muon_all_is_stepped_by_adamw(problem: Make) -> None:
+    network = problem("binary").network()
+    optimizer = FitOptimizer(network, 0.01, 0.1, kind="adamw")
+    _step(network, optimizer, 0)
+    assert {key.split("/")[0] for key in optimizer.tensors()} == {"adamw"}
+    steps = [key for key in optimizer.tensors() if key.endswith("/step")]
+    assert len(steps) == sum(parameter.numel() > 0 for parameter in network.parameters())
+
+
+def test_adamw_steps_as_torchs_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(3, 4, generator=generator))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    one = AdamW([settings_of(ours, decay=0.3)])
+    other = torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.3, fused=True)
+    for _ in range(5):
+        gradient = torch.randn(3, 4, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        other.step()
+    assert torch.equal(ours.detach(), theirs.detach())
+
+
 def test_a_zero_gradient_moves_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(2, 3, 4))
-    optimizer = Muon([{"params": [parameter]}], lr=0.1)
+    optimizer = Muon([settings_of(parameter)])
     parameter.grad = torch.zeros(2, 3, 4)
     optimizer.step()
     assert torch.equal(parameter.detach(), torch.ones(2, 3, 4))
@@ -54,7 +106,7 @@ def test_each_group_is_stepped_on_its_own() -> None:
 
     def stepped(gradient: torch.Tensor) -> torch.Tensor:
         parameter = torch.nn.Parameter(torch.zeros_like(gradient))
-        optimizer = Muon([{"params": [parameter]}], lr=0.1)
+        optimizer = Muon([settings_of(parameter)])
         parameter.grad = gradient
         optimizer.step()
         return parameter.detach()
@@ -66,7 +118,7 @@ def test_each_group_is_stepped_on_its_own() -> None:
 
 def test_decay_shrinks_what_it_shall() -> None:
     parameter = torch.nn.Parameter(torch.ones(1, 2, 2))
-    optimizer = Muon([{"params": [parameter], "weight_decay": 0.5}], lr=0.1)
+    optimizer = Muon([settings_of(parameter, decay=0.5)])
     parameter.grad = torch.zeros(1, 2, 2)
     optimizer.step()
     assert torch.allclose(parameter.detach(), torch.full((1, 2, 2), 0.95))

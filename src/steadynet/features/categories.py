@@ -25,7 +25,7 @@ class Lookup(NamedTuple):
 
 def fit_categories(
     features: list[Column],
-    columns: dict[str, npt.NDArray[Any]],
+    columns: Mapping[str, npt.NDArray[Any]],
     previous: Mapping[str, KnownEntries],
 ) -> tuple[KnownEntries, ...]:
     """Return the entries of category columns (N, 1): those of `previous` first, as they were.

@@ -6,6 +6,7 @@ Every row's result is independent of the other rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class FeatureGraph(NamedTuple):
 
 
 def fit_features(
-    columns: dict[str, npt.NDArray[Any]], schema: Schema, previous: FeatureState | None = None
+    columns: Mapping[str, npt.NDArray[Any]], schema: Schema, previous: FeatureState | None = None
 ) -> FeatureGraph:
     """Fit imputation, scaling, lookups and date parts on the training part alone.
 
@@ -90,7 +91,7 @@ def write_features(state: FeatureState, schema: Schema) -> FeatureGraph:
     return FeatureGraph(_model(draft, schema.features, layout), layout, state)
 
 
-def _check_rows(columns: dict[str, npt.NDArray[Any]], schema: Schema) -> None:
+def _check_rows(columns: Mapping[str, npt.NDArray[Any]], schema: Schema) -> None:
     if not schema.features or len(columns[schema.features[0].name]) == 0:
         raise TableError(
             "there is nothing to fit features on",

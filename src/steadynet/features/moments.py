@@ -42,7 +42,7 @@ PARTS = (
 
 def fit_moments(
     features: list[Column],
-    columns: dict[str, npt.NDArray[Any]],
+    columns: Mapping[str, npt.NDArray[Any]],
     previous: Mapping[str, MomentScale],
 ) -> tuple[MomentScale, ...]:
     """Return how datetime columns (N, 1) int64 become parts; `previous` keeps its scales."""

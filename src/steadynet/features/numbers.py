@@ -34,7 +34,7 @@ class Made(NamedTuple):
 
 def fit_numbers(
     features: list[Column],
-    columns: dict[str, npt.NDArray[Any]],
+    columns: Mapping[str, npt.NDArray[Any]],
     previous: Mapping[str, NumberScale],
 ) -> tuple[NumberScale, ...]:
     """Return the scales of number and boolean columns (N, 1); those of `previous` stay."""

@@ -126,6 +126,13 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     is the one of more weight times probability."""
     pictures: bool = True
     """Draw the model card's pictures; that takes about a second."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """What steps the matrices between layers; all else is stepped by AdamW. Muon needs fewer
+    passes; AdamW wants a learning rate of a tenth."""
+    precision: Literal["auto", "full"] = "auto"
+    """`auto` rounds the factors of a wide network's products to bfloat16 while it is fitted, where
+    the processor multiplies such numbers several times as fast; `full` never does. What a model
+    answers is computed in full either way."""
     threads: int | None = None
     """Threads for matrix products; one unless set, since retrains run beside the server."""
     seed: int = 0

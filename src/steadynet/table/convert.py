@@ -10,17 +10,18 @@ import polars as pl
 from steadynet.errors import InputError, TableError
 from steadynet.spec.names import did_you_mean
 from steadynet.table import parse
+from steadynet.table.frame import Frame
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import EXPECTED
 
 
-def to_columns(frame: pl.DataFrame, schema: Schema) -> dict[str, np.ndarray[Any, Any]]:
+def to_columns(frame: Frame, schema: Schema) -> dict[str, np.ndarray[Any, Any]]:
     """Return the graph's inputs: column name → array (N, 1) of float32, int64 or object (str).
 
     Columns that the schema does not use are ignored. Raises `InputError` for a feature column
     that is absent or holds values of another kind.
     """
-    return {column.name: _to_input(frame, column, schema) for column in schema.features}
+    return {column.name: to_input(frame, column, schema) for column in schema.features}
 
 
 def parse_column(series: pl.Series, column: Column, missing: tuple[str, ...]) -> parse.Parsed:
@@ -34,7 +35,7 @@ def parse_column(series: pl.Series, column: Column, missing: tuple[str, ...]) ->
     return parse.parse_categories(series, missing)
 
 
-def encode_target(frame: pl.DataFrame, schema: Schema) -> np.ndarray[Any, Any]:
+def encode_target(frame: Frame, schema: Schema) -> np.ndarray[Any, Any]:
     """Return class indices int64 (N,) or, for regression, numbers float64 (N,).
 
     Raises `TableError` where the target is absent or missing in some rows, is no finite number
@@ -75,16 +76,16 @@ class Truth(NamedTuple):
         return chosen
 
 
-def encode_known_target(frame: pl.DataFrame, schema: Schema) -> Truth:
+def encode_known_target(frame: Frame, schema: Schema) -> Truth:
     """Return the target of the rows that have one. Raises `TableError` as `encode_target` does."""
     known = _parse_target(frame, schema).is_not_null().to_numpy()
-    some = encode_target(frame.filter(known), schema)
+    some = encode_target(frame[schema.target.name].to_frame().filter(known), schema)
     values = np.zeros(len(known), some.dtype)
     values[known] = some
     return Truth(values, known)
 
 
-def _parse_target(frame: pl.DataFrame, schema: Schema) -> pl.Series:
+def _parse_target(frame: Frame, schema: Schema) -> pl.Series:
     """Return numbers or class names, null where a row has none."""
     target = schema.target
     if target.name not in frame.columns:
@@ -112,7 +113,13 @@ def _refuse(target: str, count: int, expected: str, what: str) -> None:
         )
 
 
-def _to_input(frame: pl.DataFrame, column: Column, schema: Schema) -> np.ndarray[Any, Any]:
+def to_input(frame: Frame, column: Column, schema: Schema) -> np.ndarray[Any, Any]:
+    """Return one input (N, 1) of `to_columns`."""
+    return _as_input(parsed_input(frame, column, schema), column).reshape(-1, 1)
+
+
+def parsed_input(frame: Frame, column: Column, schema: Schema) -> pl.Series:
+    """Return a feature column's parsed values. Raises `InputError` as `to_columns` does."""
     if column.name not in frame.columns:
         raise InputError(
             f"the column {column.name!r} is absent",
@@ -130,7 +137,7 @@ def _to_input(frame: pl.DataFrame, column: Column, schema: Schema) -> np.ndarray
             expected=EXPECTED[column.kind],
             got=f"{wrong} of {len(series)} values that are none (data type {series.dtype})",
         )
-    return _as_input(parsed, column).reshape(-1, 1)
+    return parsed
 
 
 def _as_input(parsed: pl.Series, column: Column) -> np.ndarray[Any, Any]:

@@ -11,6 +11,7 @@ from steadynet.spec.names import did_you_mean
 from steadynet.table import guess
 from steadynet.table.convert import parse_column
 from steadynet.table.dates import find_date_order
+from steadynet.table.frame import Frame
 from steadynet.table.guess import Guess
 from steadynet.table.parse import parse_categories
 from steadynet.table.schema import (
@@ -33,7 +34,7 @@ MAX_CATEGORIES = 1000
 READABLE_NESTED = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Binary)
 
 
-def infer_schema(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> Schema:
+def infer_schema(frame: Frame, table: TableSpec, split: SplitSpec) -> Schema:
     """Return the kind of every column but the targets, with its reason, and the targets.
 
     Raises `TableError` for a name in the spec that is no column, a kind that the values refuse,
@@ -73,7 +74,7 @@ def infer_column(series: pl.Series, table: TableSpec, split: SplitSpec) -> Colum
     return _describe_feature(series, found, table, declared=series.name in table.kinds)
 
 
-def _check_names(frame: pl.DataFrame, table: TableSpec, split: SplitSpec) -> None:
+def _check_names(frame: Frame, table: TableSpec, split: SplitSpec) -> None:
     named = [(name, "table.drop") for name in table.drop]
     named += [(name, "table.kinds") for name in table.kinds]
     named += [(split.time_column, "split.time_column")] if split.time_column else []

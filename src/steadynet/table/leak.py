@@ -16,6 +16,7 @@ import polars as pl
 
 from steadynet.table.convert import parse_column
 from steadynet.table.findings import Finding
+from steadynet.table.frame import Frame
 from steadynet.table.schema import Column, Schema
 
 LEAK_SCORE = 0.99
@@ -33,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def find_leaks(
-    frame: pl.DataFrame, schema: Schema, target: npt.NDArray[np.generic], *, main: bool = True
+    frame: Frame, schema: Schema, target: npt.NDArray[np.generic], *, main: bool = True
 ) -> list[Finding]:
     """Return a warning for each feature whose score is above `LEAK_SCORE`.
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from steadynet.table.convert import encode_known_target, encode_target
 from steadynet.table.findings import Finding
+from steadynet.table.frame import Frame, keep_rows
 from steadynet.table.leak import find_leaks
 from steadynet.table.schema import Schema
 from steadynet.table.split import Split
@@ -19,10 +20,13 @@ NEARLY_ALL_MISSING = 0.99
 DUPLICATES_THAT_MATTER = 0.01
 """Share of a part's rows from which duplicates are worth a warning."""
 
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, with bits well mixed (Knuth's multiplicative hashing)."""
+
 __all__ = ["Finding", "check_quality", "errors_of"]
 
 
-def check_quality(frame: pl.DataFrame, schema: Schema, split: Split) -> tuple[Finding, ...]:
+def check_quality(frame: Frame, schema: Schema, split: Split) -> tuple[Finding, ...]:
     """Return what is wrong or odd about a table, the worst first.
 
     Errors must stop training: too few rows, a class that the training part lacks. Warnings:
@@ -48,7 +52,7 @@ def errors_of(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if finding.level == "error")
 
 
-def _check_further(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Finding]:
+def _check_further(frame: Frame, schema: Schema, split: Split) -> list[Finding]:
     """Return what is wrong with a further target, looking at the rows that have it."""
     target, truth = schema.target, encode_known_target(frame, schema)
     known = Split(*(truth.among(rows) for rows in split))
@@ -65,7 +69,9 @@ def _check_further(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Fi
     if findings:
         return findings
     findings += _check_classes(truth.values, schema, known, of=f" of {target.name!r}")
-    findings += find_leaks(frame[truth.rows], schema, truth.values[truth.rows], main=False)
+    findings += find_leaks(
+        keep_rows(frame, pl.Series(truth.known)), schema, truth.values[truth.rows], main=False
+    )
     if not truth.known.all():
         message = (
             f"{int(np.sum(~truth.known))} rows have no value of {target.name!r}: they are fitted"
@@ -76,7 +82,7 @@ def _check_further(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Fi
     return findings
 
 
-def _check_rows(frame: pl.DataFrame) -> list[Finding]:
+def _check_rows(frame: Frame) -> list[Finding]:
     rows = frame.height
     if rows < FEW_ROWS:
         message = (
@@ -116,10 +122,10 @@ def _check_classes(
     return findings
 
 
-def _check_duplicates(frame: pl.DataFrame, schema: Schema, split: Split) -> list[Finding]:
+def _check_duplicates(frame: Frame, schema: Schema, split: Split) -> list[Finding]:
     """Count the rows of a part whose features and target occur in an earlier part as well."""
     names = [column.name for column in schema.features] + [schema.target.name]
-    hashes = frame.select(names).hash_rows(seed=0).to_numpy()
+    hashes = _hash_rows(frame, names)
     seen = hashes[split.train]
     findings = []
     for part, rows in (("validation", split.validation), ("test", split.test)):
@@ -143,6 +149,16 @@ def _check_duplicates(frame: pl.DataFrame, schema: Schema, split: Split) -> list
                 )
             )
     return findings
+
+
+def _hash_rows(frame: Frame, names: list[str]) -> npt.NDArray[np.uint64]:
+    """Return a hash of each row (N,), from one column after the other."""
+    hashes = np.zeros(frame.height, np.uint64)
+    for name in names:
+        own = frame[name].hash(seed=0).to_numpy()
+        hashes = (hashes ^ own) * HASH_FACTOR
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
 
 
 def _check_columns(schema: Schema) -> list[Finding]:

@@ -12,6 +12,7 @@ from steadynet.errors import TableError
 from steadynet.spec.model import TableSpec
 from steadynet.table.csv_file import read_csv
 from steadynet.table.findings import Finding
+from steadynet.table.frame import Frame, ParquetFrame, bytes_in_memory, plain_series
 from steadynet.table.values import BLANKS, category
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-
-NANOSECONDS = 1_000_000_000
 
 
 class Read(NamedTuple):
@@ -52,6 +51,25 @@ def read_with_findings(source: object, spec: TableSpec) -> Read:
         raise TableError("the table has no columns", got="an empty table")
     frame = _name_blank_columns(frame, findings)
     return Read(_plain(frame, spec), tuple(findings))
+
+
+def open_table(
+    source: object, spec: TableSpec, *, stream_above: float
+) -> tuple[Frame, tuple[Finding, ...]]:
+    """Return a table as `read_with_findings` does, or a large Parquet file to read by columns.
+
+    A Parquet file counts as large where its cells would take more than `stream_above` bytes.
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    if path is not None and path.suffix.lower() in PARQUET_SUFFIXES and path.is_file():
+        try:
+            streamed = bytes_in_memory(path) > stream_above
+            frame = ParquetFrame(path, frozenset(spec.drop)) if streamed else None
+        except (pl.exceptions.PolarsError, OSError):
+            frame = None  # what is wrong with it is said by reading it whole
+        if frame is not None and all(name.strip(BLANKS) for name in frame.columns):
+            return frame, ()
+    return read_with_findings(source, spec)
 
 
 def _read_file(path: Path, findings: list[Finding]) -> pl.DataFrame:
@@ -180,18 +198,5 @@ def _name_blank_columns(frame: pl.DataFrame, findings: list[Finding]) -> pl.Data
 def _plain(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
     """Turn the types that only some formats know into those that `table.parse` takes."""
     return frame.with_columns(
-        _plain_series(frame[name]) for name in frame.columns if name not in spec.drop
+        plain_series(frame[name]) for name in frame.columns if name not in spec.drop
     )
-
-
-def _plain_series(series: pl.Series) -> pl.Series:
-    dtype = series.dtype
-    if isinstance(dtype, pl.Categorical | pl.Enum):
-        return series.cast(pl.String)
-    if isinstance(dtype, pl.Decimal):
-        return series.cast(pl.Float64)
-    if isinstance(dtype, pl.Duration):
-        return series.dt.total_nanoseconds().cast(pl.Float64) / NANOSECONDS
-    if dtype == pl.Time:
-        return series.cast(pl.Int64).cast(pl.Float64) / NANOSECONDS
-    return series

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
+from steadynet.table.frame import Frame
 
-def snapshot_sha256(frame: pl.DataFrame) -> str:
+TEXT_ROWS = 1 << 20
+"""Texts that are joined at a time."""
+
+
+def snapshot_sha256(frame: Frame) -> str:
     """Return a SHA-256 in hex over names, types and cells, in the order of columns and rows.
 
     Equal tables have equal digests however they lie in memory; NaN counts as NaN whatever its
@@ -16,7 +22,8 @@ def snapshot_sha256(frame: pl.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     digest.update(f"{frame.height} rows".encode())
-    for series in frame.iter_columns():
+    for name in frame.columns:
+        series = frame[name]
         digest.update(f"|{len(series.name)}:{series.name}|{series.dtype}|".encode())
         digest.update(np.packbits(series.is_null().to_numpy()).tobytes())
         for data in _cells(series.rechunk()):
@@ -24,22 +31,28 @@ def snapshot_sha256(frame: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _cells(series: pl.Series) -> list[bytes]:
+def _cells(series: pl.Series) -> Iterator[bytes]:
     """Return a column's cells as bytes that differ whenever a cell does."""
     dtype = series.dtype
     if dtype.is_integer() or dtype.is_temporal():
         physical = series.to_physical()
         zero = pl.Series([0], dtype=physical.dtype)[0]
-        return [physical.fill_null(zero).to_numpy().tobytes()]
+        yield physical.fill_null(zero).to_numpy().tobytes()
+        return
     if dtype.is_float():
         floats = series.fill_null(0.0).to_numpy() + 0.0
         floats[np.isnan(floats)] = np.nan
-        return [floats.tobytes()]
+        yield floats.tobytes()
+        return
     if dtype == pl.Boolean:
-        return [np.packbits(series.fill_null(False).to_numpy()).tobytes()]
+        yield np.packbits(series.fill_null(False).to_numpy()).tobytes()
+        return
     if dtype == pl.String:
         texts = series.fill_null("")
-        lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
-        return [lengths.tobytes(), "".join(texts.to_list()).encode()]
+        yield texts.str.len_bytes().to_numpy().astype(np.int64).tobytes()
+        for part in texts.to_frame().iter_slices(TEXT_ROWS):
+            yield str(part.to_series().str.join().item()).encode()
+        return
     # Nested and rarer types: Python's own notation, one cell a line.
-    return [repr(cell).encode() + b"\n" for cell in series.to_list()]
+    for cell in series:
+        yield repr(cell).encode() + b"\n"

@@ -13,6 +13,7 @@ from steadynet.spec.model import SplitSpec
 from steadynet.spec.names import did_you_mean
 from steadynet.table.convert import encode_target
 from steadynet.table.dates import find_date_order
+from steadynet.table.frame import Frame
 from steadynet.table.parse import parse_categories, parse_datetimes, parse_numbers
 from steadynet.table.schema import Schema
 
@@ -32,7 +33,7 @@ class Split(NamedTuple):
     test: Indices
 
 
-def split_rows(frame: pl.DataFrame, schema: Schema, split: SplitSpec) -> Split:
+def split_rows(frame: Frame, schema: Schema, split: SplitSpec) -> Split:
     """Cut a table in three: by time or by group where the spec names a column, else at random.
 
     At random means stratified by class or by the target's quantiles and seeded; a class with at
@@ -141,7 +142,7 @@ def _deal(sizes: Indices, split: SplitSpec) -> Indices:
     return parts
 
 
-def _column(frame: pl.DataFrame, name: str, role: str) -> pl.Series:
+def _column(frame: Frame, name: str, role: str) -> pl.Series:
     if name not in frame.columns:
         raise TableError(
             f"the table has no column {name!r}, the {role} column of the split",
@@ -150,7 +151,7 @@ def _column(frame: pl.DataFrame, name: str, role: str) -> pl.Series:
     return frame[name]
 
 
-def _time_keys(frame: pl.DataFrame, name: str, schema: Schema) -> npt.NDArray[np.float64]:
+def _time_keys(frame: Frame, name: str, schema: Schema) -> npt.NDArray[np.float64]:
     """Return a sortable time for each row; rows without one come first (they train)."""
     series = _column(frame, name, "time")
     missing = schema.missing_spellings
@@ -168,7 +169,7 @@ def _time_keys(frame: pl.DataFrame, name: str, schema: Schema) -> npt.NDArray[np
     return keys
 
 
-def _group_keys(frame: pl.DataFrame, name: str, schema: Schema) -> Indices:
+def _group_keys(frame: Frame, name: str, schema: Schema) -> Indices:
     """Return each row's group as a number from 0; rows without a group are one group each."""
     series = _column(frame, name, "group")
     names, wrong = parse_categories(series, schema.missing_spellings)

@@ -12,6 +12,7 @@ from steadynet.errors import TableError
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import TableSpec
 from steadynet.spec.names import did_you_mean
+from steadynet.table.frame import Frame
 from steadynet.table.parse import parse_categories, parse_numbers
 from steadynet.table.schema import Target
 
@@ -37,29 +38,34 @@ class _Found(NamedTuple):
 
 
 def drop_rows_without_target(frame: pl.DataFrame, table: TableSpec) -> tuple[pl.DataFrame, int]:
-    """Return the rows that have a target, and how many had none.
+    """Return the rows that have a target, and how many had none. Raises as `has_target`."""
+    kept = frame.filter(has_target(frame, table))
+    return kept, frame.height - kept.height
+
+
+def has_target(frame: Frame, table: TableSpec) -> pl.Series:
+    """Return whether each row (N,) has a target.
 
     Raises `TableError` where the target is not named or absent, or missing in every row.
     """
-    names = _target_names(frame, table)
-    kept = frame.filter(names.is_not_null())
-    if kept.height == 0:
+    kept = _target_names(frame, table).is_not_null()
+    if not kept.any():
         raise TableError(
             f"the target {table.target!r} has no value in any row",
             got=f"{frame.height} rows",
             do="Check that the right column is named, and table.missing.",
         )
-    return kept, frame.height - kept.height
+    return kept
 
 
-def infer_target(frame: pl.DataFrame, table: TableSpec) -> Target:
+def infer_target(frame: Frame, table: TableSpec) -> Target:
     """Return the target with its task and classes; rows without a target do not count.
 
     Raises `TableError` where it is not named, absent, all missing, has one value only, or does
     not fit the task that the spec sets.
     """
-    frame, _ = drop_rows_without_target(frame, table)
-    series = frame[str(table.target)]
+    kept = has_target(frame, table)
+    series = frame[str(table.target)].filter(kept)
     names = parse_categories(series, _spellings(series, table)).values
     distinct = names.n_unique()
     if distinct < 2:
@@ -76,7 +82,7 @@ def infer_target(frame: pl.DataFrame, table: TableSpec) -> Target:
     return _classification(names, numbers, found, table)
 
 
-def infer_more_targets(frame: pl.DataFrame, table: TableSpec) -> tuple[Target, ...]:
+def infer_more_targets(frame: Frame, table: TableSpec) -> tuple[Target, ...]:
     """Return the further targets; rows without one of them do not count for that one.
 
     Raises `TableError` as `infer_target` does, and where nothing is known of a further target in
@@ -103,7 +109,7 @@ def target_spec(table: TableSpec, name: str) -> TableSpec:
     )
 
 
-def _target_names(frame: pl.DataFrame, table: TableSpec) -> pl.Series:
+def _target_names(frame: Frame, table: TableSpec) -> pl.Series:
     if table.target is None:
         raise TableError(
             "no target is named",

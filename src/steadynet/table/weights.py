@@ -8,12 +8,13 @@ import polars as pl
 
 from steadynet.errors import TableError
 from steadynet.spec.names import did_you_mean
+from steadynet.table.frame import Frame
 from steadynet.table.parse import parse_numbers
 
 Floats = npt.NDArray[np.float64]
 
 
-def read_weights(frame: pl.DataFrame, name: str, missing: tuple[str, ...]) -> Floats:
+def read_weights(frame: Frame, name: str, missing: tuple[str, ...]) -> Floats:
     """Return the rows' weights (N,), 1 on average.
 
     Raises `TableError` where the column is absent, or a row has no weight, one below 0 or one that

@@ -7,6 +7,7 @@ import math
 from steadynet.features.run import Tensors
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.presets import PRESETS
+from steadynet.training.samples import JUDGED_ROWS, REFERENCE_ROWS
 
 TAIL_S = 2.5
 """What calibrating, welding, judging, drawing and writing take on a small table."""
@@ -37,7 +38,8 @@ def fit_deadline(
     limit = time_limit(training)
     if math.isinf(limit):
         return limit
-    cells = int(tensors.numbers.size) + int(tensors.categories.size)
+    columns = int(tensors.numbers.shape[1] + tensors.categories.shape[1])
+    cells = min(len(tensors.numbers), REFERENCE_ROWS + 2 * JUDGED_ROWS) * columns
     slower = min(max(pace, 1.0), MOST_PACE)
     tail = min((TAIL_S + TAIL_PER_CELL_S * cells) * slower, MOST_TAIL_SHARE * limit)
     return max(now, started + limit - tail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
 from steadynet.spec.losses import Loss, MetricChoice, TransformName, choose_loss
 from steadynet.table.split import Split
+from steadynet.training.samples import JUDGED_ROWS, thinned
 from steadynet.training.transforms import MOST_BEYOND, inverse_of
 
 ROWS_PER_FOLD = 10
@@ -49,10 +51,17 @@ class Folds:
     held: Indices
     """(G, m)."""
 
-    @property
+    @cached_property
     def fitted(self) -> Indices:
         """Every row that some group fits, once."""
         return np.unique(self.fit)
+
+    def thinned(self, most: int) -> Folds:
+        """Return folds of at most `most` rows to fit and to hold in each group."""
+        return Folds(
+            np.stack([thinned(rows, most) for rows in self.fit]),
+            np.stack([thinned(rows, most) for rows in self.held]),
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed:
     the whole range.
     """
     if groups == 1:
-        return Folds(split.train[None], split.validation[None])
+        return Folds(split.train[None], thinned(split.validation, JUDGED_ROWS)[None])
     pool = np.concatenate([split.train, split.validation])
     pool = np.random.default_rng(seed).permutation(pool)
     ordered = pool[np.argsort(target[pool], kind="stable")]

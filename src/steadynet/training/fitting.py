@@ -30,6 +30,7 @@ from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
 from steadynet.training.presets import FIRST, PRESETS, ComponentPlan, components_of
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Progress
+from steadynet.training.samples import PROFILED_ROWS, thinned
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.threads import thread_count, torch_set_up
 from steadynet.training.transforms import TransformScore, choose_transform, fitting_transforms
@@ -370,7 +371,7 @@ def fit_network(
                 ground.layout,
                 ground.outputs,
                 plan.size,
-                numbers=ground.tensors.numbers[folds.fitted],
+                numbers=ground.tensors.numbers[thinned(folds.fitted, PROFILED_ROWS)],
                 seed=plan.seed,
             )
             if network.starts_linear:

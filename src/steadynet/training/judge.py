@@ -32,6 +32,7 @@ from steadynet.training.illustration import importance_of, pictures_of
 from steadynet.training.prepare import Table
 from steadynet.training.profile import profile_target, profile_training
 from steadynet.training.reference import ReferenceRows, fit_references
+from steadynet.training.samples import PROFILED_ROWS, thinned
 from steadynet.training.wording import target_notes
 
 
@@ -62,7 +63,7 @@ def judge(
     spec: Spec,
 ) -> Judged:
     """Measure the graph's own answers, through onnxruntime."""
-    schema, split, coverage = table.schema, table.split, spec.calibration.coverage
+    schema, split, coverage = table.schema, table.judged, spec.calibration.coverage
     seed = fitted.first.plan.seed
     threshold = decision_threshold(calibrations[0].head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
@@ -86,7 +87,7 @@ def judge(
     importance = importance_of(graph, schema, test_columns, test_target, seed=seed)
     profile = profile_training(
         schema,
-        table.part(split.train),
+        table.part_by_column(thinned(split.train, PROFILED_ROWS)),
         unseen=unseen,
         tested=tested,
         target=test_target,
@@ -150,7 +151,7 @@ def _judge_further(
     coverage: float,
 ) -> tuple[TargetRecord, TargetProfile]:
     """Measure the answers to a further target on the rows that have a value of it."""
-    table, split = asked.table, asked.table.split
+    table, split = asked.table, asked.table.judged
     target, truth = table.schema.targets[asked.place], table.truths[asked.place]
     schema, threshold = table.schema.about(target), decision_threshold(calibration.head)
     code = fitted.ground.targets[asked.place].code
@@ -183,7 +184,7 @@ def _judge_further(
     record = TargetRecord(
         metrics=metrics,
         references=_finite(references),
-        rows={part: len(truth.among(rows)) for part, rows in split._asdict().items()},
+        rows={part: len(truth.among(rows)) for part, rows in table.split._asdict().items()},
         notes=target_notes(fitted.all_shares[asked.place], fitted.summaries, calibration),
         ece_floor=floor,
         coverage=coverage if isinstance(calibration.head, RegressionHead) else None,

@@ -20,6 +20,7 @@ from steadynet.networks import TabularNetwork
 from steadynet.spec.losses import Loss
 from steadynet.training.data import Folds, TargetCode, TrainingData
 from steadynet.training.objective import class_losses, number_losses
+from steadynet.training.samples import REFERENCE_ROWS
 
 Floats = npt.NDArray[np.float64]
 ITERATIONS = 200
@@ -39,22 +40,27 @@ def start_as_linear(
 ) -> float:
     """Fit every group's linear model, set the network's linear path to it, return the strength.
 
-    The strength (inverse penalty) is the one with the least held-out loss over all groups. Every
-    target has its own; the main one's is returned.
+    At most `REFERENCE_ROWS` rows of each group are taken. The strength (inverse penalty) is the
+    one with the least held-out loss over all groups. Every target has its own; the main one's is
+    returned.
     """
+    folds = folds.thinned(REFERENCE_ROWS)
+    rows = np.unique(np.concatenate([folds.fit.ravel(), folds.held.ravel()]))
+    folds = Folds(np.searchsorted(rows, folds.fit), np.searchsorted(rows, folds.held))
+    taken = torch.from_numpy(rows).to(data.target.device)
     design, center, spread = design_matrix(
-        data.numbers.cpu().numpy(),
-        data.categories.cpu().numpy(),
+        data.numbers[taken].cpu().numpy(),
+        data.categories[taken].cpu().numpy(),
         network.layout.cardinalities,
         folds.fitted,
     )
-    everywhere = np.ones(len(data.target), bool)
-    counted = None if data.weights is None else data.weights.cpu().numpy().astype(np.float64)
+    everywhere = np.ones(len(rows), bool)
+    counted = None if data.weights is None else data.weights[taken].cpu().numpy().astype(np.float64)
     best, models = _fit_target(
-        design, data.target.cpu().numpy(), everywhere, data.code, folds, strengths, counted
+        design, data.target[taken].cpu().numpy(), everywhere, data.code, folds, strengths, counted
     )
     for further in data.more:
-        target, known = further.target.cpu().numpy(), further.known.cpu().numpy()
+        target, known = further.target[taken].cpu().numpy(), further.known[taken].cpu().numpy()
         _, own = _fit_target(design, target, known, further.code, folds, strengths, counted)
         models = [
             (np.concatenate([weight, w], axis=1), np.concatenate([bias, b]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from steadynet.training.joint import joint_fit_loss, joint_held_loss
 from steadynet.training.objective import average, lesson_loss
 from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
+from steadynet.training.precision import is_coarse, products_in_bfloat16
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
 from steadynet.training.stopping import stopping_score
 
@@ -82,7 +83,15 @@ class Fit:
         self._held_rows = torch.from_numpy(folds.held).to(device)  # (G, m)
         self._progress = progress or Silent()
         self._stop = stop
-        self._optimizer = FitOptimizer(network, plan.learning_rate, plan.weight_decay)
+        self._coarse = is_coarse(plan, device)
+        self._parameters = [p for p in network.parameters() if p.numel() > 0]
+        self._optimizer = FitOptimizer(
+            network,
+            plan.learning_rate,
+            plan.weight_decay,
+            kind=plan.optimizer,
+            coarse=self._coarse,
+        )
         self._record = FitRecord(best_epoch=[0] * network.groups, epochs=plan.epochs)
         self._best_loss, _ = self._hold()
         if not bool(torch.isfinite(self._best_loss).all()):
@@ -93,6 +102,8 @@ class Fit:
             )
         self._best = self._weights()
         self._deadline = math.inf
+        self._went_over = 0
+        self._shuffled: tuple[tuple[int, int], Tensor] | None = None
 
     def run(
         self, folder: Path | None = None, *, identity: str = "", deadline: float = math.inf
@@ -157,18 +168,32 @@ class Fit:
     def _pass(self) -> tuple[float, Ending | None]:
         """Go once over every group's rows; return the mean loss and why it was cut short."""
         torch.manual_seed(self._seed())
-        generator = torch.Generator().manual_seed(self._seed())
-        groups, rows = self._fit_rows.shape
-        orders = [torch.randperm(rows, generator=generator) for _ in range(groups)]
-        shuffled = self._fit_rows.gather(1, torch.stack(orders).to(self._fit_rows.device))
-        batches = torch.split(shuffled, self.plan.batch_rows, dim=1)
+        batches = torch.split(self._epoch_rows(), self.plan.batch_rows, dim=1)
         self.network.train()
-        total = torch.zeros((), device=shuffled.device)
-        done = 0
+        with products_in_bfloat16(self._coarse):
+            return self._steps(batches)
+
+    def _epoch_rows(self) -> Tensor:
+        """Return the shuffled rows (G, n) of the next epoch: of a pass, or of its next part."""
+        groups, rows = self._fit_rows.shape
+        parts = -(-rows // self.plan.epoch_rows)
+        number, part = divmod(self._record.epoch, parts)
+        if self._shuffled is None or self._shuffled[0] != (number, self._record.retries):
+            generator = torch.Generator().manual_seed(self._seed(number))
+            orders = [torch.randperm(rows, generator=generator) for _ in range(groups)]
+            shuffled = self._fit_rows.gather(1, torch.stack(orders).to(self._fit_rows.device))
+            self._shuffled = (number, self._record.retries), shuffled
+        return self._shuffled[1].tensor_split(parts, dim=1)[part]
+
+    def _steps(self, batches: Sequence[Tensor]) -> tuple[float, Ending | None]:
+        """Step on every batch (G, B); return the mean loss and why the steps were cut short."""
+        total = torch.zeros((), device=self.data.target.device)
+        done = self._went_over = 0
         for number, batch in enumerate(batches):
             self._set_rate(self._record.epoch * len(batches) + number, len(batches))
             total += self._step(batch)
             done += 1
+            self._went_over += batch.numel()
             if number % CHECK_STEPS == 0:
                 if not bool(torch.isfinite(total)):
                     break
@@ -180,7 +205,8 @@ class Fit:
     def _step(self, batch: Tensor) -> Tensor:
         """Take one step on rows (G, B); return the mean loss over groups."""
         data = self.data
-        outputs = self.network.grouped(data.numbers[batch], data.categories[batch])
+        numbers, categories = rows_of(data.numbers, batch), rows_of(data.categories, batch)
+        outputs = self.network.grouped(numbers, categories)
         losses = joint_fit_loss(outputs, data, batch)
         if data.taught is not None:
             lesson = lesson_loss(outputs, data.taught[batch], data.code)
@@ -191,7 +217,7 @@ class Fit:
         self._optimizer.zero_grad()
         # A sum, so that each group's gradient is as large as if it were alone.
         torch.autograd.backward(losses.sum())
-        clip_by_group(list(self.network.parameters()), self.plan.gradient_clip)
+        clip_by_group(self._parameters, self.plan.gradient_clip)
         self._optimizer.step()
         return losses.detach().mean()
 
@@ -282,7 +308,7 @@ class Fit:
                 metric_value=metric,
                 best_loss=float(self._best_loss.mean()),
                 best_epoch=max(record.best_epoch),
-                rows_per_s=self._fit_rows.numel() / max(seconds, 1e-9),
+                rows_per_s=self._went_over / max(seconds, 1e-9),
                 seconds_left=min(left, max(0.0, self._deadline - time.perf_counter())),
             )
         )
@@ -302,8 +328,10 @@ class Fit:
             return "stopped"
         return "time" if time.perf_counter() >= self._deadline else None
 
-    def _seed(self) -> int:
-        return (self.plan.seed * 1_000_003 + self._record.epoch) * 101 + self._record.retries
+    def _seed(self, number: int | None = None) -> int:
+        """Return the seed of an epoch or pass, of the epoch to come unless it is named."""
+        number = self._record.epoch if number is None else number
+        return (self.plan.seed * 1_000_003 + number) * 101 + self._record.retries
 
     def _set_rate(self, step: int, epoch_steps: int) -> None:
         rate = self.plan.learning_rate * self._record.step_scale
@@ -354,11 +382,21 @@ def clip_by_group(parameters: list[torch.nn.Parameter], largest: float) -> None:
     Every parameter has the groups as its first dimension.
     """
     gradients = [p.grad for p in parameters if p.grad is not None and p.grad.numel() > 0]
-    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
-    norms = squares.sum(0).sqrt()  # (G,)
+    if len(gradients[0]) == 1:
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+        return
+    parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
+    norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)  # (G,)
     factors = (largest / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
+    shaped = [factors.view(-1, *[1] * (gradient.dim() - 1)) for gradient in gradients]
+    torch._foreach_mul_(gradients, shaped)
+
+
+def rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows (G, B, ...) of a table (N, ...) for row numbers (G, B)."""
+    taken = table.index_select(0, rows.flatten())
+    return taken.view(*rows.shape, *table.shape[1:])
 
 
 def predict_grouped(network: TabularNetwork, data: TrainingData, rows: Tensor) -> Tensor:
@@ -366,7 +404,7 @@ def predict_grouped(network: TabularNetwork, data: TrainingData, rows: Tensor) -
     network.eval()
     with torch.inference_mode():
         parts = [
-            network.grouped(data.numbers[part], data.categories[part])
+            network.grouped(rows_of(data.numbers, part), rows_of(data.categories, part))
             for part in torch.split(rows, CHUNK_ROWS, dim=1)
         ]
     return torch.cat(parts, dim=1).clone()

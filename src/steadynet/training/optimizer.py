@@ -10,51 +10,142 @@ that one learning rate serves both.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from steadynet.networks import ParameterGroup, TabularNetwork
 
+Kind = Literal["muon", "adamw"]
+
 MOMENTUM = 0.95
 ROUNDS = 5
 """Newton-Schulz rounds; after five all singular values lie between about 0.7 and 1.2."""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan's quintic, steepest at zero."""
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
 STEP = 0.2
 """The root mean square of an AdamW step, as a share of the learning rate."""
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon on parameters (G, A, B): every one of the G matrices is stepped on its own."""
+Settings = dict[str, Any]
+"""Of parameters that are stepped alike: `params`, `lr`, `weight_decay`, `rate`."""
+State = dict[int, dict[str, Tensor]]
+"""Parameter number → moment → tensor."""
 
-    def __init__(self, groups: Sequence[dict[str, object]], *, lr: float) -> None:
-        super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "rate": 1.0})
+
+class Muon:
+    """Muon on parameters (G, A, B): every one of the G matrices is stepped on its own.
+
+    `coarse` makes the Newton-Schulz products of bfloat16 numbers: the singular values come out
+    alike to a hundredth, and a step's direction is noisier than that.
+    """
+
+    def __init__(self, groups: Sequence[Settings], *, coarse: bool = False) -> None:
+        self.groups = list(groups)
+        self.state: State = {}
+        self._coarse = coarse
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Take one step along the gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None or parameter.numel() == 0:
-                    continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum: Tensor = state["momentum"]
-                momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-                ahead = torch.lerp(parameter.grad, momentum, MOMENTUM)  # Nesterov
-                size = STEP * math.sqrt(max(parameter.shape[1:]))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(orthogonalised(ahead), alpha=-group["lr"] * size)
+        for group, numbers, parameters, gradients in with_gradients(self.groups):
+            momenta = [self._momentum(*each) for each in zip(numbers, parameters, strict=True)]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            for shape in dict.fromkeys(matrix.shape for matrix in ahead):
+                places = [place for place, matrix in enumerate(ahead) if matrix.shape == shape]
+                size = STEP * math.sqrt(max(shape[1:]))
+                made = self._directions([ahead[place] for place in places])
+                stepped = [parameters[place] for place in places]
+                torch._foreach_add_(stepped, made, alpha=-group["lr"] * size)
+
+    def _momentum(self, number: int, parameter: Tensor) -> Tensor:
+        if number not in self.state:
+            self.state[number] = {"momentum": torch.zeros_like(parameter)}
+        return self.state[number]["momentum"]
+
+    def _directions(self, matrices: list[Tensor]) -> list[Tensor]:
+        """Orthogonalise matrices (G, A, B) of one shape, in one batch."""
+        joined = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+        made = orthogonalised(joined, coarse=self._coarse)
+        return list(torch.split(made, len(matrices[0])))
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) by torch's fused kernel.
+
+    `torch.optim` is not asked: the first optimizer that it makes loads torch's compiler, which
+    takes longer than many a fit, and its own bookkeeping is a twelfth of a small step.
+    """
+
+    def __init__(self, groups: Sequence[Settings]) -> None:
+        self.groups = list(groups)
+        self.state: State = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take one step along the gradients."""
+        for group, numbers, parameters, gradients in with_gradients(self.groups):
+            states = [self._moments(*each) for each in zip(numbers, parameters, strict=True)]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            torch._fused_adamw_(
+                parameters,
+                gradients,
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=group["weight_decay"],
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def _moments(self, number: int, parameter: Tensor) -> dict[str, Tensor]:
+        if number not in self.state:
+            self.state[number] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        return self.state[number]
+
+
+def with_gradients(
+    groups: Sequence[Settings],
+) -> Iterator[tuple[Settings, list[int], list[Tensor], list[Tensor]]]:
+    """Yield each group with the numbers, values and gradients of its parameters that have one."""
+    number = 0
+    for group in groups:
+        numbers: list[int] = []
+        values: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                numbers.append(number)
+                values.append(parameter)
+                gradients.append(parameter.grad)
+            number += 1
+        if values:
+            yield group, numbers, values, gradients
+
+
+def orthogonalised(matrices: Tensor, *, coarse: bool = False) -> Tensor:
     """Return (G, A, B) with the singular vectors of `matrices` and singular values of about 1."""
     first, second, third = COEFFICIENTS
     sizes = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
     found: Tensor = matrices / (sizes + 1e-12)
+    if coarse:
+        found = found.bfloat16()
     wide = found.shape[1] > found.shape[2]
     if wide:
         found = found.mT
@@ -62,7 +153,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         product = torch.bmm(found, found.mT)
         powers = torch.baddbmm(product, product, product, beta=second, alpha=third)
         found = torch.baddbmm(found, powers, found, beta=first)
-    return found.mT if wide else found
+    return (found.mT if wide else found).to(matrices.dtype)
 
 
 class FitOptimizer:
@@ -71,22 +162,32 @@ class FitOptimizer:
     Law: `restore(tensors())` on the optimizer of an equal network makes its steps the same.
     """
 
-    def __init__(self, network: TabularNetwork, learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        network: TabularNetwork,
+        learning_rate: float,
+        weight_decay: float,
+        *,
+        kind: Kind = "muon",
+        coarse: bool = False,
+    ) -> None:
+        """Take a network's parameters; with `kind` "adamw" the matrices are no exception."""
         groups = network.parameter_groups()
-        matrices = [group for group in groups if group.matrices]
-        others = [group for group in groups if not group.matrices]
-        self._parts: dict[str, torch.optim.Optimizer] = {}
+        matrices = [group for group in groups if group.matrices and kind == "muon"]
+        others = [group for group in groups if not group.matrices or kind == "adamw"]
+        self._parts: dict[str, Muon | AdamW] = {}
         if matrices:
-            self._parts["muon"] = Muon(_settings(matrices, weight_decay), lr=learning_rate)
+            self._parts["muon"] = Muon(_settings(matrices, weight_decay), coarse=coarse)
         if others:
-            self._parts["adamw"] = torch.optim.AdamW(
-                _settings(others, weight_decay), lr=learning_rate, fused=True
-            )
+            self._parts["adamw"] = AdamW(_settings(others, weight_decay))
+        self.set_rate(learning_rate)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for part in self._parts.values():
-            part.zero_grad(set_to_none=True)
+            for group in part.groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def step(self) -> None:
         """Take one step along the gradients."""
@@ -96,7 +197,7 @@ class FitOptimizer:
     def set_rate(self, rate: float) -> None:
         """Set the learning rate; parameters with a factor of their own get their part of it."""
         for part in self._parts.values():
-            for group in part.param_groups:
+            for group in part.groups:
                 group["lr"] = rate * group["rate"]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -104,25 +205,26 @@ class FitOptimizer:
         return {
             f"{name}/{number}/{moment}": value.clone()
             for name, part in self._parts.items()
-            for number, moments in part.state_dict()["state"].items()
+            for number, moments in part.state.items()
             for moment, value in moments.items()
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Put the moments back; rates and decays stay as they are."""
-        state: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self._parts}
+        for part in self._parts.values():
+            part.state = {}
         for key, value in tensors.items():
             name, number, moment = key.split("/")
-            state[name].setdefault(int(number), {})[moment] = value.clone()
-        for name, part in self._parts.items():
-            groups = part.state_dict()["param_groups"]
-            part.load_state_dict({"state": state[name], "param_groups": groups})
+            part = self._parts[name]
+            device = part.groups[0]["params"][0].device
+            part.state.setdefault(int(number), {})[moment] = value.to(device, copy=True)
 
 
-def _settings(groups: Sequence[ParameterGroup], weight_decay: float) -> list[dict[str, object]]:
+def _settings(groups: Sequence[ParameterGroup], weight_decay: float) -> list[Settings]:
     return [
         {
-            "params": group.parameters,
+            "params": [parameter for parameter in group.parameters if parameter.numel() > 0],
+            "lr": 0.0,
             "weight_decay": weight_decay if group.decays else 0.0,
             "rate": group.rate,
         }

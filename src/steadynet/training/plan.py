@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from steadynet.networks.base import NetworkSize
@@ -14,6 +16,11 @@ CROSS_FIT_ROWS = 4000
 FOLDS = 8
 ROW_BUDGET = 170_000
 """Rows that a fit goes over at most, all epochs together, but for `FEWEST_EPOCHS`."""
+EPOCH_ROWS = 500_000
+"""Rows of a group that an epoch goes over at most; a pass over more rows is several epochs, so that
+held-out rows, checkpoints and the clock are looked at as often as with fewer rows."""
+FEWEST_PASSES = 2
+"""Over a table of many epochs to a pass."""
 FEWEST_EPOCHS = 8
 MOST_EPOCHS = 24
 LINEAR_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
@@ -41,6 +48,9 @@ class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
     gradient_clip: float
     linear_strengths: tuple[float, ...]
     seed: int
+    epoch_rows: int = EPOCH_ROWS
+    optimizer: Literal["muon", "adamw"] = "muon"
+    precision: Literal["auto", "full"] = "auto"
 
 
 def plan_fit(
@@ -59,7 +69,11 @@ def plan_fit(
     small = folds > 1 and rows <= CROSS_FIT_ROWS
     dropped = DROPOUT if spec.dropout is None else spec.dropout
     width = spec.width or (64 if small else 128)
-    budgeted = max(FEWEST_EPOCHS, min(MOST_EPOCHS, ROW_BUDGET // max(1, fitted)))
+    budgeted = max(
+        FEWEST_EPOCHS,
+        FEWEST_PASSES * fitted // EPOCH_ROWS,
+        min(MOST_EPOCHS, ROW_BUDGET // max(1, fitted)),
+    )
     tried = LINEAR_STRENGTHS if fitted <= TUNED_LINEAR_ROWS else (1.0,)
     return FitPlan(
         size=NetworkSize(width, spec.depth, spec.members or MEMBERS, folds, dropped),
@@ -71,6 +85,8 @@ def plan_fit(
         gradient_clip=spec.gradient_clip,
         linear_strengths=tried,
         seed=spec.seed,
+        optimizer=spec.optimizer,
+        precision=spec.precision,
     )
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from steadynet.errors import TableError
 from steadynet.spec.check import check_task
 from steadynet.spec.model import Spec, TableSpec
-from steadynet.table.convert import Truth, encode_known_target, encode_target, to_columns
+from steadynet.table.cells import Cells, Part, to_cells
+from steadynet.table.convert import Truth, encode_known_target, encode_target
 from steadynet.table.findings import Finding
+from steadynet.table.frame import keep_rows
 from steadynet.table.infer import infer_schema
 from steadynet.table.quality import check_quality
-from steadynet.table.read import read_with_findings
+from steadynet.table.read import open_table
 from steadynet.table.schema import Schema
 from steadynet.table.snapshot import snapshot_sha256
 from steadynet.table.split import Split, split_rows
-from steadynet.table.target import drop_rows_without_target
+from steadynet.table.target import has_target
 from steadynet.table.weights import read_weights
-from steadynet.training.answers import Columns, take_rows
+from steadynet.training.answers import Columns
+from steadynet.training.progress import Progress, Silent, StepStarted
+from steadynet.training.samples import JUDGED_ROWS, sampled_words, thinned
+from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,7 @@ class Table:
 
     schema: Schema
     split: Split
-    columns: Columns
+    columns: Mapping[str, Cells]
     """The graph's inputs, (N, 1) each."""
     target: npt.NDArray[Any]
     """The main target's class indices int64 or numbers float64, (N,)."""
@@ -42,6 +49,8 @@ class Table:
     findings: tuple[Finding, ...]
     snapshot: str
     """Digest of the table as it was read."""
+    streamed: bool = False
+    """Whether it is too large to be in memory as a whole."""
 
     @property
     def truths(self) -> tuple[Truth, ...]:
@@ -57,22 +66,50 @@ class Table:
         """Return the weights of some rows, None where all count the same."""
         return None if self.weights is None else self.weights[rows]
 
+    @property
+    def judged(self) -> Split:
+        """The parts, of which at most `JUDGED_ROWS` rows each validate and test."""
+        held = (thinned(rows, JUDGED_ROWS) for rows in self.split[1:])
+        return Split(self.split.train, *held)
+
     def part(self, rows: npt.NDArray[np.int64]) -> Columns:
         """Return the columns of some rows."""
-        return take_rows(self.columns, rows)
+        return {name: cells[rows] for name, cells in self.columns.items()}
+
+    def part_by_column(self, rows: npt.NDArray[np.int64]) -> Part:
+        """Return the columns of some rows, of which none is held in memory."""
+        return Part(self.columns, rows)
 
 
-def prepare(source: object, spec: Spec) -> Table:
+def prepare(
+    source: object,
+    spec: Spec,
+    *,
+    shelf: Shelf | None = None,
+    stream_above: float = STREAM_ABOVE_BYTES,
+    progress: Progress | None = None,
+) -> Table:
     """Read, infer, split and check a table.
 
-    Raises `TableError` where it cannot be read or a check finds an error.
+    A Parquet file whose cells would take more than `stream_above` bytes is read a column at a
+    time, and laid out on the `shelf` where there is one. Raises `TableError` where it cannot be
+    read or a check finds an error.
     """
-    read = read_with_findings(source, spec.table)
-    frame, without_target = drop_rows_without_target(read.frame, spec.table)
+    shown = progress or Silent()
+    whole, said = open_table(source, spec.table, stream_above=stream_above)
+    streamed = not isinstance(whole, pl.DataFrame)
+    kept = has_target(whole, spec.table)
+    frame = keep_rows(whole, kept)
+    without_target = whole.height - frame.height
+    _tell(shown, streamed, "reading what the columns are")
     schema = _ordered(infer_schema(frame, _table_spec(spec), spec.split), spec)
     check_task(spec.training, schema.target.task)
     split = split_rows(frame, schema, spec.split)
-    findings = (*read.findings, *check_quality(frame, schema, split))
+    _tell(shown, streamed, "checking for duplicates and leaks")
+    findings = (*said, *check_quality(frame, schema, split))
+    sampled = sampled_words(*(len(rows) for rows in split))
+    if sampled:
+        findings += (Finding(level="note", code="sampled", message=sampled),)
     if without_target:
         message = f"{without_target} rows have no target and are left out"
         findings += (Finding(level="note", code="no_target", message=message),)
@@ -83,17 +120,19 @@ def prepare(source: object, spec: Spec) -> Table:
     if spec.table.weight_column is not None:
         weights = read_weights(frame, spec.table.weight_column, spec.table.missing)
         _check_weights(weights, split, spec.table.weight_column)
+    _tell(shown, streamed, "laying out the columns")
     return Table(
         weights=weights,
         schema=schema,
         split=split,
-        columns=to_columns(frame, schema),
+        columns=to_cells(frame, schema, shelf.empty if shelf and streamed else np.empty),
         target=encode_target(frame, schema),
         more_truths=tuple(
             encode_known_target(frame, schema.about(target)) for target in schema.more_targets
         ),
         findings=findings,
-        snapshot=snapshot_sha256(read.frame),
+        snapshot=snapshot_sha256(whole),
+        streamed=streamed,
     )
 
 
@@ -125,3 +164,9 @@ def _ordered(schema: Schema, spec: Spec) -> Schema:
 
 def _is_whole(name: str) -> bool:
     return name.removeprefix("-").isdecimal()
+
+
+def _tell(shown: Progress, streamed: bool, step: str) -> None:
+    """Tell of the steps that take long for a large table alone."""
+    if streamed:
+        shown.on(StepStarted(step=step))

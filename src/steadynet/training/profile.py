@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from steadynet.bundle.profile import (
 from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
-from steadynet.training.answers import Answers, Columns
+from steadynet.training.answers import Answers
 
 MOST_EDGES = 20
 CALIBRATION_BINS = 10
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 def profile_training(
     schema: Schema,
-    columns: Columns,
+    columns: Mapping[str, npt.NDArray[Any]],
     *,
     unseen: Answers,
     tested: Answers,
@@ -45,7 +45,7 @@ def profile_training(
     shares = importance_shares(importance)
     main = profile_target(schema, unseen=unseen, tested=tested, target=target, threshold=threshold)
     return Profile(
-        rows=len(next(iter(columns.values()))),
+        rows=len(columns[schema.features[0].name]),
         features=tuple(
             profile_feature(
                 column, columns[column.name][:, 0], *shares.get(column.name, (0.0, 0.0))

@@ -9,6 +9,7 @@ missing values, and categories as categories.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from steadynet.features.run import Tensors
 from steadynet.runtime.metrics import classification_metrics, regression_metrics
 from steadynet.spec.losses import Loss
+from steadynet.table.cells import Cells
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.schema import Schema
-from steadynet.training.answers import Columns
 from steadynet.training.data import TargetCode
 from steadynet.training.linear import design_matrix, fit_numbers
+from steadynet.training.samples import REFERENCE_ROWS, thinned
 
 Indices = npt.NDArray[np.int64]
 
@@ -50,7 +52,7 @@ class ReferenceRows:
 
 def fit_references(
     tensors: Tensors,
-    columns: Columns,
+    columns: Mapping[str, Cells],
     target: npt.NDArray[Any],
     *,
     schema: Schema,
@@ -58,9 +60,16 @@ def fit_references(
     rows: ReferenceRows,
     code: TargetCode | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return reference → metric → value on the test rows; numbers are fitted by `code`'s loss."""
-    fitted, test = rows.fitted, rows.test
+    """Return reference → metric → value on the test rows; numbers are fitted by `code`'s loss.
+
+    At most `REFERENCE_ROWS` of the fitted rows are taken.
+    """
+    fitted, test = thinned(rows.fitted, REFERENCE_ROWS), rows.test
     own, test_weights = rows.weights_of(fitted), rows.weights_of(test)
+    taken = np.concatenate([fitted, test])
+    tensors, target = tensors.rows(taken), target[taken]
+    columns = {name: cells[taken] for name, cells in columns.items()}
+    fitted, test = np.arange(len(fitted)), np.arange(len(fitted), len(taken))
     design, _, _ = design_matrix(tensors.numbers, tensors.categories, layout.cardinalities, fitted)
     cells, is_category = tree_cells(tensors, columns, schema, layout)
     classes = schema.target.classes
@@ -117,7 +126,7 @@ def _tree_loss(loss: Loss | None) -> dict[str, Any]:
 
 
 def tree_cells(
-    tensors: Tensors, columns: Columns, schema: Schema, layout: FeatureLayout
+    tensors: Tensors, columns: Mapping[str, Cells], schema: Schema, layout: FeatureLayout
 ) -> tuple[npt.NDArray[np.float32], list[bool]]:
     """Return what trees are fitted on (N, F), and which of the F columns are categories.
 
@@ -128,7 +137,7 @@ def tree_cells(
     is_category: list[bool] = []
     for column in schema.features:
         if column.kind in ("number", "boolean"):
-            raw = columns[column.name][:, 0].astype(np.float32)
+            raw = columns[column.name][:][:, 0].astype(np.float32)
             finite = np.isfinite(raw)
             # scikit-learn cannot bin a column without any value.
             parts.append(np.where(finite, raw, np.nan if finite.any() else 0).astype(np.float32))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from steadynet.bundle.card import SliceMetrics
 from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle
@@ -32,6 +34,7 @@ from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity, study_place
 from steadynet.training.search import SearchReport
+from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
 from steadynet.training.threads import thread_count, within_threads
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 from steadynet.training.welding import calibrate_all, sides_of, weld_parts
@@ -76,6 +79,7 @@ def train(
     resume: bool = True,
     parent: str = "",
     start_from: Bundle | None = None,
+    stream_above: float = STREAM_ABOVE_BYTES,
 ) -> Trained:
     """Train a network on a table and write it as a signed bundle under the home's runs.
 
@@ -83,7 +87,9 @@ def train(
     asked during the fit; once it is true the best weights so far become the bundle. With
     `resume`, checkpoints are kept, and a run of the same table and spec that was killed goes on.
     `parent` is the manifest digest of the bundle that this one shall follow. `start_from`, a
-    verified bundle, is gone on from: its features, network and weights. Raises `UserError` for a
+    verified bundle, is gone on from: its features, network and weights. A Parquet file whose cells
+    would take more than `stream_above` bytes is read by columns, and its tensors lie in files
+    under the home; the bundle is the same. Raises `UserError` for a
     table or spec that cannot be used, and `TrainingError`.
     """
     check_name(name)
@@ -96,7 +102,8 @@ def train(
     threads = thread_count(spec.training)
 
     shown.on(StepStarted(step="reading the table"))
-    table = prepare(source, spec)
+    shelf = Shelf(home.runs)
+    table = prepare(source, spec, shelf=shelf, stream_above=stream_above, progress=shown)
     if inherited is not None:
         rows = len(table.split.train) + len(table.split.validation)
         check_inherits(inherited, table.schema, rows)
@@ -105,8 +112,9 @@ def train(
 
     shown.on(StepStarted(step="fitting the feature graph"))
     known = None if inherited is None else inherited.training.features
-    features = fit_features(table.part(table.split.train), table.schema, known)
-    tensors = run_features(features, table.columns, threads=threads)
+    features = fit_features(table.part_by_column(table.split.train), table.schema, known)
+    allocate = shelf.empty if table.streamed else np.empty
+    tensors = run_features(features, table.columns, threads=threads, allocate=allocate)
 
     shown.on(StepStarted(step="fitting the network"))
     pace = (time.perf_counter() - started) / max(time.process_time() - cpu_started, 1e-3)
@@ -128,7 +136,7 @@ def train(
     shown.on(StepStarted(step="welding and checking the graph"))
     welded = weld_parts(features, fitted, calibrations, table.schema)
     graph = WeldedGraph(welded, table.schema, threads=threads)
-    test_columns = table.part(table.split.test)
+    test_columns = table.part(table.judged.test)
     check_parity(
         graph.run,
         features,

@@ -28,6 +28,7 @@ from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
 from steadynet.training.plan import plan_fit
 from steadynet.training.progress import EpochEnded, Event
+from steadynet.training.samples import PROFILED_ROWS, thinned
 from steadynet.training.study import StudyPlace
 
 
@@ -127,7 +128,7 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
         ground.layout,
         ground.outputs,
         plan.size,
-        numbers=ground.tensors.numbers[folds.fitted],
+        numbers=ground.tensors.numbers[thinned(folds.fitted, PROFILED_ROWS)],
         seed=plan.seed,
     )
     if network.starts_linear:

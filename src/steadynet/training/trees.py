@@ -25,6 +25,7 @@ from steadynet.features.run import Tensors
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.data import Folds, TargetCode
 from steadynet.training.objective import class_losses, log_probabilities
+from steadynet.training.samples import TREE_ROWS, thinned
 from steadynet.training.stopping import stopping_score
 
 MOST_ROUNDS = 1500
@@ -148,19 +149,19 @@ def fit_trees(
     After `deadline` (of `time.perf_counter`), or once `stop` says so, a fit ends with the trees
     that it has.
     """
-    cells = tree_cells(tensors)
     coded = _coded(target, code)
     boosters, held = [], []
     for number, (fit, hold) in enumerate(zip(folds.fit, folds.held, strict=True)):
+        fit = thinned(fit, TREE_ROWS)
         left = (deadline - time.perf_counter()) / (len(folds.fit) - number)
         own = fit if known is None else fit[known[fit]]
         watched = hold if known is None else hold[known[hold]]
         if len(watched) == 0:  # nothing is known of the fold: stop by the rows that are fitted
             watched = own
         booster = _fit(
-            cells[own],
+            tree_cells(tensors.rows(own)),
             coded[own],
-            cells[watched],
+            tree_cells(tensors.rows(watched)),
             coded[watched],
             code=code,
             settings=_settings(code, len(fit), len(folds.fit), sampled)
@@ -170,7 +171,7 @@ def fit_trees(
             held_weights=None if weights is None else weights[watched],
         )
         boosters.append(booster)
-        held.append(_raw(booster, cells[hold], code.outputs))
+        held.append(_raw(booster, tree_cells(tensors.rows(hold)), code.outputs))
     return FittedTrees([(boosters, code.outputs)], layout, name), np.concatenate(held)[:, None]
 
 
