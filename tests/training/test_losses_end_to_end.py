@@ -174,3 +174,13 @@ def test_what_does_not_fit_is_said_with_its_path(
     words = np.array(["no", "yes", "perhaps"])[np.arange(60) % 3]
     with pytest.raises(error, match=says):
         fitted(tmp_path, words if target == "words" else x[:, 0] * 3, x, **settings)
+
+
+def test_counts_far_from_their_bounds_pass_the_parity_check(tmp_path: Path) -> None:
+    """Predictions near 0 beside an interval of hundreds: rounding there is no disagreement."""
+    x = new_rows(0, 600)
+    rate = np.exp(3 + 2.5 * x[:, 0])
+    target = np.random.default_rng(2).poisson(rate).astype(float)
+    model = fitted(tmp_path, target, x, training__loss="poisson", table__task="regression")
+    found = answers(model, np.array([[-6.0, 0.0], [3.0, 0.0]]))
+    assert found["prediction"][0] < 0.5 < 100 < found["upper"][1]
