@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -21,6 +22,9 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from steadynet.bundle.read import Bundle
 from steadynet.clock import SystemClock
@@ -44,6 +48,60 @@ PATIENCE_S = 60.0
 StartServer = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
 
 SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+class Authority:
+    """A certificate authority of the test's own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = self._sign(self._name, self._key.public_key(), is_authority=True)
+        self.path = folder / f"{name}.pem"
+        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(
+        self, name: str, cert: Path | None = None, key: Path | None = None
+    ) -> tuple[str, str]:
+        """Write a certificate for 127.0.0.1 and its key; return their paths."""
+        own = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = self._sign(subject, own.public_key(), is_authority=False)
+        cert = cert or self.folder / f"{name}-cert.pem"
+        key = key or self.folder / f"{name}-key.pem"
+        key.write_bytes(
+            own.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return str(cert), str(key)
+
+    def _sign(
+        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, *, is_authority: bool
+    ) -> x509.Certificate:
+        import ipaddress
+
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+        )
+        return builder.sign(self._key, hashes.SHA256())
 
 
 @pytest.fixture
@@ -237,3 +295,9 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def new_authority(tmp_path: Path) -> Callable[[str], Authority]:
+    """Makes certificate authorities whose files lie in the test's folder."""
+    return lambda name: Authority(tmp_path, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import os
 import ssl
@@ -14,11 +13,9 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from steadynet.clock import SystemClock
 from steadynet.errors import UserError
@@ -141,86 +138,49 @@ def test_a_rate_is_told_with_retry_after(
 # a real server
 
 
-class Authority:
-    """A certificate authority of the test's own."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(self._name, self._key.public_key(), is_authority=True)
-        self.path = folder / f"{name}.pem"
-        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(
-        self, name: str, cert: Path | None = None, key: Path | None = None
-    ) -> tuple[str, str]:
-        """Write a certificate for 127.0.0.1 and its key; return their paths."""
-        own = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, own.public_key(), is_authority=False)
-        cert = cert or self.folder / f"{name}-cert.pem"
-        key = key or self.folder / f"{name}-key.pem"
-        key.write_bytes(
-            own.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return str(cert), str(key)
-
-    def _sign(
-        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, *, is_authority: bool
-    ) -> x509.Certificate:
-        import ipaddress
-
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-        )
-        return builder.sign(self._key, hashes.SHA256())
+def grpc_status(
+    target: str, root: bytes, key: bytes | None = None, cert: bytes | None = None
+) -> grpc.StatusCode:
+    """Return the status of a call over TLS, with or without a client's certificate."""
+    credentials = grpc.ssl_channel_credentials(root, key, cert)
+    with grpc.secure_channel(target, credentials) as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        try:
+            code: grpc.StatusCode = live.with_call(b"", timeout=60)[1].code()
+        except grpc.RpcError as error:
+            code = error.code()
+    return code
 
 
 def test_mutual_tls_and_a_certificate_that_is_renewed_while_serving(
     serve_process: ServeProcess,
     make_endpoint: Callable[..., Endpoint],
-    tmp_path: Path,
+    new_authority: Callable[[str], Any],
     wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
-    authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
+    authority, stranger = new_authority("authority"), new_authority("stranger")
     cert, key = authority.issue("server-one")
     trusting = ssl.create_default_context(cafile=str(authority.path))
     known = ssl.create_default_context(cafile=str(authority.path))
-    known.load_cert_chain(*authority.issue("client"))
+    client_cert, client_key = authority.issue("client")
+    known.load_cert_chain(client_cert, client_key)
+    # Without it gRPC refuses the connection.
+    known.set_alpn_protocols(["h2", "http/1.1"])
     unknown = ssl.create_default_context(cafile=str(authority.path))
     unknown.load_cert_chain(*stranger.issue("other-client"))
 
-    def server_name(info: ServerInfo) -> str:
+    def server_name(info: ServerInfo, port: int | None) -> str:
         import socket
 
         with (
-            socket.create_connection((info.host, info.port), timeout=60) as plain,
+            socket.create_connection((info.host, port), timeout=60) as plain,
             known.wrap_socket(plain, server_hostname=info.host) as secure,
         ):
             subject: Any = secure.getpeercert()
             return str(subject["subject"][0][0][1])
 
     options = {"tls_cert": cert, "tls_key": key, "tls_client_ca": str(authority.path)}
-    with serve_process(make_endpoint("1").bundle, **options) as (info, _):
+    with serve_process(make_endpoint("1").bundle, grpc_port=0, **options) as (info, _):
         assert info.url.startswith("https://")
         answer = httpx.post(
             f"{info.url}/invocations", json={"instances": [ROW]}, verify=known, timeout=60
@@ -231,24 +191,32 @@ def test_mutual_tls_and_a_certificate_that_is_renewed_while_serving(
                 httpx.get(f"{info.url}/ping", verify=context, timeout=60)
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://{info.host}:{info.port}/ping", timeout=60)
-        assert server_name(info) == "server-one"
+        ports = (info.port, info.grpc_port)
+        assert [server_name(info, port) for port in ports] == ["server-one"] * 2
+        mine = (Path(client_key).read_bytes(), Path(client_cert).read_bytes())
+        target, root = f"{info.host}:{info.grpc_port}", authority.path.read_bytes()
+        assert grpc_status(target, root, *mine) == grpc.StatusCode.OK
+        assert grpc_status(target, root) == grpc.StatusCode.UNAVAILABLE
         Path(cert).write_bytes(b"half a file")
         authority.issue("server-two", Path(cert), Path(key))
-        wait_until(lambda: server_name(info) == "server-two")
+        for port in ports:
+            wait_until(lambda port=port: server_name(info, port) == "server-two")  # type: ignore[misc]
 
 
-def test_certificates_that_cannot_be_used_are_said_before_anything_starts(tmp_path: Path) -> None:
-    cert, key = Authority(tmp_path, "a").issue("one")
-    _, other_key = Authority(tmp_path, "b").issue("two")
+def test_certificates_that_cannot_be_used_are_said_before_anything_starts(
+    tmp_path: Path, new_authority: Callable[[str], Any]
+) -> None:
+    cert, key = new_authority("a").issue("one")
+    _, other_key = new_authority("b").issue("two")
     for paths in [(cert, other_key), (cert, str(tmp_path / "none.pem")), (key, key)]:
         with pytest.raises(UserError, match="cannot be used"):
             Tls(Path(paths[0]), Path(paths[1]), None)
 
 
 def test_a_half_written_certificate_leaves_the_old_one_in_use(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    new_authority: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    cert, key = Authority(tmp_path, "a").issue("one")
+    cert, key = new_authority("a").issue("one")
     tls = Tls(Path(cert), Path(key), None)
     Path(cert).write_bytes(b"half a file")
     tls.look()
