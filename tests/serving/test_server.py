@@ -92,6 +92,8 @@ class Load:
         self.statuses: Counter[int] = Counter()
         self.versions: Counter[str] = Counter()
         self.lost = 0
+        self.cut = 0
+        """Of the lost ones those that had a connection."""
         self.retried = 0
 
     @property
@@ -125,7 +127,8 @@ class Load:
         for left in range(self.retries, -1, -1):
             try:
                 answer = await client.post("/invocations", json={"instances": [row]})
-            except httpx.TransportError:
+            except httpx.TransportError as error:
+                self.cut += not isinstance(error, httpx.ConnectError)
                 if left:
                     self.retried += 1
                     continue
@@ -368,6 +371,28 @@ def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(
             assert probe.connect_ex((info.host, info.port)) != 0
     (window,) = read_windows().values()
     assert window.requests == 4, "the last window was published"
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_answers_every_request_that_was_taken(
+    serve_process: ServeProcess,
+    make_endpoint: MakeEndpoint,
+    wait_until: WaitUntil,
+    read_windows: ReadWindows,
+) -> None:
+    with serve_process(make_endpoint("1").bundle, workers=2) as (info, process):
+        load = Load(url_of(info))
+
+        def end() -> None:
+            more(load, 50, wait_until)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+        asyncio.run(load.during(end))
+        assert set(load.statuses) == {200}
+        # A connection that the kernel had queued and no worker had taken yet may be reset.
+        assert load.cut <= load.clients
+    assert sum(window.requests for window in read_windows().values()) == load.answered
 
 
 def test_no_worker_outlives_a_killed_supervisor(
