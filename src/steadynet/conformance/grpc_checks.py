@@ -13,8 +13,10 @@ from typing import Any
 
 import grpc
 
+from steadynet.conformance.answers import flat
 from steadynet.conformance.checks import Check, Failed, Skipped, require
-from steadynet.conformance.http_checks import ABSENT, flat, pack
+from steadynet.conformance.extension_checks import pack
+from steadynet.conformance.http_checks import ABSENT
 from steadynet.conformance.target import DATATYPES, TIMEOUT_S, Json, count_of, example_of
 from steadynet.serving.grpc_messages import METHODS, SERVICE, Message
 

@@ -13,23 +13,10 @@ from urllib.parse import quote, urlsplit
 
 from steadynet.conformance.checks import Failed, require, shorten
 from steadynet.errors import UserError
+from steadynet.serving.tensors import DTYPES
 
 TIMEOUT_S = 30.0
-DATATYPES = (
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-)
+DATATYPES = (*DTYPES, "BYTES")
 
 Json = Any
 """What a server sends is of any shape until a check has looked at it."""

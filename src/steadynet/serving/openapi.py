@@ -52,13 +52,13 @@ ERRORS: dict[str, str] = {
 ASKING = ("400", "401", "403", "404", "429", "503")
 """Errors of every path; `ERRORS` are those of the paths with a body."""
 
-VALUES: dict[Kind, tuple[Json, object]] = {
-    "number": ({"type": ["number", "string", "null"]}, 1.0),
-    "boolean": ({"type": ["boolean", "number", "string", "null"]}, True),
-    "category": ({"type": ["string", "number", "boolean", "null"]}, "text"),
-    "datetime": ({"type": ["string", "number", "null"]}, "2026-01-31T12:00:00Z"),
+EXAMPLES: dict[Kind, object] = {
+    "number": 1.0,
+    "boolean": True,
+    "category": "text",
+    "datetime": "2026-01-31T12:00:00Z",
 }
-"""Kind of a column → the schema of a value in a record, and an example of one."""
+"""Kind of a column → an example of a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +202,7 @@ GENERAL: dict[str, Operation] = {
 
 def _of_model(plane: DataPlane) -> dict[str, Operation]:
     """Return the operations of one model; without examples before a version is loaded."""
-    features = plane.deployment.champion.loaded.schema.features if plane.ready else ()
-    row = {column.name: VALUES[column.kind][1] for column in features}
-    record = {column.name: VALUES[column.kind][0] for column in features}
-    inputs = [
-        {
-            "name": column.name,
-            "datatype": "BYTES" if column.kind == "datetime" else KIND_DATATYPES[column.kind],
-            "shape": [1, 1],
-            "data": [row[column.name]],
-        }
-        for column in features
-    ]
+    row, inputs = _examples(plane)
     name = plane.model
     model = f"/v2/models/{name}"
     infer = Operation(
@@ -231,7 +220,7 @@ def _of_model(plane: DataPlane) -> dict[str, Operation]:
     predict = Operation(
         "POST",
         f"Predict by {name} in MLflow's format; the columns are "
-        + (", ".join(record) or "not known yet"),
+        + (", ".join(row) or "not known yet"),
         _named("Predictions"),
         body=_named("Invocation"),
         example={"dataframe_records": [row]},
@@ -263,3 +252,19 @@ def _of_model(plane: DataPlane) -> dict[str, Operation]:
         "/invocations": predict,
         "/feedback": feedback,
     }
+
+
+def _examples(plane: DataPlane) -> tuple[Json, list[Json]]:
+    """Return one row as a record and as tensors, made of the kinds of the columns."""
+    features = plane.deployment.champion.loaded.schema.features if plane.ready else ()
+    row = {column.name: EXAMPLES[column.kind] for column in features}
+    inputs = [
+        {
+            "name": column.name,
+            "datatype": "BYTES" if column.kind == "datetime" else KIND_DATATYPES[column.kind],
+            "shape": [1, 1],
+            "data": [row[column.name]],
+        }
+        for column in features
+    ]
+    return row, inputs
