@@ -230,6 +230,30 @@ def test_an_id_and_a_sticky_key_may_come_as_metadata(with_caller: Callable[..., 
     with_caller(work)
 
 
+def test_a_sticky_key_stays_on_one_version_which_the_answer_names(
+    with_caller: Callable[..., Any], load: Load, make_route: MakeRoute
+) -> None:
+    async def work(caller: Caller) -> None:
+        champion, challenger = load("1"), load("2")
+        caller.plane.deploy(make_route(champion, challenger, share=0.5), champion, challenger)
+        seen = set()
+        for number in range(12):
+            key = f"caller-{number}"
+            by_metadata = await caller.call(
+                "ModelInfer", infer_request(), metadata=(("x-sticky-key", key),)
+            )
+            request = infer_request()
+            request.parameters["sticky_key"].string_param = key
+            by_parameter = await caller.call("ModelInfer", request)
+            assert by_metadata.model_version == by_parameter.model_version
+            seen.add(by_metadata.model_version)
+            request.model_version = "challenger"
+            assert (await caller.call("ModelInfer", request)).model_version == "2"
+        assert seen == {"1", "2"}
+
+    with_caller(work)
+
+
 def test_what_is_in_flight_at_the_drain_is_answered(with_caller: Callable[..., Any]) -> None:
     async def work(caller: Caller) -> None:
         running: asyncio.Event = asyncio.Event()
