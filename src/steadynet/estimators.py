@@ -196,7 +196,8 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+        shape = np.shape(y)
+        if len(shape) == 2 and shape[1] > 1:
             matrix: np.ndarray = check_array(y, dtype=None, ensure_all_finite=False)
             return matrix
         column: np.ndarray = column_or_1d(y, warn=True)
@@ -380,10 +381,11 @@ class NetRegressor(RegressorMixin, _NetEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the predictions, float32 (N,) or (N, K)."""
+        """Return the predictions, float32 (N,) or, as scikit-learn asks for, float64 (N, K)."""
         table = self._features(X, reset=False)
         with as_value_errors():
-            return self.model_.predict(table)
+            found: np.ndarray = self.model_.predict(table)
+        return found.astype(np.float64) if found.ndim == 2 else found
 
     def predict_interval(self, X: Any) -> OneOrList:  # noqa: N803
         """Return lower and upper bounds, float32 (N, 2); for y (N, K) a list of K."""

@@ -92,6 +92,7 @@ views = st.builds(
     labelled_rows=st.integers(0, 200),
     rollout_running=st.booleans(),
     requested=st.booleans(),
+    more_targets=st.sampled_from([(), ("spend",)]),
     attempts=st.lists(
         st.builds(
             Attempt,
@@ -110,9 +111,21 @@ def test_it_never_heals_against_its_invariants(view: HealView) -> None:
     if decision.action != "heal":
         return
     assert not view.rollout_running
+    assert not view.more_targets
     assert all(item.outcome != "running" for item in view.attempts)
     assert view.labelled_rows >= SPEC.min_labelled_rows
     if not view.requested:
         assert view.drifted or view.quality_lost
         assert failures_in_a_row(view.attempts) < SPEC.max_failures
         assert not view.attempts or view.now >= view.attempts[-1].started + SPEC.cooldown_s
+
+
+@pytest.mark.parametrize("requested", [False, True])
+def test_a_champion_with_further_targets_is_never_retrained(requested: bool) -> None:
+    view = msgspec.structs.replace(DRIFTED, more_targets=("spend", "tier"), requested=requested)
+    decision = decide_heal(SPEC, view)
+    assert decision.action == "stop"
+    assert "main target alone, not for 'spend', 'tier'" in decision.reason
+    assert "steadynet train" in decision.reason
+    quiet = msgspec.structs.replace(view, drifted=(), requested=False)
+    assert decide_heal(SPEC, quiet).action == "nothing"
