@@ -10,9 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tritonclient.grpc import service_pb2 as kserve
+from tritonclient.grpc import service_pb2_grpc
 
 from steadynet.rollout.route import Endpoint
 from steadynet.serving.settings import ServerInfo
@@ -171,3 +174,32 @@ def test_a_receiver_gets_the_parts_of_a_request_and_nothing_of_its_rows(
     everything = " ".join(str(span) for span in spans)
     for value in ("987654", "ATLANTIS", "a secret"):
         assert value not in everything
+
+
+def test_a_request_over_grpc_is_traced_as_well(
+    serve_process: ServeProcess,
+    make_endpoint: Callable[..., Endpoint],
+    receiver: tuple[str, list[Any]],
+    wait_until: WaitUntil,
+) -> None:
+    url, spans = receiver
+    options = {"trace_endpoint": url, "trace_share": 0.0, "grpc_port": 0}
+    columns = {"amount": "FP64", "label": "FP64", "country": "BYTES", "new_card": "BYTES"}
+    request = kserve.ModelInferRequest(model_name="payments", id="payment-2")
+    for name, datatype in {**columns, "paid_at": "BYTES"}.items():
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=[1])
+        if datatype == "FP64":
+            tensor.contents.fp64_contents.append(1.5)
+        else:
+            tensor.contents.bytes_contents.append(b"")
+    with serve_process(make_endpoint("1").bundle, **options) as (info, _):
+        with grpc.insecure_channel(f"127.0.0.1:{info.grpc_port}") as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            metadata = (("traceparent", f"00-{TRACE}-{SPAN}-01"),)
+            _, call = stub.ModelInfer.with_call(request, metadata=metadata, timeout=60)
+            own = dict(call.trailing_metadata())["traceparent"].split("-")[2]
+        wait_until(lambda: len(spans) >= 5)
+    (server,) = [span for span in spans if span.span_id.hex() == own]
+    assert server.parent_span_id.hex() == SPAN
+    parts = [span.name for span in spans if span.parent_span_id.hex() == own]
+    assert parts == ["decode", "queue", "session", "encode"]

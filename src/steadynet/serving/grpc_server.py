@@ -20,6 +20,7 @@ from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.grpc_messages import POOL, SERVICE
 from steadynet.serving.grpc_service import InferenceService
+from steadynet.serving.tracing import Tracer
 from steadynet.spec.model import ServeSpec
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,13 @@ logger = logging.getLogger(__name__)
 class GrpcServer:
     """Answers gRPC on the running event loop until it is drained."""
 
-    def __init__(self, planes: Mapping[str, DataPlane], gate: Gate, serve: ServeSpec) -> None:
+    def __init__(
+        self,
+        planes: Mapping[str, DataPlane],
+        gate: Gate,
+        serve: ServeSpec,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._planes = planes
         self._serve = serve
         self._server = grpc.aio.server(
@@ -38,7 +45,9 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
             ]
         )
-        service = InferenceService(planes, gate, sticky_parameter=serve.sticky_parameter)
+        service = InferenceService(
+            planes, gate, sticky_parameter=serve.sticky_parameter, tracer=tracer
+        )
         self._server.add_generic_rpc_handlers((service.handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -46,6 +46,7 @@ from steadynet.serving.grpc_messages import (
 from steadynet.serving.keys import KeyRole
 from steadynet.serving.requests import RequestIds, check_request_id
 from steadynet.serving.tensors import read_table
+from steadynet.serving.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ class Context(Protocol):
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         """End the call with an error; does not return."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: Sequence[tuple[str, str]]) -> None:
+        """Set what is told behind the answer."""
         ...
 
 
@@ -83,9 +88,15 @@ class InferenceService:
     """The RPCs over a worker's data planes."""
 
     def __init__(
-        self, planes: Mapping[str, DataPlane], gate: Gate, *, sticky_parameter: str
+        self,
+        planes: Mapping[str, DataPlane],
+        gate: Gate,
+        *,
+        sticky_parameter: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self._planes = planes
+        self._tracer = tracer
         self._gate = None if gate.open else gate
         self._sticky_parameter = sticky_parameter
         self._ids = RequestIds()
@@ -154,12 +165,17 @@ class InferenceService:
 
     async def _model_infer(self, request: Message, context: Context) -> Message:
         arrived = monotonic()
+        given = dict(context.invocation_metadata() or ())
+        trace = None
+        if self._tracer is not None:
+            trace = self._tracer.begin(str(given.get("traceparent", "")).encode(), arrived)
+            if trace is not None:
+                trace.received = arrived
         plane = self._plane(request.model_name)
         version = request.model_version
         loaded = plane.find(version) if version else plane.deployment.champion.loaded
         table, rows = read_table(read_inputs(request), loaded)
         names = oip.wanted_outputs(asked_outputs(request), loaded.outputs)
-        given = dict(context.invocation_metadata() or ())
         request_id = request.id or given.get(REQUEST_ID)
         request_id = check_request_id(request_id) if request_id else self._ids.new()
         sticky_key = given.get(STICKY_KEY, "")
@@ -168,9 +184,14 @@ class InferenceService:
         reply = await plane.infer(
             # When the caller's deadline passes, or the caller goes, gRPC cancels this call; what
             # it has in a queue is then not run.
-            Ask(request_id, table, rows, arrived, sticky_key, version)
+            Ask(request_id, table, rows, arrived, sticky_key, version, trace=trace)
         )
-        return infer_response(request, reply.loaded.version, request_id, names, reply.outputs)
+        response = infer_response(request, reply.loaded.version, request_id, names, reply.outputs)
+        if self._tracer is not None and trace is not None:
+            trace.attributes |= {"rpc.system": "grpc", "steadynet.request_id": request_id}
+            own = self._tracer.end(trace, f"{SERVICE}/ModelInfer")
+            context.set_trailing_metadata((("traceparent", own.decode()),))
+        return response
 
     async def _server_live(self, _request: Message, _context: Context) -> Message:
         return ServerLiveResponse(live=True)

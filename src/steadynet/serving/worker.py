@@ -37,7 +37,7 @@ from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tls import Tls, make_tls
-from steadynet.serving.tracing import make_tracer
+from steadynet.serving.tracing import Tracer, make_tracer
 
 if TYPE_CHECKING:
     from steadynet.serving.grpc_server import GrpcServer
@@ -99,7 +99,9 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
         serving = [asyncio.create_task(server.serve(sockets=listeners))]
         draining = asyncio.Event()
         if settings.grpc_port is not None:
-            serving.append(asyncio.create_task(serve_grpc(settings, planes, gate, draining)))
+            serving.append(
+                asyncio.create_task(serve_grpc(settings, planes, gate, tracer, draining))
+            )
         await asyncio.wait([*serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
         draining.set()
@@ -155,13 +157,14 @@ async def serve_grpc(
     settings: WorkerSettings,
     planes: Mapping[str, DataPlane],
     gate: Gate,
+    tracer: Tracer | None,
     draining: asyncio.Event,
 ) -> None:
     """Answer over gRPC until `draining` is set; then finish what is in flight."""
     assert settings.grpc_port is not None
     # Imported now and beside the loop: callers over HTTP wait for none of it.
     server_class = await asyncio.to_thread(_import_grpc)
-    server = server_class(planes, gate, settings.serve)
+    server = server_class(planes, gate, settings.serve, tracer)
     await server.start(settings.serve.host, settings.grpc_port)
     await draining.wait()
     await server.drain()
