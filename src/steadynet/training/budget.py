@@ -9,13 +9,13 @@ from steadynet.spec.model import TrainingSpec
 from steadynet.training.presets import PRESETS
 from steadynet.training.samples import JUDGED_ROWS, REFERENCE_ROWS
 
-TAIL_S = 2.5
+TAIL_S = 3.5
 """What calibrating, welding, judging, drawing and writing take on a small table."""
-TAIL_PER_CELL_S = 8e-7
+TAIL_PER_CELL_S = 3e-6
 """And more for each row and column: references, importance, intervals."""
 MOST_PACE = 10.0
 """Reading a table that lies on a slow disk waits, too; what follows does not."""
-MOST_TAIL_SHARE = 0.5
+MOST_TAIL_SHARE = 0.8
 """Of the limit; below, a limit is too short to be kept by anything but a few steps."""
 
 
