@@ -79,7 +79,6 @@ def main_loss(seed: int, company: str) -> float:
         task="binary",
         train_rows=len(split.train),
         validation_rows=len(split.validation),
-        shuffled=True,
     )
     outputs = sum(code.outputs for code in codes)
     network = build_network(

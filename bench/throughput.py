@@ -88,7 +88,7 @@ def fit_of(
     names = tuple(f"n{place}" for place in range(columns))
     layout = FeatureLayout(numbers=names, number_sources=names, categories=(), cardinalities=())
     spec = TrainingSpec(width=width, batch_rows=batch, folds=1, patience=10**9)
-    made = plan_fit(spec, task="binary", train_rows=rows, validation_rows=256, shuffled=True)
+    made = plan_fit(spec, task="binary", train_rows=rows, validation_rows=256)
     made = msgspec.structs.replace(made, epochs=10**6, epoch_rows=10**9, **plan)
     folds = Folds(np.arange(rows)[None], np.arange(rows, rows + 256)[None])
     code = encode_for_fit(target, "binary", 2, folds.fitted)

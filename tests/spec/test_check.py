@@ -68,6 +68,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"serve.tls_client_ca": "ca.pem"}, "serve.tls_client_ca"),
     ({"rollout.shadow_share": -0.1}, "rollout.shadow_share"),
     ({"rollout.steps": [0.5, 0.25]}, "rollout.steps"),
+    ({"split.time_column": "t", "training.folds": 4}, "training.folds"),
     ({"rollout.steps": [0.5, 0.5]}, "rollout.steps"),
     ({"rollout.steps": [0.0, 0.5]}, "rollout.steps"),
     ({"rollout.steps": [0.5, 1.0]}, "rollout.steps"),

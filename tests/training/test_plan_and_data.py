@@ -13,8 +13,16 @@ from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
 from steadynet.table.split import Split
 from steadynet.training.data import encode_for_fit, make_folds, training_data
+from steadynet.training.grouped import MOST_FOLDS, deal_together, most_folds
 from steadynet.training.loop import schedule
-from steadynet.training.plan import CROSS_FIT_ROWS, FEWEST_EPOCHS, ROW_BUDGET, FitPlan, plan_fit
+from steadynet.training.plan import (
+    CROSS_FIT_ROWS,
+    FEWEST_EPOCHS,
+    FEWEST_PASSES,
+    ROW_BUDGET,
+    FitPlan,
+    plan_fit,
+)
 
 
 def split_of(rows: int, seed: int = 0) -> Split:
@@ -29,7 +37,7 @@ def planned(
     *,
     spec: TrainingSpec | None = None,
     task: Task = "binary",
-    shuffled: bool = True,
+    most_folds: int = MOST_FOLDS,
 ) -> FitPlan:
     """Return the plan for as many rows."""
     return plan_fit(
@@ -37,7 +45,7 @@ def planned(
         task=task,
         train_rows=train,
         validation_rows=validation,
-        shuffled=shuffled,
+        most_folds=most_folds,
     )
 
 
@@ -68,6 +76,42 @@ def test_folds_hold_their_share_of_a_rare_class() -> None:
     assert per_fold.max() - per_fold.min() <= 1
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(1, 40), min_size=4, max_size=60), st.integers(2, 8), st.integers(0, 99))
+def test_no_group_is_both_fitted_and_held_by_one_fold(
+    sizes: list[int], wanted: int, seed: int
+) -> None:
+    together = np.repeat(np.arange(len(sizes)), sizes)
+    together = np.random.default_rng(seed).permutation(together)
+    folds = min(wanted, most_folds(together))
+    if folds == 1:
+        return
+    rows = np.arange(1000, 1000 + len(together))
+    fit, held = deal_together(rows, together, folds, seed)
+    group = dict(zip(rows.tolist(), together.tolist(), strict=True))
+    assert fit.shape[0] == held.shape[0] == folds
+    assert held.shape[1] >= 1
+    for fitted, own in zip(fit, held, strict=True):
+        assert not {group[row] for row in fitted} & {group[row] for row in own}
+        assert len(set(own.tolist())) == len(own)
+    everything = held.ravel().tolist()
+    assert len(set(everything)) == len(everything)
+    assert set(fit.ravel().tolist()) == set(rows.tolist())
+
+
+def test_even_groups_are_held_out_evenly() -> None:
+    together = np.arange(800) // 4
+    _, held = deal_together(np.arange(800), together, 8, 0)
+    assert held.shape == (8, 100)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most"), [([1] * 100, 50), ([50, 25, 25], 1), ([40, 20, 20, 20, 20], 2), ([9], 1)]
+)
+def test_a_large_group_leaves_few_folds(sizes: list[int], most: int) -> None:
+    assert most_folds(np.repeat(np.arange(len(sizes)), sizes)) == most
+
+
 def test_one_group_fits_training_and_is_held_to_validation() -> None:
     split = split_of(100)
     folds = make_folds(split, np.zeros(100), 1, 0)
@@ -83,9 +127,9 @@ def test_small_tables_are_cross_fitted_and_large_ones_not() -> None:
     assert large.size.width > small.size.width
 
 
-def test_rows_split_by_time_or_group_are_not_cross_fitted() -> None:
-    plan = planned(700, 150, shuffled=False)
-    assert plan.size.groups == 1
+def test_rows_split_by_time_are_not_cross_fitted() -> None:
+    assert planned(700, 150, most_folds=1).size.groups == 1
+    assert planned(700, 150, most_folds=3).size.groups == 3
 
 
 def test_very_few_rows_get_as_many_folds_as_make_sense() -> None:
@@ -96,10 +140,10 @@ def test_very_few_rows_get_as_many_folds_as_make_sense() -> None:
 
 @pytest.mark.parametrize("rows", [100, 5_000, 100_000, 10_000_000])
 def test_the_budget_bounds_the_work(rows: int) -> None:
-    plan = plan_fit(
-        TrainingSpec(), task="binary", train_rows=rows, validation_rows=rows // 5, shuffled=True
-    )
-    assert plan.epochs * rows <= max(ROW_BUDGET, FEWEST_EPOCHS * rows)
+    plan = plan_fit(TrainingSpec(), task="binary", train_rows=rows, validation_rows=rows // 5)
+    in_an_epoch = min(rows, plan.epoch_rows)
+    least = max(FEWEST_EPOCHS * in_an_epoch, FEWEST_PASSES * rows)
+    assert plan.epochs * in_an_epoch <= max(ROW_BUDGET, least)
     assert plan.epochs >= FEWEST_EPOCHS
 
 

@@ -79,17 +79,17 @@ def test_a_search_mends_bad_settings_and_goes_on_where_it_was_ended(
     ground = ground_of(problem("regression", rows=500))
     bad = TrainingSpec(network="mlp", learning_rate=1e-6, max_epochs=4, search_trials=6)
     first = Recorder()
-    search(ground, bad, True, context_of(tmp_path, first, trials_left=3))
+    search(ground, bad, context_of(tmp_path, first, trials_left=3))
     assert 3 <= len(first.trials) < 6
     second = Recorder()
-    chosen, report = search(ground, bad, True, context_of(tmp_path, second))
+    chosen, report = search(ground, bad, context_of(tmp_path, second))
     assert len(first.trials) + len(second.trials) == report.trials == 6
     assert chosen.network in NETWORKS
     assert chosen.search_trials == 0
     assert report.best_loss < 0.8 * report.own_loss
     assert report.settings["network"] == chosen.network
     assert report.toml().startswith('[training]\nnetwork = "')
-    again, _ = search(ground, bad, True, context_of(tmp_path, Recorder()))
+    again, _ = search(ground, bad, context_of(tmp_path, Recorder()))
     assert again == chosen
 
 
@@ -112,7 +112,7 @@ def test_trials_that_ran_when_the_process_was_killed_wait_to_be_run_again(tmp_pa
 def test_trials_that_the_user_stopped_wait_to_be_run_again(problem: Make, tmp_path: Path) -> None:
     ground = ground_of(problem("binary", rows=100))
     training = TrainingSpec(max_epochs=4, search_trials=3)
-    chosen, report = search(ground, training, True, context_of(tmp_path, Recorder(), trials_left=0))
+    chosen, report = search(ground, training, context_of(tmp_path, Recorder(), trials_left=0))
     assert settings_of(training, {}) == chosen
     assert (report.trials, report.settings) == (0, {})
     assert np.isnan(report.own_loss)
@@ -121,13 +121,13 @@ def test_trials_that_the_user_stopped_wait_to_be_run_again(problem: Make, tmp_pa
 @pytest.mark.slow
 def test_a_search_tries_the_networks_that_the_spec_names(problem: Make, tmp_path: Path) -> None:
     only = TrainingSpec(max_epochs=1, search_trials=1, search_networks=("resnet",))
-    _, report = search(ground_of(problem()), only, True, context_of(tmp_path, Recorder()))
+    _, report = search(ground_of(problem()), only, context_of(tmp_path, Recorder()))
     assert report.trials == 1
     place = StudyPlace(str(tmp_path / JOURNAL), "one")
     assert open_study(place, 0).trials[0].params["network"] == "resnet"
     unknown = TrainingSpec(search_trials=1, search_networks=("resnets",))
     with pytest.raises(SpecError, match=r"training.search_networks .* got 'resnets'"):
-        search(ground_of(problem()), unknown, True, context_of(tmp_path, Recorder()))
+        search(ground_of(problem()), unknown, context_of(tmp_path, Recorder()))
 
 
 def test_two_processes_never_search_in_one_study(tmp_path: Path) -> None:

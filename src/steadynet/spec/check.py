@@ -100,6 +100,12 @@ def _rules(spec: Spec) -> Iterator[_Rule]:
     yield from _table(spec.table)
     yield from _split(spec.split)
     yield from _training(spec.training)
+    yield _Rule(
+        "training.folds",
+        spec.training.folds,
+        spec.split.time_column is None or spec.training.folds in (None, 1),
+        "1 with split.time_column: a fold would be judged by rows older than what it learnt",
+    )
     yield _share("calibration.coverage", spec.calibration.coverage)
     yield from _slo(spec.slo)
     yield from _serve(spec.serve)

@@ -49,7 +49,7 @@ def split_rows(frame: Frame, schema: Schema, split: SplitSpec) -> Split:
     if split.time_column is not None:
         return _by_time(_time_keys(frame, split.time_column, schema), split)
     if split.group_column is not None:
-        return _by_group(_group_keys(frame, split.group_column, schema), split)
+        return _by_group(group_keys(frame, split.group_column, schema), split)
     return _stratified(_strata(encode_target(frame, schema), schema), split)
 
 
@@ -169,7 +169,7 @@ def _time_keys(frame: Frame, name: str, schema: Schema) -> npt.NDArray[np.float6
     return keys
 
 
-def _group_keys(frame: Frame, name: str, schema: Schema) -> Indices:
+def group_keys(frame: Frame, name: str, schema: Schema) -> Indices:
     """Return each row's group as a number from 0; rows without a group are one group each."""
     series = _column(frame, name, "group")
     names, wrong = parse_categories(series, schema.missing_spellings)

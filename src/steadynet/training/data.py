@@ -18,6 +18,7 @@ from steadynet.features.run import Tensors
 from steadynet.spec.kinds import Task
 from steadynet.spec.losses import Loss, MetricChoice, TransformName, choose_loss
 from steadynet.table.split import Split
+from steadynet.training.grouped import deal_together
 from steadynet.training.samples import JUDGED_ROWS, thinned
 from steadynet.training.transforms import MOST_BEYOND, inverse_of
 
@@ -152,15 +153,24 @@ class TrainingData:
     """float32 (N,), what each row counts, 1 on average; None: all the same."""
 
 
-def make_folds(split: Split, target: npt.NDArray[np.generic], groups: int, seed: int) -> Folds:
+def make_folds(
+    split: Split,
+    target: npt.NDArray[np.generic],
+    groups: int,
+    seed: int,
+    *,
+    together: Indices | None = None,
+) -> Folds:
     """Return the split's own two parts for one group, else `groups` folds of both together.
 
     Folds are dealt in the order of the target, so that each holds its share of every class and of
-    the whole range.
+    the whole range. With `together` (N,), rows of one of its values are in one fold.
     """
     if groups == 1:
         return Folds(split.train[None], thinned(split.validation, JUDGED_ROWS)[None])
     pool = np.concatenate([split.train, split.validation])
+    if together is not None:
+        return Folds(*deal_together(pool, together[pool], groups, seed))
     pool = np.random.default_rng(seed).permutation(pool)
     ordered = pool[np.argsort(target[pool], kind="stable")]
     share = len(ordered) // groups

@@ -23,6 +23,7 @@ from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Lesson, Share, choose_weights, held_losses
 from steadynet.training.components import Component, FittedNetwork, Ground
 from steadynet.training.ground import make_ground
+from steadynet.training.grouped import most_folds
 from steadynet.training.joint import FitTarget
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit, predict_grouped
@@ -238,26 +239,25 @@ def _search(ground: Ground, spec: Spec, context: FitContext) -> tuple[Spec, Sear
             stop=context.stop,
             deadline=context.deadline,
         )
-        training, report = search(ground, spec.training, _is_shuffled(spec), found)
+        training, report = search(ground, spec.training, found)
     return msgspec.structs.replace(spec, training=training), report
 
 
-def _is_shuffled(spec: Spec) -> bool:
-    return spec.split.time_column is None and spec.split.group_column is None
-
-
 def _plan(table: Table, spec: Spec) -> FitPlan:
-    shuffled = _is_shuffled(spec)
+    pool = np.concatenate([table.split.train, table.split.validation])
+    most = most_folds(None if table.together is None else table.together[pool])
+    if spec.split.time_column is not None:
+        most = 1
     training = spec.training
     folds = PRESETS[training.preset].folds or (DISTILL_FOLDS if training.distill else None)
-    if training.folds is None and folds is not None and shuffled:
+    if training.folds is None and folds is not None:
         training = msgspec.structs.replace(training, folds=folds)
     return plan_fit(
         training,
         task=table.schema.target.task,
         train_rows=len(table.split.train),
         validation_rows=len(table.split.validation),
-        shuffled=shuffled,
+        most_folds=most,
     )
 
 

@@ -35,7 +35,9 @@ def make_ground(
 
     Raises `SpecError` where loss, class weights or transform do not fit the target.
     """
-    folds = make_folds(table.split, table.target, plan.size.groups, plan.seed)
+    folds = make_folds(
+        table.split, table.target, plan.size.groups, plan.seed, together=table.together
+    )
     codes = [
         encode_for_fit(
             table.target,

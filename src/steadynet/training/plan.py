@@ -10,6 +10,7 @@ from steadynet.networks.base import NetworkSize
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.data import ROWS_PER_FOLD
+from steadynet.training.grouped import MOST_FOLDS
 
 CROSS_FIT_ROWS = 4000
 """Up to as many training and validation rows every group leaves out a fold of its own."""
@@ -54,17 +55,22 @@ class FitPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_fit(
-    spec: TrainingSpec, *, task: Task, train_rows: int, validation_rows: int, shuffled: bool
+    spec: TrainingSpec,
+    *,
+    task: Task,
+    train_rows: int,
+    validation_rows: int,
+    most_folds: int = MOST_FOLDS,
 ) -> FitPlan:
     """Choose what the spec leaves open.
 
-    `shuffled` says that the split is at random; rows that are split by time or by group are not
-    cross-fitted, since a fold would hold neighbours of what it is judged by.
+    `most_folds` is 1 where rows are split by time, which are not cross-fitted: a fold would be
+    judged by rows older than those that it was fitted on.
     """
     rows = train_rows + validation_rows
-    cross = shuffled and rows <= CROSS_FIT_ROWS
+    cross = rows <= CROSS_FIT_ROWS
     chosen = FOLDS if cross else 1
-    folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD))
+    folds = max(1, min(spec.folds or chosen, rows // ROWS_PER_FOLD, most_folds))
     fitted = train_rows if folds == 1 else rows - rows // folds
     small = folds > 1 and rows <= CROSS_FIT_ROWS
     dropped = DROPOUT if spec.dropout is None else spec.dropout

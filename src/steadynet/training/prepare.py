@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steadynet.errors import TableError
+from steadynet.errors import SpecError, TableError
 from steadynet.spec.check import check_task
 from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.cells import Cells, Part, to_cells
@@ -23,13 +23,16 @@ from steadynet.table.quality import check_quality
 from steadynet.table.read import open_table
 from steadynet.table.schema import Schema
 from steadynet.table.snapshot import snapshot_sha256
-from steadynet.table.split import Split, split_rows
+from steadynet.table.split import Split, group_keys, split_rows
 from steadynet.table.target import has_target
 from steadynet.table.weights import read_weights
 from steadynet.training.answers import Columns
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.samples import JUDGED_ROWS, sampled_words, thinned
 from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
+
+FEWEST_ORDERED = 3
+"""Two classes are in order whatever they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Table:
     """The further targets', which rows may lack."""
     weights: npt.NDArray[np.float64] | None = None
     """What each row counts (N,), 1 on average; None: all the same."""
+    together: npt.NDArray[np.int64] | None = None
+    """Each row's group (N,), which no fold may divide; None: rows stand alone."""
     findings: tuple[Finding, ...]
     snapshot: str
     """Digest of the table as it was read."""
@@ -121,8 +126,10 @@ def prepare(
         weights = read_weights(frame, spec.table.weight_column, spec.table.missing)
         _check_weights(weights, split, spec.table.weight_column)
     _tell(shown, streamed, "laying out the columns")
+    column = spec.split.group_column
     return Table(
         weights=weights,
+        together=None if column is None else group_keys(frame, column, schema),
         schema=schema,
         split=split,
         columns=to_cells(frame, schema, shelf.empty if shelf and streamed else np.empty),
@@ -156,6 +163,13 @@ def _table_spec(spec: Spec) -> TableSpec:
 def _ordered(schema: Schema, spec: Spec) -> Schema:
     """Return the schema; whole numbers as classes are ordered where the loss says so."""
     target = schema.target
+    if spec.training.loss == "ordinal" and len(target.classes) < FEWEST_ORDERED:
+        raise SpecError(
+            "training.loss is ordinal, but the target has no order to learn",
+            expected=f"at least {FEWEST_ORDERED} classes",
+            got=str(len(target.classes)),
+            do='Leave training.loss at "auto".',
+        )
     whole = all(_is_whole(name) for name in target.classes)
     if spec.training.loss != "ordinal" or target.ordered or not whole:
         return schema

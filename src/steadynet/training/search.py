@@ -95,7 +95,7 @@ class SearchContext:
 
 
 def search(
-    ground: Ground, training: TrainingSpec, shuffled: bool, context: SearchContext
+    ground: Ground, training: TrainingSpec, context: SearchContext
 ) -> tuple[TrainingSpec, SearchReport]:
     """Try `training.search_trials` settings; return the spec to fit with, and what was found.
 
@@ -107,11 +107,11 @@ def search(
         check_network(name, "training.search_networks")
     context.folder.mkdir(parents=True, exist_ok=True)
     with only_search(context.folder):
-        return _search(ground, training, shuffled, context)
+        return _search(ground, training, context)
 
 
 def _search(
-    ground: Ground, training: TrainingSpec, shuffled: bool, context: SearchContext
+    ground: Ground, training: TrainingSpec, context: SearchContext
 ) -> tuple[TrainingSpec, SearchReport]:
     (context.folder / STOP).unlink(missing_ok=True)
     place = StudyPlace(str(context.folder / JOURNAL), context.identity)
@@ -121,7 +121,7 @@ def _search(
     before = time.perf_counter()
     deadline = before + (context.deadline - before) * TIME_SHARE
     workers = context.workers or joblib.cpu_count()
-    run = _Run(_on_the_processor(ground), training, shuffled, context, study, place, deadline)
+    run = _Run(_on_the_processor(ground), training, context, study, place, deadline)
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=end_with_parent
     ) as pool:
@@ -140,7 +140,6 @@ class _Run:
 
     ground: Ground
     training: TrainingSpec
-    shuffled: bool
     context: SearchContext
     study: optuna.Study
     place: StudyPlace
@@ -151,7 +150,6 @@ class _Run:
         folder = self.context.folder
         return TrialJob(
             training=settings_of(self.training, settings),
-            shuffled=self.shuffled,
             ends_at=time.time() + self.deadline - time.perf_counter(),
             losses=str(folder / OWN if number is None else _losses(folder, number)),
             stop=str(folder / STOP),

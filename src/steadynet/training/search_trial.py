@@ -37,7 +37,6 @@ class TrialJob:
     """What a worker is told."""
 
     training: TrainingSpec
-    shuffled: bool
     ends_at: float
     """When it must end (seconds since 1970), infinite without a limit: starting a worker counts."""
     losses: str
@@ -121,7 +120,6 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
         task=ground.code.task,
         train_rows=folds.fit.shape[1],
         validation_rows=folds.held.shape[1],
-        shuffled=job.shuffled,
     )
     network = build_network(
         training.network,
