@@ -124,7 +124,7 @@ def _evaluate(
         own["probabilities" if target.classes else "prediction"],
         target.classes,
         decision_threshold=0.5 if threshold is None else threshold,
-        options=MetricOptions(loss=manifest.loss, ordered=manifest.schema.target.ordered),
+        options=MetricOptions(loss=about.loss, ordered=target.ordered),
         weights=weights,
     )
     promised = about.covered
