@@ -96,7 +96,7 @@ def lay_out(case: Case, data: Path, seed: int, folder: Path) -> Rows:
     table = prepare(str(data / case.path), spec_of(case, seed, "fast", 1))
     columns: dict[str, Any] = {}
     for column in table.schema.features:
-        values = table.columns[column.name][:, 0]
+        values = table.columns[column.name][:][:, 0]
         columns[column.name] = (
             [text or None for text in values] if values.dtype == object else values
         )

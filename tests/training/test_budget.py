@@ -34,6 +34,8 @@ def test_the_fit_ends_before_the_limit_and_never_before_now(
     found = fit_deadline(training, started, now, tensors(rows, 3))
     assert found >= now
     assert found < started + limit or found == now
+    best = TrainingSpec(preset="best", time_limit_s=limit)
+    assert fit_deadline(best, started, now, tensors(rows, 3)) <= found
     busy = fit_deadline(training, started, now, tensors(rows, 3), pace=4.0)
     assert now <= busy <= found
     larger = fit_deadline(training, started, now, tensors(rows * 2, 3))

@@ -6,11 +6,13 @@ import math
 
 from steadynet.features.run import Tensors
 from steadynet.spec.model import TrainingSpec
-from steadynet.training.presets import PRESETS
+from steadynet.training.presets import PRESETS, components_of
 from steadynet.training.samples import JUDGED_ROWS, REFERENCE_ROWS
 
-TAIL_S = 3.5
+TAIL_S = 0.5
 """What calibrating, welding, judging, drawing and writing take on a small table."""
+TAIL_PER_COMPONENT_S = 1.5
+"""And more for each component: each is written as a graph, which is held against it."""
 TAIL_PER_CELL_S = 3e-6
 """And more for each row and column: references, importance, intervals."""
 MOST_PACE = 10.0
@@ -40,6 +42,10 @@ def fit_deadline(
         return limit
     columns = int(tensors.numbers.shape[1] + tensors.categories.shape[1])
     cells = min(len(tensors.numbers), REFERENCE_ROWS + 2 * JUDGED_ROWS) * columns
+    components = len(components_of(training))
     slower = min(max(pace, 1.0), MOST_PACE)
-    tail = min((TAIL_S + TAIL_PER_CELL_S * cells) * slower, MOST_TAIL_SHARE * limit)
+    tail = min(
+        (TAIL_S + TAIL_PER_COMPONENT_S * components + TAIL_PER_CELL_S * cells) * slower,
+        MOST_TAIL_SHARE * limit,
+    )
     return max(now, started + limit - tail)
