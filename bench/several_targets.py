@@ -21,9 +21,10 @@ from steadynet.table.convert import Truth
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.split import Split
 from steadynet.training.data import encode_for_fit, make_folds
+from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import fit_targets, joint_data
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.objective import average, held_loss
 from steadynet.training.plan import plan_fit
 

@@ -15,6 +15,7 @@ from steadynet.networks import build_network
 from steadynet.table.convert import Truth
 from steadynet.training.blending import held_losses
 from steadynet.training.data import TrainingData, encode_for_fit
+from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import (
     FitTarget,
     fit_targets,
@@ -25,7 +26,7 @@ from steadynet.training.joint import (
     trivial_loss,
 )
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.objective import average, fit_loss, held_loss
 
 if TYPE_CHECKING:

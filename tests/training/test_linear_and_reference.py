@@ -14,8 +14,8 @@ from steadynet.features.run import Tensors
 from steadynet.runtime.metrics import classification_metrics
 from steadynet.table.layout import FeatureLayout
 from steadynet.table.schema import Column, Schema, Target
+from steadynet.training.holding import predict_grouped
 from steadynet.training.linear import design_matrix, start_as_linear
-from steadynet.training.loop import predict_grouped
 from steadynet.training.reference import MOST_ENTRIES, ReferenceRows, fit_references, tree_cells
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from steadynet.errors import NotFinite
 from steadynet.networks import TabularNetwork
 from steadynet.training import checkpoint as saved
 from steadynet.training import loop
+from steadynet.training.holding import held_metric, predict_grouped
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, FitResult, clip_by_group, held_metric
+from steadynet.training.loop import Fit, FitResult, clip_by_group
 from steadynet.training.objective import average, held_loss
 from steadynet.training.progress import EpochEnded, Event, Resumed, Retried
 
@@ -73,7 +74,7 @@ def test_learns_more_than_the_linear_start(problem: Make, task: str, groups: int
     network = made.network()
     start_as_linear(network, made.data, made.folds, made.plan.linear_strengths)
     rows = torch.from_numpy(made.folds.held)
-    outputs = loop.predict_grouped(network, made.data, rows)
+    outputs = predict_grouped(network, made.data, rows)
     answers = average(outputs, made.data.code)
     linear = held_loss(answers, made.data.target[rows], made.data.code).mean().item()
     assert min(record.held_loss for record in result.history) < 0.95 * linear
@@ -209,7 +210,7 @@ def test_a_wish_to_stop_keeps_the_best_so_far(problem: Make) -> None:
     assert result.ending == "stopped"
     assert len(result.history) in (3, 4)
     rows = torch.from_numpy(made.folds.held)
-    answers = average(loop.predict_grouped(network, made.data, rows), made.data.code)
+    answers = average(predict_grouped(network, made.data, rows), made.data.code)
     loss = held_loss(answers, made.data.target[rows], made.data.code).item()
     assert loss == pytest.approx(min(record.held_loss for record in result.history), abs=1e-6)
 
@@ -245,7 +246,7 @@ def test_patience_ends_the_fit_and_the_best_epoch_is_kept(problem: Make) -> None
     best = result.best_epochs[0]
     assert len(result.history) == best + 3
     rows = torch.from_numpy(made.folds.held)
-    answers = average(loop.predict_grouped(network, made.data, rows), made.data.code)
+    answers = average(predict_grouped(network, made.data, rows), made.data.code)
     loss = held_loss(answers, made.data.target[rows], made.data.code).item()
     if best > 0:
         assert loss == pytest.approx(result.history[best - 1].held_loss, abs=1e-6)
@@ -282,7 +283,7 @@ def test_balanced_weights_leave_the_answers_calibrated(problem: Make, task: str)
     made = problem(task, rows=1500, balanced=True, epochs=15)
     network, _ = fitted(made)
     rows = torch.from_numpy(made.folds.held)
-    answers = average(loop.predict_grouped(network, made.data, rows), made.data.code)
+    answers = average(predict_grouped(network, made.data, rows), made.data.code)
     mean = answers[0].mean(0).numpy()
     target = made.raw_target[made.folds.held[0]]
     shares = np.bincount(target, minlength=len(mean)) / len(target)

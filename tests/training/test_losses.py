@@ -15,8 +15,9 @@ from steadynet.export.blend import average_members
 from steadynet.spec.losses import HUBER_DELTA, LOSSES, Loss, choose_loss, losses_for
 from steadynet.training.blending import held_losses
 from steadynet.training.data import TargetCode, encode_for_fit
+from steadynet.training.holding import predict_grouped
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.objective import fit_loss, log_probabilities, row_losses
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from steadynet.spec.losses import (
 )
 from steadynet.training.blending import held_losses
 from steadynet.training.data import TargetCode
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.holding import predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.objective import average
 from steadynet.training.stopping import stopping_score
 

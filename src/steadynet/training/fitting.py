@@ -24,9 +24,10 @@ from steadynet.training.blending import Lesson, Share, choose_weights, held_loss
 from steadynet.training.components import Component, FittedNetwork, Ground
 from steadynet.training.ground import make_ground
 from steadynet.training.grouped import most_folds
+from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import FitTarget
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
 from steadynet.training.presets import FIRST, PRESETS, ComponentPlan, components_of

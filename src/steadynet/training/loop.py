@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,13 +25,13 @@ from steadynet.networks import TabularNetwork
 from steadynet.training import checkpoint as saved
 from steadynet.training.checkpoint import EpochRecord, FitRecord, FitTensors
 from steadynet.training.data import Folds, TrainingData
-from steadynet.training.joint import joint_fit_loss, joint_held_loss
-from steadynet.training.objective import average, lesson_loss
+from steadynet.training.holding import hold, rows_of
+from steadynet.training.joint import joint_fit_loss
+from steadynet.training.objective import lesson_loss
 from steadynet.training.optimizer import FitOptimizer
 from steadynet.training.plan import FitPlan
 from steadynet.training.precision import is_coarse, products_in_bfloat16
 from steadynet.training.progress import EpochEnded, Progress, Resumed, Retried, Silent
-from steadynet.training.stopping import stopping_score
 
 Ending = Literal["converged", "epochs", "time", "stopped"]
 
@@ -43,12 +42,8 @@ STEP_CUT = 0.1
 PLATEAUS = 2
 PLATEAU_CUT = 0.3
 """Each half of the patience without anything better, steps shrink by as much, from the best."""
-CHUNK_ROWS = 1024
-"""Rows per forward pass where no gradient is needed; more would leave the processor's cache."""
 CHECK_STEPS = 16
 """Steps between two looks at the loss, the clock and the wish to stop."""
-UNDEFINED = 1e30
-"""Score of a metric that is not defined on a group's rows, which no epoch then changes."""
 CHECKPOINT_EVERY_S = 2.0
 
 
@@ -93,7 +88,7 @@ class Fit:
             coarse=self._coarse,
         )
         self._record = FitRecord(best_epoch=[0] * network.groups, epochs=plan.epochs)
-        self._best_loss, _ = self._hold()
+        self._best_loss, _ = hold(self.network, self.data, self._held_rows)
         if not bool(torch.isfinite(self._best_loss).all()):
             raise NotFinite(
                 "the network's first loss is not finite",
@@ -143,7 +138,7 @@ class Fit:
         before = self._tensors()
         start = time.perf_counter()
         train_loss, cut_short = self._pass()
-        losses, metric = self._hold()
+        losses, metric = hold(self.network, self.data, self._held_rows)
         if not (math.isfinite(train_loss) and bool(torch.isfinite(losses).all())):
             self._retry(before)
             return None
@@ -220,34 +215,6 @@ class Fit:
         clip_by_group(self._parameters, self.plan.gradient_clip)
         self._optimizer.step()
         return losses.detach().mean()
-
-    def _hold(self) -> tuple[Tensor, float]:
-        """Return each group's held-out loss (G,) and the main metric over all held-out rows."""
-        data = self.data
-        outputs = predict_grouped(self.network, data, self._held_rows)
-        answers = average(outputs[..., : data.code.outputs], data.code)
-        target = data.target[self._held_rows]
-        if data.code.metric == "auto":
-            losses = joint_held_loss(outputs, data, self._held_rows)
-        else:
-            losses = self._scores(answers, target)
-        return losses, held_metric(answers.flatten(0, 1), target.flatten(), data)
-
-    def _scores(self, answers: Tensor, target: Tensor) -> Tensor:
-        """Return each group's score (G,) by the metric that the user named."""
-        code, counted = self.data.code, self.data.weights
-        found = []
-        for group, rows in enumerate(self._held_rows):
-            truth = target[group].cpu().numpy()
-            if not code.classes:
-                truth = code.decode_target(truth.astype(np.float64))
-            own = None if counted is None else counted[rows].cpu().numpy().astype(np.float64)
-            answer = answers[group].cpu().numpy().astype(np.float64)
-            if not np.isfinite(answer).all():
-                found.append(math.nan)
-            else:
-                found.append(min(stopping_score(answer, truth, code, own), UNDEFINED))
-        return torch.tensor(found, device=answers.device)
 
     def _keep_better(self, losses: Tensor) -> None:
         record = self._record
@@ -391,41 +358,3 @@ def clip_by_group(parameters: list[torch.nn.Parameter], largest: float) -> None:
     factors = (largest / (norms + 1e-6)).clamp(max=1.0)
     shaped = [factors.view(-1, *[1] * (gradient.dim() - 1)) for gradient in gradients]
     torch._foreach_mul_(gradients, shaped)
-
-
-def rows_of(table: Tensor, rows: Tensor) -> Tensor:
-    """Return the rows (G, B, ...) of a table (N, ...) for row numbers (G, B)."""
-    taken = table.index_select(0, rows.flatten())
-    return taken.view(*rows.shape, *table.shape[1:])
-
-
-def predict_grouped(network: TabularNetwork, data: TrainingData, rows: Tensor) -> Tensor:
-    """Return member outputs (G, n, M, C) for each group's own rows (G, n)."""
-    network.eval()
-    with torch.inference_mode():
-        parts = [
-            network.grouped(rows_of(data.numbers, part), rows_of(data.categories, part))
-            for part in torch.split(rows, CHUNK_ROWS, dim=1)
-        ]
-    return torch.cat(parts, dim=1).clone()
-
-
-def held_metric(answers: Tensor, target: Tensor, data: TrainingData) -> float:
-    """Return the metric that people watch: AUC, or RMSE in the target's unit."""
-    if data.code.task == "regression":
-        coded = target.cpu().numpy().astype(np.float64)
-        prediction = data.code.decode(answers[:, 0].cpu().numpy().astype(np.float64))
-        return float(np.sqrt(np.square(prediction - data.code.decode_target(coded)).mean()))
-    columns = [1] if data.code.classes == 2 else range(data.code.classes)
-    return float(torch.stack([_auc(answers[:, c], target == c) for c in columns]).mean())
-
-
-def _auc(scores: Tensor, positive: Tensor) -> Tensor:
-    """Return the area under the ROC curve by mean ranks; NaN where a class is absent."""
-    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    ranks = (last - (counts.double() - 1) / 2)[inverse]
-    hits = positive.sum().double()
-    misses = positive.numel() - hits
-    area: Tensor = (ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses)
-    return area

@@ -23,9 +23,10 @@ from steadynet.files import write_atomic
 from steadynet.networks import build_network
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.components import Ground
+from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import joint_held_losses
 from steadynet.training.linear import start_as_linear
-from steadynet.training.loop import Fit, predict_grouped
+from steadynet.training.loop import Fit
 from steadynet.training.plan import plan_fit
 from steadynet.training.progress import EpochEnded, Event
 from steadynet.training.samples import PROFILED_ROWS, thinned
