@@ -1,4 +1,5 @@
-"""Three targets by the command line: raw graph, HTTP, protocol, MLflow and files agree."""
+"""Three targets, one with prediction sets, by the command line: raw graph, HTTP, protocol, MLflow
+and files agree."""
 
 from __future__ import annotations
 
@@ -27,7 +28,16 @@ ROWS = 300
 TOLERANCE = 1e-5
 NUMBERS = ("x", "y")
 TARGETS = ("--target", "left", "--target", "spend", "--target", "tier")
-SPEC = "[training]\nmax_epochs = 3\nwidth = 16\nmembers = 2\nfolds = 2\nthreads = 1\n"
+SPEC = """
+[training]
+max_epochs = 3
+width = 16
+members = 2
+folds = 2
+threads = 1
+[calibration]
+prediction_sets = true
+"""
 
 Raw = dict[str, np.ndarray]
 
@@ -78,7 +88,8 @@ def raw(folder: Path) -> Raw:
     table = pl.read_csv(folder / "clients.csv")
     feed = {name: table[name].to_numpy().astype(np.float32)[:, None] for name in NUMBERS}
     names = [node.name for node in session.get_outputs()]
-    assert names[2:] == [
+    assert names[:3] == ["label", "probabilities", "prediction_set"]
+    assert names[3:] == [
         *("spend/prediction", "spend/lower", "spend/upper"),
         *("tier/label", "tier/probabilities"),
     ]
@@ -123,7 +134,7 @@ def test_http_answers_every_target_by_its_name(folder: Path, raw: Raw, port: int
     assert list(found[0]) == list(raw)
     for name, values in raw.items():
         got = [row[name] for row in found]
-        if values.dtype.kind == "O":
+        if values.dtype.kind in "Ob":
             assert got == values.tolist()
         else:
             np.testing.assert_allclose(np.array(got), values, atol=TOLERANCE, rtol=TOLERANCE)
@@ -134,6 +145,8 @@ def test_the_inference_protocol_lists_and_answers_them(folder: Path, raw: Raw, p
     assert [item["name"] for item in listed] == list(raw)
     shapes = {item["name"]: item["shape"] for item in listed}
     assert shapes["tier/probabilities"] == [-1, 3]
+    kinds = {item["name"]: item["datatype"] for item in listed}
+    assert (kinds["prediction_set"], shapes["prediction_set"]) == ("BOOL", [-1, 2])
     assert shapes["spend/lower"] == [-1]
     table = pl.read_csv(folder / "clients.csv")
     inputs = [
@@ -170,6 +183,8 @@ def test_mlflow_answers_them_as_columns(folder: Path, raw: Raw) -> None:
     table = pl.read_csv(folder / "by_mlflow.csv")
     got = table.select(f"tier/probability_{name}" for name in "abc").to_numpy()
     np.testing.assert_allclose(got, raw["tier/probabilities"], atol=TOLERANCE)
+    for place, name in enumerate(("no", "yes")):
+        assert table[f"in_set_{name}"].to_list() == raw["prediction_set"][:, place].tolist()
     np.testing.assert_allclose(
         table["spend/prediction"].to_numpy(), raw["spend/prediction"], rtol=TOLERANCE
     )

@@ -83,6 +83,6 @@ def _signature(manifest: Manifest) -> ModelSignature:
             ColSpec(DataType.double, output_name(schema, target, name))
             for name in numbers or OUTPUTS[target.task]
         ]
-    if manifest.covered is not None and schema.target.classes:
-        outputs += [ColSpec(DataType.boolean, f"in_set_{name}") for name in schema.target.classes]
+        if target is schema.target and target.classes and manifest.covered is not None:
+            outputs += [ColSpec(DataType.boolean, f"in_set_{name}") for name in target.classes]
     return ModelSignature(inputs=inputs, outputs=Schema(outputs))

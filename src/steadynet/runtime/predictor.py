@@ -62,8 +62,9 @@ class Predictor:
         self._names = [(column.name, input_name(column.name)) for column in self.schema.features]
         self._session = _load(bundle, threads)
         self._check_signature()
-        if any(node.name == PREDICTION_SET for node in self._session.get_outputs()):
-            self.outputs = (*self.outputs, PREDICTION_SET)
+        answered = {*self.outputs, PREDICTION_SET}
+        names = [node.name for node in self._session.get_outputs()]
+        self.outputs = tuple(name for name in names if name in answered)
 
     def run(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return the graph's outputs by name for columns of arrays (N, 1).

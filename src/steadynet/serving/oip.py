@@ -26,7 +26,7 @@ from steadynet.serving.tensors import (
     output_datatype,
 )
 from steadynet.serving.versions import LoadedVersion
-from steadynet.table.schema import OUTPUTS, output_name
+from steadynet.table.schema import OUTPUTS, PREDICTION_SET, output_name
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -235,10 +235,20 @@ def split_binary(content: InferOut, outputs: Arrays, binary: frozenset[str]) -> 
 def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> ModelMetadata:
     """Return a version's metadata; `versions` are all that can be asked."""
     schema = loaded.schema
-    sets = []
-    if "prediction_set" in loaded.outputs:
-        classes = len(schema.target.classes)
-        sets = [TensorMetadata("prediction_set", output_datatype("prediction_set"), [-1, classes])]
+    found = {
+        output_name(schema, target, output): TensorMetadata(
+            output_name(schema, target, output),
+            output_datatype(output),
+            [-1, len(target.classes)] if output == "probabilities" else [-1],
+        )
+        for target in schema.targets
+        for output in OUTPUTS[target.task]
+    }
+    if PREDICTION_SET in loaded.outputs:
+        shape = [-1, len(schema.target.classes)]
+        found[PREDICTION_SET] = TensorMetadata(
+            PREDICTION_SET, output_datatype(PREDICTION_SET), shape
+        )
     return ModelMetadata(
         name=model,
         versions=list(versions),
@@ -247,14 +257,5 @@ def metadata(model: str, versions: Sequence[str], loaded: LoadedVersion) -> Mode
             TensorMetadata(column.name, KIND_DATATYPES[column.kind], [-1, 1])
             for column in schema.features
         ],
-        outputs=[
-            TensorMetadata(
-                output_name(schema, target, output),
-                output_datatype(output),
-                [-1, len(target.classes)] if output == "probabilities" else [-1],
-            )
-            for target in schema.targets
-            for output in OUTPUTS[target.task]
-        ]
-        + sets,
+        outputs=[found[name] for name in loaded.outputs],
     )
