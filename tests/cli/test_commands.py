@@ -261,4 +261,4 @@ def test_why_of_a_model_without_decisions(run: Run) -> None:
         "decisions": [],
         "problems": [],
     }
-    assert "nothing was decided" in run("why", "customers").out
+    assert "nothing is in the journal of customers yet" in run("why", "customers").out
