@@ -196,7 +196,7 @@ class _NetEstimator(BaseEstimator):  # type: ignore[misc]
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        shape = np.shape(y)
+        shape = np.asarray(y).shape
         if len(shape) == 2 and shape[1] > 1:
             matrix: np.ndarray = check_array(y, dtype=None, ensure_all_finite=False)
             return matrix

@@ -63,7 +63,6 @@ def test_a_good_release_is_promoted_although_the_controller_is_killed_again_and_
         "rollout.started",
         "rollout.step",
         "rollout.step",
-        "rollout.step",
         "rollout.promoted",
     ], steps
     assert served.status().champion == "2"

@@ -38,7 +38,7 @@ challenger_deadline_ms = 300.0
 latency_ms = 1000.0
 
 [rollout]
-steps = [0.5, 1.0]
+steps = [0.5]
 min_requests = 50
 min_step_s = 0.5
 max_step_s = 120.0
