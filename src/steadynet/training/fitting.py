@@ -154,7 +154,8 @@ def fit_components(
         spec, report = _search(ground, spec, context)
         plan = _plan(table, spec)
     # Who ended a search wants what it found: the first network is fitted all the same.
-    first_context = replace(context, stop=lambda: False) if context.stop() else context
+    ended_search = report is not None and context.stop()
+    first_context = replace(context, stop=lambda: False) if ended_search else context
     wanted = components_of(spec.training)
     fitted: list[Component] = []
     held: list[npt.NDArray[np.float32]] = []

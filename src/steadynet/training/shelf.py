@@ -21,13 +21,13 @@ class Shelf:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take a folder on a disk with room for the table."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Take a folder on a disk with room for the table; it is made once it is needed."""
         self._folder = folder
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of zeros that lies in a file."""
         if 0 in shape:
             return np.empty(shape, dtype)  # an empty file cannot be mapped
+        self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._folder) as file:
             return np.memmap(file, dtype, mode="w+", shape=shape)
