@@ -17,6 +17,7 @@ from steadynet.statistics.moments import Moments
 PLAN = RolloutSpec()
 SLICED = RolloutSpec(slices=("region",))
 VALUED = RolloutSpec(value="higher", value_tolerance=0.5)
+TAILED = RolloutSpec(critical=("errors", "latency", "tail", "outputs"))
 
 
 def spread(n: int, mean: float, deviation: float) -> Moments:
@@ -120,15 +121,18 @@ def with_tail(new: float, old: float, n: int = 20_000) -> Evidence:
 
 
 def test_a_longer_tail_fails_though_every_answer_is_within_the_objective() -> None:
-    verdict = judge(PLAN, with_tail(0.05, 0.01))
+    verdict = judge(TAILED, with_tail(0.05, 0.01))
     assert verdict.outcome == "fail"
     assert "tail: requests above 20 ms: 5.00 % against 1.00 %" in verdict.sentence
-    assert judge(PLAN, with_tail(0.011, 0.01)).outcome != "fail"
+    assert judge(TAILED, with_tail(0.011, 0.01)).outcome != "fail"
+    unasked = judge(PLAN, with_tail(0.05, 0.01))
+    assert unasked.outcome != "fail"
+    assert "tail" not in {signal.name for signal in unasked.signals}
 
 
 def test_a_tail_without_a_usual_one_is_not_judged() -> None:
     unknown = msgspec.structs.replace(with_tail(0.5, 0.0), tail_s=0.0)
-    tail = next(s for s in judge(PLAN, unknown).signals if s.name == "tail")
+    tail = next(s for s in judge(TAILED, unknown).signals if s.name == "tail")
     assert (tail.outcome, tail.estimate) == ("not_yet", None)
 
 
@@ -142,7 +146,7 @@ def test_the_plan_says_what_a_step_must_pass() -> None:
     assert judge(strict, evidence).outcome == "not_yet"
 
 
-@pytest.mark.parametrize("plan", [PLAN, SLICED, VALUED])
+@pytest.mark.parametrize("plan", [PLAN, SLICED, VALUED, TAILED])
 def test_the_signals_budgets_add_up_to_the_plans(plan: RolloutSpec) -> None:
     count = len(signals_of(plan))
     assert count * signal_alpha(plan) == pytest.approx(plan.alpha)

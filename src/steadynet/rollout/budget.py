@@ -5,15 +5,16 @@ from __future__ import annotations
 from steadynet.rollout.evidence import SignalName
 from steadynet.spec.model import RolloutSpec
 
-ALWAYS: tuple[SignalName, ...] = ("errors", "latency", "tail", "outputs", "labels", "calibration")
+ALWAYS: tuple[SignalName, ...] = ("errors", "latency", "outputs", "labels", "calibration")
 """Signals of every plan."""
 
 
 def signals_of(plan: RolloutSpec) -> tuple[SignalName, ...]:
     """Return the signals that a plan is judged by, in the order in which they are told."""
+    tailed: tuple[SignalName, ...] = ("tail",) if "tail" in plan.critical else ()
     sliced: tuple[SignalName, ...] = ("slices",) if plan.slices else ()
     valued: tuple[SignalName, ...] = ("value",) if plan.value != "none" else ()
-    return (*ALWAYS, *sliced, *valued)
+    return (*ALWAYS, *tailed, *sliced, *valued)
 
 
 def signal_alpha(plan: RolloutSpec) -> float:

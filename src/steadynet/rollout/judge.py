@@ -6,7 +6,9 @@ not matter) from the plan:
 
 - `errors`: share of requests with the version's own fault. Shown worse: fail.
 - `latency`: share of requests slower than the SLO. Shown worse: fail.
-- `tail`: share of requests slower than the champion's usual 99th percentile. Shown worse: fail.
+- `tail`, where the plan calls it critical: share of requests slower than the champion's usual 99th
+  percentile. Shown worse: fail. It is asked for, since a challenger is answered beside the event
+  loop, for the champion's sake, and the hop shows in milliseconds that break no objective.
 - `outputs`: mean score, the share of answers on either side of any score, and (on pairs) share of
   rows with another label. A shift in either direction is suspicious, and without labels suspicion
   is all there is: shown shifted, it fails.
@@ -60,8 +62,12 @@ def judge(plan: RolloutSpec, evidence: Evidence) -> Verdict:
     live = (
         judge_errors(plan, challenger, champion, alpha),
         judge_latency(plan, challenger, champion, alpha),
-        judge_tail(plan, evidence, challenger, champion, alpha),
         judge_outputs(plan, evidence, champion, alpha),
+        *(
+            (judge_tail(plan, evidence, challenger, champion, alpha),)
+            if "tail" in plan.critical
+            else ()
+        ),
     )
     signals = (
         *(

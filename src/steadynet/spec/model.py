@@ -275,7 +275,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Extra share of slow requests that does not matter; slow is slower than the SLO."""
     tail_tolerance: float = 0.01
     """Extra share of requests slower than the champion's usual 99th percentile that does not
-    matter: 0.01 allows 2 % of them."""
+    matter: 0.01 allows 2 % of them. Judged where `critical` names `tail`."""
     output_tolerance: float = 0.05
     """Shift of the mean score that does not matter, in deviations of the reference (binary and
     multiclass: in probability)."""
