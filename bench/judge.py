@@ -9,7 +9,9 @@ Whole rollouts in simulated worlds, judged every second, at 10, 100 and 1 000 re
 3. The same canaries judged by fixed thresholds (Flagger's way) and by a Mann-Whitney test at 98 %
    that is repeated each minute (Kayenta's way): `bench/rival_rules.py`.
 
-Exit code 1 where equal challengers fail more often than alpha.
+Exit code 1 where equal challengers fail more often than alpha. With `--keep FILE` what is measured
+is kept there and not measured again, and `--most N` ends after so many scenarios: a long
+measurement is made in pieces.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import msgspec
 from rival_rules import Answer, fixed_thresholds, repeated_rank_test
@@ -177,13 +180,23 @@ def main() -> int:
     parser.add_argument("--rollouts", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--keep", type=Path, help="a file of rows that are measured already")
+    parser.add_argument("--most", type=int, help="scenarios to measure now")
     options = parser.parse_args()
+    kept = Kept(options.keep)
     began = time.monotonic()
     with ProcessPoolExecutor(options.processes) as pool:
-        quiet, loud = [
-            [_told(measure(scenario, pool)) for scenario in scenarios(options.rollouts)]
-            for scenarios in (quiet_scenarios, loud_scenarios)
-        ]
+        scenarios = [*quiet_scenarios(options.rollouts), *loud_scenarios(options.rollouts)]
+        missing = [item for item in scenarios if kept.row(item) is None]
+        for scenario in missing[: options.most]:
+            kept.add(_told(measure(scenario, pool)))
+    if options.most is not None and len(missing) > options.most:
+        print(f"{len(missing) - options.most} scenarios are left", file=sys.stderr)
+        return 0
+    quiet, loud = [
+        [row for item in part for row in [kept.row(item)] if row is not None]
+        for part in (quiet_scenarios(options.rollouts), loud_scenarios(options.rollouts))
+    ]
     if options.json:
         parts = {"quiet": [asdict(row) for row in quiet], "loud": [asdict(row) for row in loud]}
         print(json.dumps(parts))
@@ -193,8 +206,38 @@ def main() -> int:
         print("\nWorse: should fail; medians until rolled back\n")
         _print_table(loud)
         took = time.monotonic() - began
-        print(f"\nHalf of the rows labelled at once, asked every second, seeded; {took:.0f} s")
+        spent = "" if options.keep is not None else f"; {took:.0f} s"
+        print(f"\nHalf of the rows labelled at once, asked every second, seeded{spent}")
     return int(any(row.failed_share > PLAN.alpha for row in quiet if row.rollouts >= 500))
+
+
+class Kept:
+    """Rows that are measured, in memory and, where it is named, in a file of JSON lines."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._rows: list[Row] = []
+        if path is not None and path.exists():
+            self._rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+
+    def row(self, scenario: Scenario) -> Row | None:
+        """Return the scenario's row, of as many rollouts, where it was measured."""
+        wanted = (scenario.name, scenario.world.requests_per_s, scenario.rollouts)
+        return next(
+            (
+                row
+                for row in self._rows
+                if (row.scenario, row.requests_per_s, row.rollouts) == wanted
+            ),
+            None,
+        )
+
+    def add(self, row: Row) -> None:
+        """Keep a row."""
+        self._rows.append(row)
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
 
 
 def _told(row: Row) -> Row:
