@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import NamedTuple
 
 from steadynet.errors import SpecError
+from steadynet.spec.check_operating import operating_rules
 from steadynet.spec.kinds import Task
 from steadynet.spec.losses import check_metric, choose_loss
 from steadynet.spec.model import (
-    AlertsSpec,
     GatesSpec,
-    HealSpec,
-    MonitoringSpec,
-    RolloutSpec,
     ServeSpec,
-    Slo,
     Spec,
     SplitSpec,
     TableSpec,
     TrainingSpec,
 )
 from steadynet.spec.names import did_you_mean
+from steadynet.spec.rules import Rule, at_least, part, positive, share
 
 METRICS = (
     "auc",
@@ -50,13 +45,6 @@ MAX_CLASS_WEIGHT = 1e6
 
 MAX_HELD_OUT = 0.9
 """Validation and test together must leave more than the rest of this to train on."""
-
-
-class _Rule(NamedTuple):
-    path: str
-    value: object
-    holds: bool
-    expected: str
 
 
 def check(spec: Spec) -> Spec:
@@ -96,100 +84,80 @@ def check_task(training: TrainingSpec, task: Task) -> None:
         )
 
 
-def _rules(spec: Spec) -> Iterator[_Rule]:
+def _rules(spec: Spec) -> Iterator[Rule]:
     yield from _table(spec.table)
     yield from _split(spec.split)
     yield from _training(spec.training)
-    yield _Rule(
+    yield Rule(
         "training.folds",
         spec.training.folds,
         spec.split.time_column is None or spec.training.folds in (None, 1),
         "1 with split.time_column: a fold would be judged by rows older than what it learnt",
     )
-    yield _share("calibration.coverage", spec.calibration.coverage)
-    yield from _slo(spec.slo)
+    yield share("calibration.coverage", spec.calibration.coverage)
     yield from _serve(spec.serve)
-    yield _Rule(
+    yield Rule(
         "serve.redact",
         list(spec.serve.redact),
         not spec.serve.redact or not spec.heal.enabled,
         "heal.enabled = false beside it: a retrain from the log would lack these columns",
     )
-    yield from _rollout(spec.rollout)
-    yield from _monitoring(spec.monitoring)
-    yield from _heal(spec.heal)
-    yield from _alerts(spec.alerts)
+    yield from operating_rules(spec)
 
 
-def _share(path: str, value: float) -> _Rule:
-    return _Rule(path, value, 0 < value < 1, "a share between 0 and 1, neither of them")
-
-
-def _part(path: str, value: float) -> _Rule:
-    return _Rule(path, value, 0 <= value <= 1, "a share from 0 to 1")
-
-
-def _positive(path: str, value: float | None) -> _Rule:
-    return _Rule(path, value, value is None or value > 0, "more than 0")
-
-
-def _at_least(path: str, value: float | None, least: float) -> _Rule:
-    return _Rule(path, value, value is None or value >= least, f"{least} or more")
-
-
-def _table(table: TableSpec) -> Iterator[_Rule]:
+def _table(table: TableSpec) -> Iterator[Rule]:
     more = table.more_targets
     for path, names in (("table.drop", table.drop), ("table.kinds", tuple(table.kinds))):
-        yield _Rule(path, table.target, table.target not in names, "columns beside the target")
+        yield Rule(path, table.target, table.target not in names, "columns beside the target")
         for name in more:
-            yield _Rule(path, name, name not in names, "columns beside the targets")
+            yield Rule(path, name, name not in names, "columns beside the targets")
     weights = table.weight_column
     fits = weights is None or weights not in (table.target, *table.drop, *table.kinds)
     wanted = "a column beside the target, table.drop and table.kinds"
-    yield _Rule("table.weight_column", weights, fits, wanted)
+    yield Rule("table.weight_column", weights, fits, wanted)
     classes = table.classes
     fits = not classes or (len(classes) > 1 and len(set(classes)) == len(classes))
-    yield _Rule("table.classes", list(classes), fits, "two or more classes, each once")
+    yield Rule("table.classes", list(classes), fits, "two or more classes, each once")
     fits = not classes or table.task != "regression"
-    yield _Rule("table.classes", list(classes), fits, 'nothing, where table.task is "regression"')
+    yield Rule("table.classes", list(classes), fits, 'nothing, where table.task is "regression"')
     fits = not classes or table.positive_class in (None, classes[-1])
-    yield _Rule(
+    yield Rule(
         "table.positive_class", table.positive_class, fits, "the last class of table.classes"
     )
     fits = not more or table.target is not None
-    yield _Rule("table.more_targets", list(more), fits, "a table.target beside them")
+    yield Rule("table.more_targets", list(more), fits, "a table.target beside them")
     for place, name in enumerate(more):
         fits = name != table.target and name not in more[:place]
-        yield _Rule("table.more_targets", name, fits, "every target once")
+        yield Rule("table.more_targets", name, fits, "every target once")
     for path, names in (
         ("table.more_tasks", tuple(table.more_tasks)),
         ("table.more_positive_classes", tuple(table.more_positive_classes)),
     ):
         for name in names:
-            yield _Rule(path, name, name in more, "columns of table.more_targets")
+            yield Rule(path, name, name in more, "columns of table.more_targets")
 
 
-def _split(split: SplitSpec) -> Iterator[_Rule]:
-    yield _share("split.validation_share", split.validation_share)
-    yield _share("split.test_share", split.test_share)
+def _split(split: SplitSpec) -> Iterator[Rule]:
+    yield share("split.validation_share", split.validation_share)
+    yield share("split.test_share", split.test_share)
     held_out = split.validation_share + split.test_share
-    yield _Rule(
+    yield Rule(
         "split.validation_share + split.test_share",
         held_out,
         held_out < MAX_HELD_OUT,
         f"less than {MAX_HELD_OUT}, so that rows are left to train on",
     )
-    yield _Rule(
+    yield Rule(
         "split.group_column",
         split.group_column,
         split.group_column is None or split.time_column is None,
         "either split.time_column or split.group_column, not both",
     )
-    yield _at_least("split.seed", split.seed, 0)
-    yield _at_least("split.min_rows", split.min_rows, 6)
+    yield at_least("split.seed", split.seed, 0)
+    yield at_least("split.min_rows", split.min_rows, 6)
 
 
-def _training(training: TrainingSpec) -> Iterator[_Rule]:
+def _training(training: TrainingSpec) -> Iterator[Rule]:
     for key, value in (
         ("width", training.width),
         ("depth", training.depth),
@@ -199,165 +167,96 @@ def _training(training: TrainingSpec) -> Iterator[_Rule]:
         ("patience", training.patience),
         ("batch_rows", training.batch_rows),
     ):
-        yield _at_least(f"training.{key}", value, 1)
+        yield at_least(f"training.{key}", value, 1)
     dropout = training.dropout
     fits = dropout is None or 0 <= dropout < 1
-    yield _Rule("training.dropout", dropout, fits, "a share from 0 to below 1")
-    yield _positive("training.learning_rate", training.learning_rate)
-    yield _at_least("training.weight_decay", training.weight_decay, 0)
-    yield _positive("training.gradient_clip", training.gradient_clip)
-    yield _at_least("training.threads", training.threads, 1)
-    yield _at_least("training.seed", training.seed, 0)
-    yield _positive("training.time_limit_s", training.time_limit_s)
+    yield Rule("training.dropout", dropout, fits, "a share from 0 to below 1")
+    yield positive("training.learning_rate", training.learning_rate)
+    yield at_least("training.weight_decay", training.weight_decay, 0)
+    yield positive("training.gradient_clip", training.gradient_clip)
+    yield at_least("training.threads", training.threads, 1)
+    yield at_least("training.seed", training.seed, 0)
+    yield positive("training.time_limit_s", training.time_limit_s)
     yield from _loss(training)
 
 
-def _loss(training: TrainingSpec) -> Iterator[_Rule]:
+def _loss(training: TrainingSpec) -> Iterator[Rule]:
     loss, level, gamma = training.loss, training.quantile, training.focal_gamma
     if loss == "quantile":
         fits = level is not None and 0 < level < 1
-        yield _Rule("training.quantile", level, fits, "a share between 0 and 1, as 0.9")
+        yield Rule("training.quantile", level, fits, "a share between 0 and 1, as 0.9")
     else:
         wanted = 'nothing, unless training.loss is "quantile"'
-        yield _Rule("training.quantile", level, level is None, wanted)
+        yield Rule("training.quantile", level, level is None, wanted)
     fits = gamma is None or (loss == "focal" and 0 <= gamma <= MAX_FOCAL_GAMMA)
     wanted = f'a number from 0 to {MAX_FOCAL_GAMMA}, with training.loss = "focal"'
-    yield _Rule("training.focal_gamma", gamma, fits, wanted)
+    yield Rule("training.focal_gamma", gamma, fits, wanted)
     if isinstance(training.class_weights, dict):
         for name, weight in training.class_weights.items():
             fits = 0 < weight <= MAX_CLASS_WEIGHT and 1 / weight <= MAX_CLASS_WEIGHT
             wanted = f"more than 0, at most {MAX_CLASS_WEIGHT:g}, at least its reciprocal"
-            yield _Rule(f"training.class_weights.{name}", weight, fits, wanted)
+            yield Rule(f"training.class_weights.{name}", weight, fits, wanted)
 
 
-def _slo(slo: Slo) -> Iterator[_Rule]:
-    yield _positive("slo.latency_ms", slo.latency_ms)
-    yield _share("slo.latency_share", slo.latency_share)
-    yield _share("slo.availability_share", slo.availability_share)
-
-
-def _serve(serve: ServeSpec) -> Iterator[_Rule]:
-    yield _Rule("serve.port", serve.port, 0 <= serve.port <= 65_535, "a port from 0 to 65535")
+def _serve(serve: ServeSpec) -> Iterator[Rule]:
+    yield Rule("serve.port", serve.port, 0 <= serve.port <= 65_535, "a port from 0 to 65535")
     grpc_port = serve.grpc_port
-    yield _Rule(
+    yield Rule(
         "serve.grpc_port",
         grpc_port,
         grpc_port is None
         or (0 <= grpc_port <= 65_535 and (not grpc_port or grpc_port != serve.port)),
         "a port from 0 to 65535, and another than serve.port",
     )
-    yield _at_least("serve.workers", serve.workers, 1)
-    yield _at_least("serve.max_batch_rows", serve.max_batch_rows, 1)
-    yield _at_least("serve.max_queue_rows", serve.max_queue_rows, serve.max_batch_rows)
-    yield _at_least("serve.max_body_bytes", serve.max_body_bytes, 1)
-    yield _positive("serve.deadline_ms", serve.deadline_ms)
-    yield _positive("serve.challenger_deadline_ms", serve.challenger_deadline_ms)
-    yield _Rule(
+    yield at_least("serve.workers", serve.workers, 1)
+    yield at_least("serve.max_batch_rows", serve.max_batch_rows, 1)
+    yield at_least("serve.max_queue_rows", serve.max_queue_rows, serve.max_batch_rows)
+    yield at_least("serve.max_body_bytes", serve.max_body_bytes, 1)
+    yield positive("serve.deadline_ms", serve.deadline_ms)
+    yield positive("serve.challenger_deadline_ms", serve.challenger_deadline_ms)
+    yield Rule(
         "serve.challenger_deadline_ms",
         serve.challenger_deadline_ms,
         serve.challenger_deadline_ms <= serve.deadline_ms,
         "no more than serve.deadline_ms, so that the champion has time to answer",
     )
-    yield _positive("serve.window_s", serve.window_s)
-    yield _part("serve.log_share", serve.log_share)
-    yield _at_least("serve.drain_s", serve.drain_s, 0)
-    yield _Rule("serve.host", serve.host, bool(serve.host), "an address")
-    yield _at_least("serve.max_request_rows", serve.max_request_rows, 1)
-    yield _at_least("serve.max_inflight_bytes", serve.max_inflight_bytes, serve.max_body_bytes)
-    yield _at_least("serve.max_connections", serve.max_connections, 1)
-    yield _positive("serve.read_timeout_s", serve.read_timeout_s)
-    yield _part("serve.trace_share", serve.trace_share)
+    yield positive("serve.window_s", serve.window_s)
+    yield part("serve.log_share", serve.log_share)
+    yield at_least("serve.drain_s", serve.drain_s, 0)
+    yield Rule("serve.host", serve.host, bool(serve.host), "an address")
+    yield at_least("serve.max_request_rows", serve.max_request_rows, 1)
+    yield at_least("serve.max_inflight_bytes", serve.max_inflight_bytes, serve.max_body_bytes)
+    yield at_least("serve.max_connections", serve.max_connections, 1)
+    yield positive("serve.read_timeout_s", serve.read_timeout_s)
+    yield part("serve.trace_share", serve.trace_share)
     endpoint = serve.trace_endpoint
     fits = endpoint is None or endpoint.startswith(("http://", "https://"))
     # Some services have a secret in their URL: the value is not shown.
-    yield _Rule("serve.trace_endpoint", "another text", fits, "a URL that begins with http")
+    yield Rule("serve.trace_endpoint", "another text", fits, "a URL that begins with http")
     yield from _callers(serve)
 
 
-def _callers(serve: ServeSpec) -> Iterator[_Rule]:
+def _callers(serve: ServeSpec) -> Iterator[Rule]:
     """What must hold among the keys that say who may call."""
     admin = serve.admin_port
     own = admin is None or (0 <= admin <= 65_535 and (admin == 0 or admin != serve.port))
-    yield _Rule("serve.admin_port", admin, own, "a port from 0 to 65535, another than serve.port")
-    yield _at_least("serve.rate_per_key", serve.rate_per_key, 0)
-    yield _Rule(
+    yield Rule("serve.admin_port", admin, own, "a port from 0 to 65535, another than serve.port")
+    yield at_least("serve.rate_per_key", serve.rate_per_key, 0)
+    yield Rule(
         "serve.rate_per_key",
         serve.rate_per_key,
         serve.auth == "keys" or not serve.rate_per_key,
         "serve.auth = 'keys' beside it",
     )
-    yield _at_least("serve.rate_per_model", serve.rate_per_model, 0)
+    yield at_least("serve.rate_per_model", serve.rate_per_model, 0)
     both = (serve.tls_cert is None) == (serve.tls_key is None)
-    yield _Rule("serve.tls_key", serve.tls_key, both, "tls_cert and tls_key, both or neither")
-    yield _Rule(
+    yield Rule("serve.tls_key", serve.tls_key, both, "tls_cert and tls_key, both or neither")
+    yield Rule(
         "serve.tls_client_ca",
         serve.tls_client_ca,
         serve.tls_client_ca is None or serve.tls_cert is not None,
         "serve.tls_cert beside it",
     )
-
-
-def _rollout(rollout: RolloutSpec) -> Iterator[_Rule]:
-    steps = rollout.steps
-    yield _part("rollout.shadow_share", rollout.shadow_share)
-    rising = all(before < after for before, after in pairwise(steps))
-    yield _Rule(
-        "rollout.steps",
-        list(steps),
-        rising and all(0 < share < 1 for share in steps),
-        "shares above 0 and below 1, each larger than the one before: what passes the last step "
-        "gets all traffic",
-    )
-    yield _at_least("rollout.min_requests", rollout.min_requests, 1)
-    yield _at_least("rollout.min_step_s", rollout.min_step_s, 0)
-    yield _Rule(
-        "rollout.max_step_s",
-        rollout.max_step_s,
-        rollout.max_step_s > rollout.min_step_s,
-        "more than rollout.min_step_s",
-    )
-    yield _share("rollout.alpha", rollout.alpha)
-    yield _at_least("rollout.error_tolerance", rollout.error_tolerance, 0)
-    yield _at_least("rollout.latency_tolerance", rollout.latency_tolerance, 0)
-    yield _at_least("rollout.tail_tolerance", rollout.tail_tolerance, 0)
-    yield _at_least("rollout.output_tolerance", rollout.output_tolerance, 0)
-    yield _part("rollout.distribution_tolerance", rollout.distribution_tolerance)
-    yield _part("rollout.disagreement_tolerance", rollout.disagreement_tolerance)
-    yield _at_least("rollout.loss_tolerance", rollout.loss_tolerance, 0)
-    yield _at_least("rollout.calibration_tolerance", rollout.calibration_tolerance, 0)
-    yield _at_least("rollout.slice_tolerance", rollout.slice_tolerance, 0)
-    yield _Rule(
-        "rollout.value_tolerance",
-        rollout.value_tolerance,
-        rollout.value_tolerance > 0 if rollout.value != "none" else rollout.value_tolerance >= 0,
-        "more than 0 where rollout.value is judged, in the unit of the number itself",
-    )
-    yield _at_least("rollout.min_labels", rollout.min_labels, 0)
-
-
-def _monitoring(monitoring: MonitoringSpec) -> Iterator[_Rule]:
-    yield _at_least("monitoring.drift_window_rows", monitoring.drift_window_rows, 1)
-    yield _positive("monitoring.drift_psi", monitoring.drift_psi)
-    yield _at_least("monitoring.drift_windows", monitoring.drift_windows, 1)
-    yield _at_least("monitoring.quality_window_rows", monitoring.quality_window_rows, 1)
-    yield _positive("monitoring.quality_loss_share", monitoring.quality_loss_share)
-    yield _share("monitoring.alpha", monitoring.alpha)
-
-
-def _heal(heal: HealSpec) -> Iterator[_Rule]:
-    yield _at_least("heal.min_labelled_rows", heal.min_labelled_rows, 1)
-    yield _at_least("heal.max_rows", heal.max_rows, heal.min_labelled_rows)
-    yield _share("heal.holdout_share", heal.holdout_share)
-    yield _at_least("heal.cooldown_s", heal.cooldown_s, 0)
-    yield _at_least("heal.max_failures", heal.max_failures, 1)
-    yield _positive("heal.timeout_s", heal.timeout_s)
-
-
-def _alerts(alerts: AlertsSpec) -> Iterator[_Rule]:
-    webhook = alerts.webhook
-    fits = webhook is None or webhook.startswith(("http://", "https://"))
-    # A webhook's path is often a secret: the value is not shown.
-    yield _Rule("alerts.webhook", "another text", fits, "a URL that begins with http or https")
 
 
 def _check_gates(gates: GatesSpec) -> None:

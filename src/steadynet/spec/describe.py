@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
 import msgspec
 
-from steadynet.spec import model
+from steadynet.spec.model import Spec
 
 _WORDS: dict[type, str] = {
     str: "a text",
@@ -64,13 +64,16 @@ def describe_value(value: object) -> str:
 
 def key_docs() -> dict[type[msgspec.Struct], dict[str, str]]:
     """Return, for each struct of the spec, key → the docstring below it in the source."""
-    tree = ast.parse(inspect.getsource(model))
-    docs: dict[type[msgspec.Struct], dict[str, str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            struct = vars(model)[node.name]
-            docs[struct] = _docs_of_class(node)
-    return docs
+    structs: list[type[msgspec.Struct]] = [Spec]
+    structs += [wanted for wanted in keys_of(Spec).values() if is_struct(wanted)]
+    return {struct: _docs_of_class(class_node(struct)) for struct in structs}
+
+
+def class_node(struct: type[msgspec.Struct]) -> ast.ClassDef:
+    """Return a struct's source as a syntax tree."""
+    node = ast.parse(inspect.getsource(struct)).body[0]
+    assert isinstance(node, ast.ClassDef), "the source of a class is a class"
+    return node
 
 
 def table_doc(struct: type[msgspec.Struct]) -> str:

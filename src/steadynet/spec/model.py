@@ -1,6 +1,7 @@
 """The spec's structures. Every key is optional; units stand in the names (`_s`, `_ms`, `_share`).
 
-Cross-field checks are in `steadynet.spec.load.check`; this file is the literal table of keys.
+Cross-field checks are in `steadynet.spec.check`; this file and `steadynet.spec.operating` are the
+literal table of keys.
 """
 
 from __future__ import annotations
@@ -11,6 +12,22 @@ import msgspec
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind, Task
 from steadynet.spec.losses import LossChoice, MetricChoice, TransformChoice
+from steadynet.spec.operating import AlertsSpec, HealSpec, MonitoringSpec, RolloutSpec, Slo
+
+__all__ = [
+    "AlertsSpec",
+    "CalibrationSpec",
+    "GatesSpec",
+    "HealSpec",
+    "MonitoringSpec",
+    "RolloutSpec",
+    "ServeSpec",
+    "Slo",
+    "Spec",
+    "SplitSpec",
+    "TableSpec",
+    "TrainingSpec",
+]
 
 
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,17 +192,6 @@ class GatesSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Metric → largest value allowed, as `ece = 0.05`."""
 
 
-class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[slo]`: service-level objectives that the owner promises."""
-
-    latency_ms: float = 100.0
-    """Answers slower than this are slow."""
-    latency_share: float = 0.99
-    """Share of requests that must not be slow."""
-    availability_share: float = 0.999
-    """Share of requests that must not fail."""
-
-
 class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[serve]`."""
 
@@ -249,112 +255,6 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """PEM file of the certificate's private key."""
     tls_client_ca: str | None = None
     """PEM file of the authorities whose certificates callers must have (mutual TLS)."""
-
-
-class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[rollout]`: how a new version takes over."""
-
-    shadow_share: float = 1.0
-    """Share of requests that the challenger answers unseen before it gets any traffic."""
-    steps: tuple[float, ...] = (0.05, 0.25, 0.5)
-    """Share of traffic per step after the shadow, each below 1, so that a champion answers beside
-    the challenger; what passes the last step is champion."""
-    min_requests: int = 500
-    """Challenger requests that a step needs before its verdict can be `pass`."""
-    min_step_s: float = 5.0
-    """Shortest time of a step."""
-    max_step_s: float = 600.0
-    """Longest time of a step; see `on_timeout`."""
-    on_timeout: Literal["hold", "abort"] = "abort"
-    """What happens when a step's verdict is `not_yet` after `max_step_s`."""
-    alpha: float = 0.05
-    """Chance that a challenger equal to the champion is rolled back."""
-    error_tolerance: float = 0.005
-    """Extra share of faulty requests that does not matter."""
-    latency_tolerance: float = 0.05
-    """Extra share of slow requests that does not matter; slow is slower than the SLO."""
-    tail_tolerance: float = 0.01
-    """Extra share of requests slower than the champion's usual 99th percentile that does not
-    matter: 0.01 allows 2 % of them. Judged where `critical` names `tail`."""
-    output_tolerance: float = 0.05
-    """Shift of the mean score that does not matter, in deviations of the reference (binary and
-    multiclass: in probability)."""
-    distribution_tolerance: float = 0.15
-    """Share of answers that may have moved across any one score; less does not matter."""
-    disagreement_tolerance: float = 0.3
-    """Classification: share of rows with another label than the champion's from which the
-    challenger is rolled back, unless labels show that it is better."""
-    loss_tolerance: float = 0.02
-    """Extra loss on labelled rows that does not matter, as a share of the reference's deviation."""
-    calibration_tolerance: float = 0.05
-    """How much further from the observed share the challenger's mean probability may be than the
-    champion's (regression: mean error, in deviations of the output)."""
-    slices: tuple[str, ...] = ()
-    """Columns whose values are judged apart once labels come, as `["region"]`."""
-    slice_tolerance: float = 0.1
-    """Extra loss within one slice that does not matter, in the unit of `loss_tolerance`."""
-    value: Literal["none", "higher", "lower"] = "none"
-    """Which way the number `value` that callers send with their feedback is better; `none` does
-    not judge it."""
-    value_tolerance: float = 0.0
-    """Loss of the mean `value` that does not matter, in its own unit."""
-    critical: tuple[Literal["errors", "latency", "tail", "outputs", "value"], ...] = (
-        "errors",
-        "latency",
-        "outputs",
-    )
-    """Signals that a step must pass; the others can only fail it. Labels are waited for as
-    `min_labels` says."""
-    min_labels: int = 0
-    """Labelled rows that the challenger's loss must be compared on before a step can pass. 0:
-    labels count when they come, and are not waited for."""
-    approval: bool = False
-    """Wait for `steadynet rollout promote` after the last step."""
-
-
-class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[monitoring]`."""
-
-    drift_window_rows: int = 2000
-    """Rows that one drift verdict looks at."""
-    drift_psi: float = 0.2
-    """Population stability index from which a feature has drifted."""
-    drift_windows: int = 3
-    """Windows in a row that must show drift before it is sustained."""
-    quality_window_rows: int = 500
-    """Labelled rows that one quality verdict looks at."""
-    quality_loss_share: float = 0.15
-    """Rise of the loss, as a share of the reference's, from which quality is lost."""
-    alpha: float = 0.01
-    """Chance that a verdict on steady traffic is a false alarm."""
-
-
-class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[heal]`: when and how a new version is trained by itself."""
-
-    enabled: bool = True
-    """Whether new versions are trained without being asked for."""
-    on: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
-    """What a new version is trained for."""
-    min_labelled_rows: int = 1000
-    """Labelled rows of the changed world that a retrain needs."""
-    max_rows: int = 100_000
-    """Most recent labelled rows that a retrain uses."""
-    holdout_share: float = 0.3
-    """Share of the newest labelled rows kept to compare challenger and champion."""
-    cooldown_s: float = 3600.0
-    """Shortest time between two retrains."""
-    max_failures: int = 3
-    """Failed retrains in a row after which healing stops and pages."""
-    timeout_s: float = 3600.0
-    """Longest time of a retrain."""
-
-
-class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[alerts]`."""
-
-    webhook: str | None = None
-    """URL that gets each alert as JSON by POST."""
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
