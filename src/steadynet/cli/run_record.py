@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+
 import msgspec
 
 from steadynet.registry.record import RunRecord
 from steadynet.spec.model import Spec
 from steadynet.training.run import Trained
 
-RECORDED = ("table", "split", "training", "calibration", "gates")
-"""The parts of the spec that make a training what it is."""
+Parameter = str | float | int | bool | None
 
 
 def run_record(spec: Spec, trained: Trained) -> RunRecord:
     """Return parameters, metrics per epoch and final metrics of a training."""
     manifest = trained.manifest
-    plain: dict[str, Any] = msgspec.to_builtins(spec)
+    parts = {
+        "table": spec.table,
+        "split": spec.split,
+        "training": spec.training,
+        "calibration": spec.calibration,
+        "gates": spec.gates,
+    }
+    parameters: dict[str, Parameter] = {}
+    for name, part in parts.items():
+        parameters |= _flatten(part, name)
     metrics = {
         f"{part}.{name}": interval.value
         for part, found in manifest.metrics.items()
@@ -33,7 +42,7 @@ def run_record(spec: Spec, trained: Trained) -> RunRecord:
             for name, interval in found.items()
         }
     return RunRecord(
-        parameters=_flatten({key: plain[key] for key in RECORDED}),
+        parameters=parameters,
         history=tuple(_numbers(msgspec.to_builtins(epoch)) for epoch in trained.history),
         metrics=metrics,
         tags={
@@ -44,13 +53,17 @@ def run_record(spec: Spec, trained: Trained) -> RunRecord:
     )
 
 
-def _flatten(plain: dict[str, Any], path: str = "") -> dict[str, str | float | int | bool | None]:
-    flat: dict[str, str | float | int | bool | None] = {}
-    for key, value in plain.items():
-        full = f"{path}.{key}" if path else key
-        if isinstance(value, dict):
+def _flatten(part: msgspec.Struct, path: str) -> dict[str, Parameter]:
+    """Name a part's keys with dots. What the user keyed by columns or classes stays one text of
+    JSON, for such names may hold what MLflow takes in no parameter's name."""
+    flat: dict[str, Parameter] = {}
+    for key, value in msgspec.structs.asdict(part).items():
+        full = f"{path}.{key}"
+        if isinstance(value, msgspec.Struct):
             flat |= _flatten(value, full)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, dict):
+            flat[full] = msgspec.json.encode(value).decode()
+        elif isinstance(value, tuple):
             flat[full] = ", ".join(map(str, value))
         else:
             flat[full] = value
