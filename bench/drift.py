@@ -19,7 +19,7 @@ from simulated_traffic import Column, make_profile, make_window
 
 from steadynet.bundle.profile import Profile
 from steadynet.monitoring.drift import assess_drift
-from steadynet.monitoring.quality import LabelledRows, assess_quality
+from steadynet.monitoring.quality import LONGEST_WINDOW, LabelledRows, assess_quality
 from steadynet.monitoring.reports import DriftState
 from steadynet.spec.model import MonitoringSpec
 
@@ -167,10 +167,11 @@ def simulated_quality(windows: int) -> tuple[float, float]:
     for turned in (0.0, 0.1):
         lost = 0
         for _ in range(windows):
-            rows = _answers(rng, PLAN.quality_window_rows, turned)
+            longest = LONGEST_WINDOW * PLAN.quality_window_rows
+            rows = _answers(rng, longest, turned)
             lost += any(
                 assess_quality(_quality_profile(), _first(rows, n), PLAN).verdict == "lost"
-                for n in range(100, PLAN.quality_window_rows + 1, 100)
+                for n in range(100, longest + 1, 100)
             )
         shares.append(lost / windows)
     return shares[0], shares[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steadynet.bundle.profile import OutputProfile, Profile
-from steadynet.monitoring.quality import LabelledRows, assess_quality
+from steadynet.monitoring.quality import LONGEST_WINDOW, LabelledRows, assess_quality
 from steadynet.monitoring.reports import QualityReport, QualityState
 from steadynet.spec.model import MonitoringSpec
 
@@ -130,7 +130,7 @@ def test_since_when_quality_is_lost_outlives_windows_until_it_is_ok(classifier: 
     )
     second = assess_quality(classifier, moved, PLAN, first.state)
     assert second.since == first.since == 1000.0
-    assert assess_quality(classifier, answered(500, 10), PLAN, second.state).since is None
+    assert assess_quality(classifier, answered(2000, 10), PLAN, second.state).since is None
 
 
 def test_miscalibration_is_told_apart_from_lost_ranking(classifier: Profile) -> None:
@@ -206,12 +206,32 @@ def test_a_report_goes_through_json(classifier: Profile) -> None:
 
 
 def test_a_rise_that_chance_explains_is_not_called_quality_that_holds(classifier: Profile) -> None:
-    found = [assess_quality(classifier, answered(120, seed), plan_of(120)) for seed in range(400)]
+    found = [assess_quality(classifier, answered(120, seed), plan_of(30)) for seed in range(400)]
     by_chance = [r for r in found if r.verdict == "ok" and (r.rise or 0.0) >= r.tolerance]
     assert by_chance, "some of 400 small windows have a large loss by chance"
     assert all("no loss of quality is shown" in report.sentence for report in by_chance)
     calm = [r for r in found if r.verdict == "ok" and (r.rise or 0.0) < r.tolerance]
     assert all("quality holds" in report.sentence for report in calm)
+
+
+def test_a_window_goes_on_where_its_rows_leave_the_loss_open(classifier: Profile) -> None:
+    plan = plan_of(120)
+    found = [assess_quality(classifier, answered(120, seed), plan) for seed in range(20)]
+    is_open = [report for report in found if report.verdict == "not_yet"]
+    assert len(is_open) > 15
+    assert all(report.complete == (report.verdict != "not_yet") for report in found)
+    longest = LONGEST_WINDOW * 120
+    found = [assess_quality(classifier, answered(longest, seed), plan) for seed in range(20)]
+    assert all(report.complete for report in found)
+
+
+def test_a_loss_too_small_for_one_window_is_shown_by_a_longer_one(classifier: Profile) -> None:
+    plan, caught = plan_of(500), {500: 0, 2000: 0}
+    for seed in range(20):
+        for rows in caught:
+            report = assess_quality(classifier, answered(rows, seed, flipped=0.08), plan)
+            caught[rows] += report.verdict == "lost"
+    assert caught[500] < 10 < caught[2000]
 
 
 def plan_of(rows: int) -> MonitoringSpec:

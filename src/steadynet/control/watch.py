@@ -25,7 +25,7 @@ from steadynet.monitoring.alerts import (
     slo_conditions,
 )
 from steadynet.monitoring.drift import assess_drift
-from steadynet.monitoring.quality import assess_quality
+from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
 from steadynet.monitoring.reports import Alert, Condition
 from steadynet.monitoring.slo import SloEvents, assess_slo, compact_events, slo_events
 from steadynet.monitoring.windows import Window
@@ -132,7 +132,7 @@ class Watch:
             labelled = tx.observations.labelled_after(
                 turn.model,
                 after=notes.labels_since,
-                limit=plan.quality_window_rows,
+                limit=plan.quality_window_rows * LONGEST_WINDOW,
                 version=champion.version,
             )
         self._joined = joined

@@ -10,7 +10,9 @@ quality may be found lost long before the window is full. Quality is
 - `ok` where a rise that matters is excluded, or where the window is full and none is shown,
 - `not_yet` otherwise.
 
-Windows follow one another without overlap, so each has its own `alpha`.
+A window is full at `quality_window_rows`; where these leave it open whether a rise that matters is
+there, it goes on to `LONGEST_WINDOW` times as many. Windows follow one another without overlap, so
+each has its own `alpha`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from steadynet.statistics.sequential import (
     mean_difference_bounds,
 )
 
+LONGEST_WINDOW = 4
+"""Times `quality_window_rows` after which a window ends without having shown anything."""
 REFERENCE_SHARE = 0.15
 """Share of the profile's rows that its loss was measured on: the default test part."""
 CALIBRATION_TOLERANCE = 0.05
@@ -88,8 +92,11 @@ def assess_quality(
     low, high = _rise_bounds(profile, window, plan.alpha)
     reference = max(profile.loss_mean, 1e-12)
     rise = window.mean / reference - 1
-    complete = rows >= plan.quality_window_rows
-    verdict = _decide(rise, (low / reference, high / reference), plan, complete=complete)
+    bounds = low / reference, high / reference
+    shown, excluded = _shown(rise, bounds, plan), bounds[1] < plan.quality_loss_share
+    full = plan.quality_window_rows * (1 if shown or excluded else LONGEST_WINDOW)
+    complete = rows >= full
+    verdict: QualityVerdict = "lost" if shown else "ok" if excluded or complete else "not_yet"
     error, miscalibrated = _calibration(profile, labelled, plan.alpha)
     after = _advance(state or QualityState(), verdict, float(labelled.at[0]))
     return QualityReport(
@@ -99,8 +106,8 @@ def assess_quality(
         loss=window.mean,
         loss_reference=profile.loss_mean,
         rise=rise,
-        rise_low=low / reference,
-        rise_high=high / reference,
+        rise_low=bounds[0],
+        rise_high=bounds[1],
         tolerance=plan.quality_loss_share,
         metrics=_metrics(labelled),
         calibration_error=error,
@@ -142,10 +149,8 @@ def _rise_bounds(profile: Profile, window: Moments, alpha: float) -> Bounds:
     )
 
 
-def _decide(rise: float, bounds: Bounds, plan: MonitoringSpec, *, complete: bool) -> QualityVerdict:
-    if bounds[0] > 0 and rise >= plan.quality_loss_share:
-        return "lost"
-    return "ok" if complete or bounds[1] < plan.quality_loss_share else "not_yet"
+def _shown(rise: float, bounds: Bounds, plan: MonitoringSpec) -> bool:
+    return bounds[0] > 0 and rise >= plan.quality_loss_share
 
 
 def _advance(state: QualityState, verdict: QualityVerdict, start: float) -> QualityState:

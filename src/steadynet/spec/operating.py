@@ -92,7 +92,8 @@ class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     drift_windows: int = 3
     """Windows in a row that must show drift before it is sustained."""
     quality_window_rows: int = 500
-    """Labelled rows that one quality verdict looks at."""
+    """Labelled rows that one quality verdict looks at; up to four times as many where these leave
+    it open whether quality is lost."""
     quality_loss_share: float = 0.15
     """Rise of the loss, as a share of the reference's, from which quality is lost."""
     alpha: float = 0.01
