@@ -227,3 +227,19 @@ def test_a_version_that_cannot_be_rolled_out_fails_the_attempt(scene: Scene) -> 
         controller.tick()
     assert notes(scene).attempts[-1].outcome == "failed"
     assert "no version '9'" in scene.told("heal.failed")[0]
+
+
+def test_rows_without_redacted_columns_train_no_successor(scene: Scene) -> None:
+    """A successor would learn that the column is missing, and pass its gate on such rows."""
+    serve = msgspec.structs.replace(scene.spec.serve, redact=("country", "elsewhere"))
+    heal = msgspec.structs.replace(scene.spec.heal, enabled=False)
+    scene.spec = msgspec.structs.replace(scene.spec, serve=serve, heal=heal)
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 300)
+    state, answer = order(scene, controller)
+    assert state == "refused"
+    assert "'country'" in answer
+    assert "elsewhere" not in answer
+    assert "steadynet train" in answer
+    assert notes(scene).attempts == ()

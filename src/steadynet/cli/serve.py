@@ -50,7 +50,7 @@ def serve(
 
     SIGHUP reads the spec anew and exchanges the workers one by one, losing no request.
     """
-    from steadynet.serving.log import log_to_stderr
+    from steadynet.log import log_to_stderr
     from steadynet.serving.supervisor import Plan, Supervisor, stop_on_signals
     from steadynet.spec.load import load_spec
 

@@ -19,7 +19,7 @@ from steadynet.control.champion import Champion
 from steadynet.control.facts import HEAL, HealNotes, WatchNotes
 from steadynet.control.policy import Attempt, HealDecision, HealView, decide_heal
 from steadynet.control.processes import OUTCOME, PID, process_state, reap, start_process
-from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan
+from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan, lacking_columns
 from steadynet.control.rollouts import START
 from steadynet.control.store import Command, Transaction
 from steadynet.control.turn import Turn
@@ -84,6 +84,10 @@ class Healing:
         rollout: Rollout | None,
         order: Command | None,
     ) -> HealNotes:
+        if order is not None and (lacking := lacking_columns(turn.spec, champion.manifest)):
+            with turn.write() as tx:
+                tx.commands.answer(order.number, "refused", lacking)
+            return notes
         view = _view(turn, champion, watch, notes, rollout, requested=order is not None)
         decision = decide_heal(turn.spec.heal, view)
         if decision.action == "heal":

@@ -18,8 +18,9 @@ from pathlib import Path
 from steadynet.control.controller import Controller
 from steadynet.control.settings import controller_spec
 from steadynet.control.store import Store
-from steadynet.errors import SteadynetError, StoreError
+from steadynet.errors import SteadynetError
 from steadynet.home import Home
+from steadynet.log import log_to_stderr
 from steadynet.spec.model import Spec
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--spec", type=Path, default=None, help="steadynet.toml")
     parser.add_argument("--tick", type=float, default=TICK_S, help="seconds between ticks")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s controller: %(message)s"
-    )
+    log_to_stderr(f"controller of {options.name}")
     home = Home.default() if options.home is None else Home(options.home.absolute())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         spec = controller_spec(home, options.name, options.spec)
         run(home, options.name, spec, stop, tick_s=options.tick)
-    except StoreError as error:
+    except SteadynetError as error:
         logger.error("%s", error)
         return error.exit_code
     return 0

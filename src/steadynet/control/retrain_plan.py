@@ -120,6 +120,23 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
     )
 
 
+def lacking_columns(spec: Spec, champion: Manifest) -> str:
+    """Return why the kept rows cannot train a successor; empty where they can.
+
+    What `serve.redact` names was never written down, so a successor would learn that it is missing.
+    """
+    lacking = [
+        column.name for column in champion.schema.features if column.name in spec.serve.redact
+    ]
+    if not lacking:
+        return ""
+    return (
+        f"the kept rows lack {', '.join(map(repr, lacking))}, which serve.redact keeps out of them;"
+        " expected every column that the champion reads. Train on a table that has them:"
+        " steadynet train TABLE --name NAME"
+    ).replace("NAME", champion.name)
+
+
 def _unit(row_id: str) -> float:
     """Map an id to [0, 1), evenly."""
     return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big") / 2**64

@@ -27,12 +27,12 @@ import uvloop
 from steadynet import __version__
 from steadynet.clock import Clock, SystemClock
 from steadynet.home import Home
+from steadynet.log import log_to_stderr
 from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.fleet import Fleet
 from steadynet.serving.guard import Guard, GuardedProtocol
 from steadynet.serving.http import HttpApp
-from steadynet.serving.log import log_to_stderr
 from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import WorkerSettings
 from steadynet.serving.telemetry import Telemetry

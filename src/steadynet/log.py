@@ -1,12 +1,37 @@
-"""Structured logs: one JSON object per line on stderr."""
+"""Structured logs: one JSON object per line on stderr, with secrets masked.
+
+What is masked, wherever it stands in a line: callers' keys, what follows `Bearer`, the user and
+password of a URL, and values that are called a password, token, secret or key. Our own errors leave
+secrets out by themselves; this is the net below them and below the messages of libraries.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
 import msgspec
+
+MASK = "***"
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A caller's key: its id may be told.
+    (re.compile(r"\b(sn_[0-9a-f]{12}_)[0-9a-f]+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@\"']+@"), rf"\1{MASK}@"),
+    (
+        re.compile(r"(?i)\b(password|passwd|token|secret|api[_-]?key)(\s*[=:]\s*)[^\s&\"',;]+"),
+        rf"\1\2{MASK}",
+    ),
+)
+
+
+def mask(text: str) -> str:
+    """Return a text without the secrets in it. Pure."""
+    for secret, shown in _SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 class JsonLines(logging.Formatter):
@@ -23,10 +48,10 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": mask(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = mask(self.formatException(record.exc_info))
         return msgspec.json.encode(line).decode()
 
 
