@@ -7,7 +7,8 @@ $STEADYNET_HOME (default ./.steadynet)
 ├── models/<name>/<version>/               bundles, read-only once there
 ├── models/<name>/aliases.json             local copy of the registry's aliases
 ├── runs/<id>/                             checkpoints and logs of trainings
-├── control.db                             the control store
+├── control.db                             the control store, unless store.url names another
+├── store.url                              the control store's URL; it may hold a password
 └── serving/<name>/
     ├── route.json                         what the workers shall do, written by the controller
     ├── server.json                        host, port and process ids of the running server
@@ -74,6 +75,11 @@ class Home:
     def control_db(self) -> Path:
         """The control store's SQLite file."""
         return self.root / "control.db"
+
+    @property
+    def store_url(self) -> Path:
+        """The file that names the control store where it is not `control_db`."""
+        return self.root / "store.url"
 
     def model(self, name: str) -> Path:
         """Folder of a model's versions and aliases."""

@@ -56,8 +56,9 @@ def test_a_person_is_told_when_there_are_too_few_labels(scene: Scene) -> None:
     assert notes(scene).attempts == ()
 
 
-def test_a_retrain_that_fails_says_why_and_is_an_attempt(scene: Scene) -> None:
+def test_a_retrain_that_fails_says_why_and_is_an_attempt(any_scene: Scene) -> None:
     """All labels are of one class, so that `steadynet train` refuses the table."""
+    scene = any_scene
     controller = scene.controller()
     controller.tick()
     label(scene, controller, 250, "legit")

@@ -51,7 +51,8 @@ def shares(scene: Scene, controller: Controller, seconds: int) -> list[tuple[flo
     return seen
 
 
-def test_a_version_as_good_as_the_champion_is_promoted_step_by_step(scene: Scene) -> None:
+def test_a_version_as_good_as_the_champion_is_promoted_step_by_step(any_scene: Scene) -> None:
+    scene = any_scene
     controller = scene.controller()
     begin(scene, controller)
     route = scene.route()
@@ -180,7 +181,8 @@ def test_a_person_can_abort_pause_resume_and_promote(scene: Scene) -> None:
     assert len(scene.told("rollout.paused")) == len(scene.told("rollout.resumed")) == 1
 
 
-def test_a_second_rollout_waits_for_the_end_of_the_first(scene: Scene) -> None:
+def test_a_second_rollout_waits_for_the_end_of_the_first(any_scene: Scene) -> None:
+    scene = any_scene
     controller = scene.controller()
     begin(scene, controller)
     second_start = scene.send("rollout.start", version="3")
@@ -195,8 +197,9 @@ def test_a_second_rollout_waits_for_the_end_of_the_first(scene: Scene) -> None:
     assert challenger.version == "3"
 
 
-def test_a_new_controller_goes_on_where_the_old_one_was(scene: Scene) -> None:
+def test_a_new_controller_goes_on_where_the_old_one_was(any_scene: Scene) -> None:
     """Every tick is a new controller that knows nothing but the store."""
+    scene = any_scene
     first = scene.controller()
     begin(scene, first)
     first.close()
@@ -313,7 +316,8 @@ def test_without_any_route_a_tick_does_nothing(scene: Scene) -> None:
     assert not scene.home.route(NAME).exists()
 
 
-def test_two_controllers_one_acts(scene: Scene) -> None:
+def test_two_controllers_one_acts(any_scene: Scene) -> None:
+    scene = any_scene
     first, second_one = scene.controller(), scene.controller()
     assert first.tick()
     assert not second_one.tick()
@@ -324,7 +328,8 @@ def test_two_controllers_one_acts(scene: Scene) -> None:
     assert first.tick()
 
 
-def test_a_controller_that_slept_cannot_publish_an_old_route(scene: Scene) -> None:
+def test_a_controller_that_slept_cannot_publish_an_old_route(any_scene: Scene) -> None:
+    scene = any_scene
     slept = scene.controller()
     begin(scene, slept)
     awake = scene.controller()

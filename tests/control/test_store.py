@@ -1,4 +1,4 @@
-"""The control store's invariants, on real SQLite files."""
+"""The control store's invariants, in real databases: SQLite's files and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -153,11 +153,9 @@ def test_a_change_behind_the_stores_back_is_found(tmp_path: Path) -> None:
     assert problems == ["entry 1 was changed"]
 
 
-def test_two_writers_keep_one_chain(tmp_path: Path) -> None:
-    path = tmp_path / "control.db"
-
+def test_two_writers_keep_one_chain(any_url: str) -> None:
     def write() -> None:
-        with Store.at(path) as store:
+        with Store(any_url) as store:
             for _ in range(25):
                 with store.write() as tx:
                     tx.journal.append("m", at=1.0, kind="k", text="t", data={})
@@ -167,10 +165,20 @@ def test_two_writers_keep_one_chain(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with Store.at(path) as store, store.read() as tx:
+    with Store(any_url) as store, store.read() as tx:
         entries = list(tx.journal.all("m"))
         assert len(entries) == 75
         assert find_breaks(entries, tx.journal.head("m")) == []
+
+
+def test_a_reader_sees_one_state_throughout(any_url: str) -> None:
+    with Store(any_url) as store, store.write() as tx:
+        tx.decisions.remember("m", "key", 1)
+    with Store(any_url) as reader, Store(any_url) as writer, reader.read() as seen:
+        assert seen.decisions.fact("m", "key", int) == 1
+        with writer.write() as tx:
+            tx.decisions.remember("m", "key", 2)
+        assert seen.decisions.fact("m", "key", int) == 1
 
 
 # the lease
@@ -262,6 +270,22 @@ def test_old_windows_are_dropped_and_new_ones_found_by_time(store: Store) -> Non
 
 
 # rows and labels
+
+
+def test_an_id_that_a_database_cannot_hold_still_gets_its_label(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("a\x00b"), row("ünïcode ✓")])
+        labels = [Feedback(id="a\x00b", label="yes\x00"), Feedback(id="ünïcode ✓", label="no")]
+        tx.observations.add_labels("m", labels, now=1.0)
+        found = tx.observations.labelled("m", limit=9)
+        tx.journal.append("m", at=1.0, kind="k", text="the class 'a\x00'", data={"a": "\x00"})
+        entries = list(tx.journal.all("m"))
+        head = tx.journal.head("m")
+    assert [(item.row.id, item.label) for item in found] == [
+        ("a\x00b", "yes\x00"),
+        ("ünïcode ✓", "no"),
+    ]
+    assert find_breaks(entries, head) == []
 
 
 def test_rows_and_labels_join_in_whatever_order_they_come(store: Store) -> None:
@@ -385,7 +409,7 @@ from steadynet.control.store import Store
 from steadynet.monitoring.windows import Window
 from steadynet.runtime.spool import read_spool
 home = pathlib.Path(sys.argv[1])
-with Store.at(home / "control.db") as store:
+with Store(sys.argv[2]) as store:
     while True:
         with store.write() as tx:
             cursor = tx.observations.cursor("m", "windows")
@@ -398,7 +422,7 @@ with Store.at(home / "control.db") as store:
 """
 
 
-def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path) -> None:
+def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path, any_url: str) -> None:
     writer = SpoolWriter(tmp_path / "spool", "w", segment_bytes=4000)
     for start in range(400):
         writer.append([window(start / 10)])
@@ -406,7 +430,7 @@ def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path) ->
     writer.close()
     finished = False
     for lines in [1, 4, 2, 9, 3, 1000]:
-        command = [sys.executable, "-c", INGEST, str(tmp_path)]
+        command = [sys.executable, "-c", INGEST, str(tmp_path), any_url]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             for _ in range(lines):
@@ -415,7 +439,7 @@ def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path) ->
                     break
             child.send_signal(signal.SIGKILL)
     assert finished
-    with Store.at(tmp_path / "control.db") as store, store.read() as tx:
+    with Store(any_url) as store, store.read() as tx:
         assert merge(tx.observations.windows("m", 0.0)).requests == 400
         cursor = tx.observations.cursor("m", "windows")
     assert read_spool(tmp_path / "spool", cursor, Window, 10)[0] == []

@@ -60,7 +60,7 @@ def _wait(home: Home, name: str) -> Attempt:
     from steadynet.control.world import live_workers
 
     clock = SystemClock()
-    with Store.at(home.control_db) as store:
+    with Store.of(home) as store:
         stand_in = Controller(home, name, store, remembered_spec(home, name))
         try:
             while True:

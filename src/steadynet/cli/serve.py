@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,11 @@ def serve(
     from steadynet.spec.load import load_spec
 
     home = Home.default()
+    if "STEADYNET_STORE" in os.environ:
+        # Wrong words about the database are said now, not by the controller that comes later.
+        from steadynet.control.store import remember_store
+
+        remember_store(home)
     path = spec or (SPEC if SPEC.is_file() else None)
     given = {
         "serve.host": host,

@@ -82,20 +82,20 @@ class AliasKeeper:
         self._publishing = None
 
     def _fulfil(self, turn: Turn, registry: LocalRegistry, wish: AliasWish) -> None:
+        """Set the aliases under the lease, so that one that was lost sets no old ones."""
         wanted = {CHAMPION: wish.champion, CHALLENGER: wish.challenger}
-        try:
-            known = registry.aliases(turn.model)
-            for alias, version in wanted.items():
-                if known.get(alias) != version:
-                    registry.set_alias(turn.model, alias, version)
-        except (RegistryError, UnknownModel, OSError) as error:
-            logger.warning("the aliases of %s could not be set: %s", turn.model, error)
-            return
         with turn.write() as tx:
-            current = tx.decisions.fact(turn.model, ALIASES, AliasWish)
-            if current == wish:
-                done = msgspec.structs.replace(wish, done=True)
-                tx.decisions.remember(turn.model, ALIASES, done)
+            if tx.decisions.fact(turn.model, ALIASES, AliasWish) != wish:
+                return
+            try:
+                known = registry.aliases(turn.model)
+                for alias, version in wanted.items():
+                    if known.get(alias) != version:
+                        registry.set_alias(turn.model, alias, version)
+            except (RegistryError, UnknownModel, OSError) as error:
+                logger.warning("the aliases of %s could not be set: %s", turn.model, error)
+                return
+            tx.decisions.remember(turn.model, ALIASES, msgspec.structs.replace(wish, done=True))
 
 
 def _has_mlflow(home: Home) -> bool:

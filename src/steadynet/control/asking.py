@@ -43,7 +43,7 @@ def ask(
     Raises `RolloutError` where the model was never served, and where the command is refused.
     """
     clock = clock or SystemClock()
-    with Store.at(home.control_db) as store:
+    with Store.of(home) as store:
         with store.read() as tx:
             served = tx.decisions.route(model) is not None
         if not served and published_route(home, model) is None:

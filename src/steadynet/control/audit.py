@@ -20,13 +20,13 @@ def record(
 ) -> JournalEntry:
     """Chain an entry to the home's journal. Raises `StoreError`."""
     at = (clock or SystemClock()).now()
-    with Store.at(home.control_db) as store, store.write() as tx:
+    with Store.of(home) as store, store.write() as tx:
         return tx.journal.append(HOME, at=at, kind=kind, text=text, data=data)
 
 
 def history(home: Home, count: int) -> tuple[list[JournalEntry], list[str]]:
     """Return the last entries, oldest first, and what is wrong with the whole chain."""
-    with Store.at(home.control_db) as store, store.read() as tx:
+    with Store.of(home) as store, store.read() as tx:
         return tx.journal.last(HOME, count), find_breaks(
             tx.journal.all(HOME), tx.journal.head(HOME)
         )

@@ -30,7 +30,7 @@ TICK_S = 0.5
 
 def run(home: Home, name: str, spec: Spec, stop: threading.Event, *, tick_s: float) -> None:
     """Tick every `tick_s` seconds until `stop` is set."""
-    with Store.at(home.control_db) as store:
+    with Store.of(home) as store:
         controller = Controller(home, name, store, spec)
         acting = False
         try:

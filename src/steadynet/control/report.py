@@ -103,7 +103,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
         registry.resolve(model)
         raise UnknownModel(f"{model} has no status", expected="a model's name")
     workers = live_workers(home, model, now)
-    with Store.at(home.control_db) as store, store.read() as tx:
+    with Store.of(home) as store, store.read() as tx:
         lease = tx.lease(model)
         watch = tx.decisions.fact(model, WATCH, WatchNotes)
         heal = tx.decisions.fact(model, HEAL, HealNotes)
@@ -138,7 +138,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
 
 def journal(home: Home, model: str, count: int) -> tuple[list[JournalEntry], list[str]]:
     """Return the model's last entries, oldest first, and what is wrong with the whole journal."""
-    with Store.at(home.control_db) as store, store.read() as tx:
+    with Store.of(home) as store, store.read() as tx:
         entries = tx.journal.last(model, count)
         return entries, find_breaks(tx.journal.all(model), tx.journal.head(model))
 
@@ -149,7 +149,7 @@ def replayed(home: Home, model: str, number: int | None = None) -> tuple[list[Re
     Raises `UserError` where there is no such entry, and `BundleError` where the bundle that a
     verdict compared with is gone or was changed.
     """
-    with Store.at(home.control_db) as store, store.read() as tx:
+    with Store.of(home) as store, store.read() as tx:
         entries = list(tx.journal.all(model))
         problems = find_breaks(entries, tx.journal.head(model))
     chosen = [entry for entry in entries if number in (None, entry.number)]

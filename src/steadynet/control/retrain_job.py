@@ -99,7 +99,7 @@ def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
 
 
 def _labelled_rows(home: Home, plan: RetrainPlan) -> list[LabelledRow]:
-    with Store.at(home.control_db) as store, store.read() as tx:
+    with Store.of(home) as store, store.read() as tx:
         rows = tx.observations.labelled(plan.model, limit=plan.spec.heal.max_rows)
     allowed = [row for row in rows if row.number <= plan.last_join]
     return sorted(allowed, key=lambda item: (item.row.at, item.number))

@@ -46,7 +46,7 @@ def export_rows(
     after = max((last for _, last, _ in _files(folder, model)), default=0)
     written: list[Path] = []
     rows = 0
-    with Store.at(home.control_db) as store:
+    with Store.of(home) as store:
         while True:
             with store.read() as tx:
                 found = tx.observations.rows_after(model, after=after, limit=file_rows)

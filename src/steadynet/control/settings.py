@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from steadynet.control.store import remember_store
 from steadynet.errors import SpecError
 from steadynet.files import write_atomic
 from steadynet.home import Home
@@ -19,11 +20,13 @@ def spec_path(home: Home, name: str) -> Path:
 
 
 def controller_spec(home: Home, name: str, path: Path | None) -> Spec:
-    """Return the spec at `path`, or the defaults, and remember it for commands that ask later.
+    """Return the spec at `path`, or the defaults; remember it, and where the store lies, for
+    commands that ask later.
 
-    Raises `SpecError`.
+    Raises `SpecError`, and `UserError` where the store's URL cannot be read.
     """
     spec = load_spec(path)
+    remember_store(home)
     # It may name a webhook, whose URL may be a secret.
     write_atomic(spec_path(home, name), msgspec.json.encode(spec), mode=0o600)
     return spec

@@ -5,6 +5,8 @@ Invariants:
   passed; a version that cannot be loaded is reported and never answers.
 - What the route takes away (a challenger, its share) is gone at once, also while another version
   is still loading.
+- A route of a lower generation than the newest one is never applied: it was written by a controller
+  that slept while another one acted.
 - `generation` of the status is the newest route that is applied wholly.
 """
 
@@ -99,7 +101,11 @@ class Fleet:
     def _look(self) -> None:
         """Read the route where its file is new, and apply what can be applied."""
         route = self._read_changed()
-        if route is not None:
+        newest = 0 if self._route is None else self._route.generation
+        if route is not None and route.generation < newest:
+            # A controller that slept while another one took over has woken up.
+            logger.warning("route %d is older than route %d: ignored", route.generation, newest)
+        elif route is not None:
             self._route = route
             self._load_missing(route)
             self._apply()

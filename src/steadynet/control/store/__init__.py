@@ -4,6 +4,7 @@ from steadynet.control.store.engine import Store
 from steadynet.control.store.lease import Lease
 from steadynet.control.store.observations import LabelledRow
 from steadynet.control.store.outbox import Command, Delivery, DeliveryState, StoredAlert
+from steadynet.control.store.place import remember_store
 from steadynet.control.store.transaction import Transaction
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Store",
     "StoredAlert",
     "Transaction",
+    "remember_store",
 ]

@@ -1,33 +1,37 @@
 """Opening the control store, and its transactions.
 
 Invariants:
-- A writing transaction on SQLite takes the write lock at its start (BEGIN IMMEDIATE): what it
-  reads stays true until it commits, and two writers never deadlock.
+- A writing transaction takes the write lock at its start: what it reads stays true until it
+  commits, and two writers never deadlock.
 - A transaction that is given a lease does nothing unless that lease is still held (fencing).
-- A commit survives the death of the process and of the machine (synchronous=FULL).
+- A commit survives the death of the process and of the machine.
 - Every database error leaves here as a `StoreError`.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from steadynet.control.store import tables
+from steadynet.control.store.databases import (
+    BUSY_TIMEOUT_S,
+    WRITES,
+    database_url,
+    make_engine,
+    shown,
+)
 from steadynet.control.store.lease import Lease, check_lease
+from steadynet.control.store.place import store_url
 from steadynet.control.store.transaction import Transaction
 from steadynet.errors import StoreError
-
-BUSY_TIMEOUT_S = 10.0
-_WRITES = "steadynet_writes"
+from steadynet.home import Home
 
 
 def _add_values(connection: Connection) -> None:
@@ -44,15 +48,24 @@ class Store:
     def __init__(self, url: str | URL) -> None:
         """Open the database and bring its tables to this version's layout.
 
-        Raises `StoreError` where it cannot be opened, is damaged or is of a newer version.
+        Raises `StoreError` where it cannot be opened, is damaged or is of a newer version, and
+        `UserError` where the URL is none of a database that is known.
         """
-        self._url = make_url(url)
-        self._engine = _make_engine(self._url)
+        self._url = database_url(url)
+        self._engine = make_engine(self._url)
         with ExitStack() as on_error:
             on_error.callback(self.close)
             with self._transaction(writes=True) as connection:
                 _bring_up_to_date(connection)
             on_error.pop_all()
+
+    @classmethod
+    def of(cls, home: Home) -> Store:
+        """Open the home's store; see `place.store_url`."""
+        url = store_url(home)
+        if url.get_backend_name() == "sqlite" and url.database is not None:
+            return cls.at(Path(url.database))
+        return cls(url)
 
     @classmethod
     def at(cls, path: Path) -> Store:
@@ -96,7 +109,7 @@ class Store:
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         try:
             with (
-                self._engine.connect().execution_options(**{_WRITES: writes}) as connection,
+                self._engine.connect().execution_options(**{WRITES: writes}) as connection,
                 connection.begin(),
             ):
                 yield connection
@@ -105,7 +118,7 @@ class Store:
 
     def _translated(self, error: SQLAlchemyError) -> StoreError:
         text = str(error.__cause__ or error).splitlines()[0]
-        where = self._url.render_as_string(hide_password=True)
+        where = shown(self._url)
         damaged = "malformed" in text or "not a database" in text or "disk I/O" in text
         if damaged:
             return StoreError(
@@ -115,35 +128,14 @@ class Store:
                 "start again: models, versions and aliases are kept elsewhere and stay; the "
                 "journal, logged rows and a running rollout are lost unless you restore a copy.",
             )
-        if "locked" in text:
+        if "locked" in text or "lock timeout" in text:
             return StoreError(
                 f"the control database {where} is busy",
                 expected=f"the write lock within {BUSY_TIMEOUT_S:.0f} s",
                 got=text,
-                do="See which other process holds it (fuser), and try again.",
+                do="See which other process holds it (fuser; pg_stat_activity), and try again.",
             )
         return StoreError(f"the control database {where} could not be used", got=text)
-
-
-def _make_engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # The driver shall not begin transactions by itself: `_begin_sqlite` says how they begin.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL").close()
-    connection.execute("PRAGMA synchronous=FULL").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _bring_up_to_date(connection: Connection) -> None:

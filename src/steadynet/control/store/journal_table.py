@@ -30,7 +30,8 @@ class JournalTable:
             number=number + 1,
             at=at,
             kind=kind,
-            text=text,
+            # PostgreSQL's texts hold no NUL, and an error's words may.
+            text=text.replace("\x00", "\ufffd"),
             data_json=msgspec.json.encode(data, order="sorted").decode(),
             previous=previous,
         )

@@ -131,7 +131,7 @@ class Observations:
             values = [
                 {
                     "model": model,
-                    "id": row.id,
+                    "id": _storable(row.id),
                     "role": row.role,
                     "version": row.version,
                     "at": row.at,
@@ -140,21 +140,21 @@ class Observations:
                 for row in batch
             ]
             insert_new(self._connection, tables.rows, values, keys=("model", "id", "role"))
-            self._join(model, [row.id for row in batch])
+            self._join(model, [_storable(row.id) for row in batch])
 
     def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> None:
         """Store labels, the newest of each id, and join them with the rows that are there."""
         for batch in _batches(feedback):
-            newest = {item.id: item for item in batch}
+            newest = {_storable(item.id): item for item in batch}
             values = [
                 {
                     "model": model,
-                    "id": item.id,
+                    "id": row_id,
                     "label_json": msgspec.json.encode(item.label).decode(),
                     "at": item.at or now,
                     "value": item.value,
                 }
-                for item in newest.values()
+                for row_id, item in newest.items()
             ]
             upsert(self._connection, tables.labels, values, keys=("model", "id"))
             self._join(model, list(newest))
@@ -278,6 +278,11 @@ def _labelled(item: sa.Row[tuple[int, bytes, str, float, float | None]]) -> Labe
         labelled_at=item.at,
         value=item.value,
     )
+
+
+def _storable(row_id: str) -> str:
+    """Return a caller's id as every database can keep it: PostgreSQL's texts hold no NUL."""
+    return row_id.replace("\x00", "\ufffd")
 
 
 def _bucket_key(window: Window) -> tuple[str, str, str, int]:
