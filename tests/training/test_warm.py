@@ -6,20 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import load
 
-from steadynet.bundle.manifest import WEIGHTS
+from steadynet.bundle.manifest import TRAINING, WEIGHTS
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.errors import TableError, TrainingError, UserError
 from steadynet.home import Home
 from steadynet.model import Model
 from steadynet.networks.growth import NEW, Growth, growth_between
+from steadynet.spec.losses import Loss
 from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.table.layout import FeatureLayout
+from steadynet.training.record import TrainingFile
 from steadynet.training.run import train
 
 Make = Callable[..., pl.DataFrame]
@@ -142,14 +145,53 @@ def test_of_a_blend_its_network_is_gone_on_from(frame: Make, tmp_path: Path) -> 
         np.testing.assert_allclose(value, kept, atol=1e-6)
 
 
-def test_trees_that_left_the_network_out_cannot_be_gone_on_from(tmp_path: Path) -> None:
+def test_a_network_that_trees_left_out_is_kept_to_go_on_from(tmp_path: Path) -> None:
     home = Home(tmp_path)
     place = np.random.default_rng(0).uniform(0, 15, 900)
     stripes = pl.DataFrame({"place": place, "answer": place.astype(int) % 2})
     tiny = TrainingSpec(width=1, members=1, max_epochs=1, folds=1)
-    trees = trained(stripes, home, spec=spec_of(tiny))
-    with pytest.raises(UserError, match="left out"):
-        trained(stripes, home, start_from=trees)
+    result = train(stripes, spec_of(tiny), home=home, name="warm")
+    assert {share.name: share.weight for share in result.shares}["network"] == 0
+    trees = verify_bundle(result.bundle, signing_key(home).public)
+    steady = spec_of(msgspec.structs.replace(STEADY, max_epochs=1))
+    child = trained(stripes, home, spec=steady, start_from=trees)
+    for name, value in load(child.read(WEIGHTS)).items():
+        np.testing.assert_allclose(value, load(trees.read(WEIGHTS))[name], atol=1e-6)
+
+
+def test_a_child_of_a_child_keeps_weights_loss_and_class_weights(
+    frame: Make, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    table = frame("binary", rows=300)
+    asked = TrainingSpec(
+        width=16, members=2, max_epochs=2, trees="never", loss="focal", focal_gamma=1.5,
+        class_weights={"yes": 3.0}, metric="auc",
+    )  # fmt: skip
+    found = trained(table, home, spec=spec_of(asked))
+    first = load(found.read(WEIGHTS))
+    for seed in (1, 2):
+        later = frame("binary", rows=260, seed=seed)
+        found = trained(later, home, spec=spec_of(STEADY), start_from=found)
+    training = msgspec.json.decode(found.read(TRAINING), type=TrainingFile).training
+    assert (training.loss, training.focal_gamma) == ("focal", 1.5)
+    assert training.class_weights == {"yes": 3.0}
+    assert training.metric == "auc"
+    assert found.manifest.loss == Loss(name="focal", parameter=1.5)
+    last = load(found.read(WEIGHTS))
+    for name in ("network/matrices.1", "network/heads"):
+        np.testing.assert_allclose(last[name], first[name], atol=1e-6)
+
+
+def test_the_scale_of_the_parents_answers_stays(frame: Make, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    table = frame("regression", rows=200)
+    counts = table.with_columns(pl.col("answer").cast(pl.Float64).round())
+    tiny = TrainingSpec(width=8, members=1, max_epochs=1, trees="never", loss="poisson")
+    parent = trained(counts, home, spec=spec_of(tiny))
+    for changed in (TrainingSpec(loss="squared"), TrainingSpec(target_transform="log")):
+        with pytest.raises(UserError, match=r"training\.(loss|target_transform)"):
+            trained(counts, home, spec=spec_of(changed), start_from=parent)
 
 
 def test_growth_maps_by_name_and_starts_new_categories_as_unknown() -> None:

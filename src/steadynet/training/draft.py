@@ -110,10 +110,12 @@ def draft_bundle(
 
 
 def _weights(fitted: Fitted) -> dict[str, Tensor]:
+    """Return the networks' weights; the first one's always, since later fits may go on from it."""
+    networks = {part.name: part for part in fitted.components if isinstance(part, FittedNetwork)}
+    networks.setdefault(fitted.first.name, fitted.first)
     return {
         f"{component.name}/{name}": value
-        for component in fitted.components
-        if isinstance(component, FittedNetwork)
+        for component in networks.values()
         for name, value in component.state().items()
     }
 

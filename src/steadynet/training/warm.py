@@ -7,6 +7,7 @@ date parts enter by weights of zero, a new category as its column's unknown cate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import torch
@@ -19,7 +20,7 @@ from steadynet.errors import TableError, UserError
 from steadynet.export.head import RegressionHead
 from steadynet.networks import NetworkSize, TabularNetwork, build_network
 from steadynet.networks.growth import Growth, growth_between, load_exactly
-from steadynet.spec.model import Spec, TableSpec
+from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.table.schema import Schema
 from steadynet.training.components import Ground
 from steadynet.training.data import ROWS_PER_FOLD, Units
@@ -72,19 +73,19 @@ def open_parent(bundle: Bundle) -> Parent:
             expected="a bundle of this version of steadynet",
             do="Train anew, without --from.",
         ) from error
-    if FIRST not in {component.name for component in training.components}:
-        raise UserError(
-            f"{bundle.manifest.name} cannot be gone on from: its network was left out",
-            expected="a network among its components",
-            got=", ".join(component.name for component in training.components),
-            do='Train anew, or first with training.trees = "never".',
-        )
     prefix = f"{FIRST}/"
     weights = {
         name.removeprefix(prefix): value
         for name, value in load(bundle.read(WEIGHTS)).items()
         if name.startswith(prefix)
     }
+    if not weights:
+        raise UserError(
+            f"{bundle.manifest.name} cannot be gone on from: its network was not kept",
+            expected=f"the weights of {FIRST!r}",
+            got=", ".join(component.name for component in training.components),
+            do="Train anew, without --from.",
+        )
     return Parent(bundle.manifest.schema, training, weights, bundle.manifest_sha256)
 
 
@@ -127,8 +128,49 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
         kinds={**table.kinds, **kinds},
         missing=table.missing,
     )
-    training = msgspec.structs.replace(spec.training, network=parent.training.network)
-    return msgspec.structs.replace(spec, table=given, training=training)
+    return msgspec.structs.replace(
+        spec, table=given, training=_inherited_training(spec.training, parent.training)
+    )
+
+
+def _inherited_training(training: TrainingSpec, parent: TrainingFile) -> TrainingSpec:
+    """Return the parent's network and sizes, and its loss and weights where none others are asked.
+
+    Another loss is a change that a fit can follow, but for the scale of the answer: a count's is a
+    logarithm.
+    """
+    earlier, size = parent.training, parent.plan.size
+    changed: dict[str, Any] = {
+        "network": parent.network,
+        "width": size.width,
+        "depth": size.depth,
+        "members": size.members,
+    }
+    unset = TrainingSpec()
+    if training.loss == "auto":
+        changed |= {key: _value(earlier, key) for key in ("loss", "quantile", "focal_gamma")}
+    elif "poisson" in (training.loss, earlier.loss) and training.loss != earlier.loss:
+        raise UserError(
+            "training.loss changes the scale of the parent's answers",
+            expected=repr(earlier.loss),
+            got=repr(training.loss),
+            do="Leave it out, or train anew without --from.",
+        )
+    if training.target_transform not in (unset.target_transform, earlier.target_transform):
+        raise UserError(
+            "training.target_transform is not the parent's",
+            expected=repr(earlier.target_transform),
+            got=repr(training.target_transform),
+        )
+    changed["target_transform"] = earlier.target_transform
+    for key in ("metric", "class_weights"):
+        if _value(training, key) == _value(unset, key):
+            changed[key] = _value(earlier, key)
+    return msgspec.structs.replace(training, **changed)
+
+
+def _value(training: TrainingSpec, key: str) -> Any:
+    return msgspec.structs.asdict(training)[key]
 
 
 def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
