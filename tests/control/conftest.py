@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-from control_scene import FAST, NAME, MakeBundle, Scene
+from control_scene import NAME, MakeBundle, Scene, open_scene
 
-from steadynet.clock import ManualClock
+from steadynet.bundle.read import Bundle
 from steadynet.control.store import Store
-from steadynet.control.world import publish_route
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
-from steadynet.rollout.route import Route
 
 BOTH = ["sqlite", "postgresql"]
 NUMBERS = count()
@@ -33,18 +31,21 @@ def postgres_socket() -> Iterator[str]:
         yield socket
 
 
-def _new_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    if kind == "sqlite":
-        return f"sqlite:///{tmp_path / 'control.db'}"
+@pytest.fixture(params=BOTH)
+def new_url(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """Makes empty databases of each kind; a file lies in the folder that is given."""
+    if request.param == "sqlite":
+        return lambda folder: f"sqlite:///{folder / 'control.db'}"
+    socket = request.getfixturevalue("postgres_socket")
     from postgres_server import new_database
 
-    return new_database(request.getfixturevalue("postgres_socket"), f"store{next(NUMBERS)}")
+    return lambda _: new_database(socket, f"store{next(NUMBERS)}")
 
 
-@pytest.fixture(params=BOTH)
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def any_url(new_url: Callable[[Path], str], tmp_path: Path) -> str:
     """The URL of an empty database of each kind."""
-    return _new_url(request.param, tmp_path, request)
+    return new_url(tmp_path)
 
 
 @pytest.fixture
@@ -55,29 +56,27 @@ def store(any_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def scene(home: Home, make_bundle: MakeBundle) -> Iterator[Scene]:
-    """A model with version 1 served and versions 2 and 3 registered."""
-    yield from _scene(home, make_bundle)
+def bundles(home: Home, make_bundle: MakeBundle) -> dict[str, Bundle]:
+    """Versions 1, 2 and 3 of the model, registered in the home."""
+    made = {str(number): make_bundle(NAME, seed=number) for number in (1, 2, 3)}
+    for version, bundle in made.items():
+        LocalRegistry(home).add(bundle, NAME, version)
+    LocalRegistry(home).mark_published(NAME, "champion", "1")
+    return made
 
 
 @pytest.fixture
-def any_scene(home: Home, make_bundle: MakeBundle, any_url: str) -> Iterator[Scene]:
+def scene(home: Home, bundles: dict[str, Bundle]) -> Iterator[Scene]:
+    """A model with version 1 served and versions 2 and 3 registered."""
+    made = open_scene(home, bundles)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def any_scene(home: Home, bundles: dict[str, Bundle], any_url: str) -> Iterator[Scene]:
     """The same scene, its store in each kind of database."""
-    if any_url.startswith("postgresql"):
-        home.root.mkdir(parents=True, exist_ok=True)
-        home.store_url.write_text(any_url)
-    yield from _scene(home, make_bundle)
-
-
-def _scene(home: Home, make_bundle: MakeBundle) -> Iterator[Scene]:
-    bundles = {str(number): make_bundle(NAME, seed=number) for number in (1, 2, 3)}
-    registry = LocalRegistry(home)
-    for version, bundle in bundles.items():
-        registry.add(bundle, NAME, version)
-    registry.mark_published(NAME, "champion", "1")
-    with Store.of(home) as opened:
-        made = Scene(home, ManualClock(), opened, FAST, bundles)
-        publish_route(home, Route(model=NAME, generation=1, champion=made.endpoint("1")))
-        made.obey()
-        yield made
-        made.close()
+    home.store_url.write_text(any_url)
+    made = open_scene(home, bundles)
+    yield made
+    made.close()

@@ -42,7 +42,14 @@ class Controller:
     """Acts for one model, while it holds the model's lease."""
 
     def __init__(
-        self, home: Home, model: str, store: Store, spec: Spec, *, clock: Clock | None = None
+        self,
+        home: Home,
+        model: str,
+        store: Store,
+        spec: Spec,
+        *,
+        clock: Clock | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.home = home
         self.model = check_name(model)
@@ -50,6 +57,7 @@ class Controller:
         self._store = store
         self._spec = spec
         self._clock = clock or SystemClock()
+        self._lease_s = lease_s
         self._lease: Lease | None = None
         self._housekept = float("-inf")
         self._forget()
@@ -130,10 +138,10 @@ class Controller:
 
     def _hold_lease(self, now: float) -> Lease | None:
         held = self._lease
-        if held is not None and now < held.expires - LEASE_S / 2:
+        if held is not None and now < held.expires - self._lease_s / 2:
             return held
         with self._store.write() as tx:
-            lease = tx.acquire_lease(self.model, self.holder, now=now, length_s=LEASE_S)
+            lease = tx.acquire_lease(self.model, self.holder, now=now, length_s=self._lease_s)
         if held is not None and (lease is None or lease.token != held.token):
             self._start_anew()
         self._lease = lease

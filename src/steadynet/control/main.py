@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from steadynet.control.controller import Controller
+from steadynet.control.controller import LEASE_S, Controller
 from steadynet.control.settings import controller_spec
 from steadynet.control.store import Store
 from steadynet.errors import SteadynetError
@@ -28,10 +28,18 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.5
 
 
-def run(home: Home, name: str, spec: Spec, stop: threading.Event, *, tick_s: float) -> None:
+def run(
+    home: Home,
+    name: str,
+    spec: Spec,
+    stop: threading.Event,
+    *,
+    tick_s: float,
+    lease_s: float = LEASE_S,
+) -> None:
     """Tick every `tick_s` seconds until `stop` is set."""
     with Store.of(home) as store:
-        controller = Controller(home, name, store, spec)
+        controller = Controller(home, name, store, spec, lease_s=lease_s)
         acting = False
         try:
             while not stop.is_set():
@@ -64,6 +72,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--home", type=Path, default=None)
     parser.add_argument("--spec", type=Path, default=None, help="steadynet.toml")
     parser.add_argument("--tick", type=float, default=TICK_S, help="seconds between ticks")
+    parser.add_argument(
+        "--lease", type=float, default=LEASE_S, help="seconds that its silence is borne"
+    )
     options = parser.parse_args(arguments)
     log_to_stderr(f"controller of {options.name}")
     home = Home.default() if options.home is None else Home(options.home.absolute())
@@ -72,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         spec = controller_spec(home, options.name, options.spec)
-        run(home, options.name, spec, stop, tick_s=options.tick)
+        run(home, options.name, spec, stop, tick_s=options.tick, lease_s=options.lease)
     except SteadynetError as error:
         logger.error("%s", error)
         return error.exit_code

@@ -17,7 +17,7 @@ from steadynet.control.controller import Controller
 from steadynet.control.processes import kill_process
 from steadynet.control.report import journal
 from steadynet.control.store import Store
-from steadynet.control.world import published_route
+from steadynet.control.world import publish_route, published_route
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback, LoggedRow
@@ -80,6 +80,7 @@ class Scene:
             controller.close()
         for writer in self.writers.values():
             writer.close()
+        self.store.close()
         # Jobs outlive their controller on purpose.
         for folder in self.home.runs.glob("*"):
             kill_process(folder)
@@ -208,6 +209,14 @@ class Scene:
         entries, problems = journal(self.home, NAME, 1000)
         assert problems == []
         return [entry.text for entry in entries if entry.kind == kind]
+
+
+def open_scene(home: Home, bundles: dict[str, Bundle]) -> Scene:
+    """Open the home's store and let a worker serve version 1."""
+    made = Scene(home, ManualClock(), Store.of(home), FAST, bundles)
+    publish_route(home, Route(model=NAME, generation=1, champion=made.endpoint("1")))
+    made.obey()
+    return made
 
 
 def _spread(counts: tuple[int, ...], total: int, skew: bool) -> tuple[int, ...]:
