@@ -19,9 +19,9 @@ from steadynet.features.fit import fit_features
 from steadynet.features.run import run_features
 from steadynet.home import Home
 from steadynet.spec.model import Spec, SplitSpec, TableSpec, TrainingSpec
+from steadynet.training.component_fits import FitContext
 from steadynet.training.data import TargetCode
 from steadynet.training.distilling import fit_student
-from steadynet.training.fitting import FitContext
 from steadynet.training.objective import lesson_loss
 from steadynet.training.prepare import prepare
 from steadynet.training.progress import Silent

@@ -16,7 +16,7 @@ from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.export.trees import rounded_down
 from steadynet.features.run import Tensors
 from steadynet.training.blending import held_losses
-from steadynet.training.trees import FittedTrees, fit_trees
+from steadynet.training.trees import FittedTrees, TreePlan, TreeTarget, fit_trees
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -31,16 +31,13 @@ def tensors_of(made: Problem) -> Tensors:
 
 def fitted(made: Problem, **more: object) -> tuple[FittedTrees, np.ndarray]:
     """Fit trees to a problem."""
+    of_target = {key: more.pop(key) for key in ("known", "weights") if key in more}
     return fit_trees(
         tensors_of(made),
-        made.raw_target,
-        made.data.code,
+        TreeTarget(values=made.raw_target, code=made.data.code, **of_target),  # type: ignore[arg-type]
         made.folds,
         made.layout,
-        name="trees",
-        seed=0,
-        threads=1,
-        **more,  # type: ignore[arg-type]
+        TreePlan(name="trees", seed=0, threads=1, **more),  # type: ignore[arg-type]
     )
 
 

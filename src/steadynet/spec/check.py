@@ -165,6 +165,7 @@ def _training(training: TrainingSpec) -> Iterator[Rule]:
         ("folds", training.folds),
         ("max_epochs", training.max_epochs),
         ("patience", training.patience),
+        ("workers", training.workers),
         ("batch_rows", training.batch_rows),
     ):
         yield at_least(f"training.{key}", value, 1)

@@ -152,6 +152,9 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     answers is computed in full either way."""
     threads: int | None = None
     """Threads for matrix products; one unless set, since retrains run beside the server."""
+    workers: int | None = None
+    """Components, and trials of a search, that are fitted side by side; as many as there are cores
+    for unless set. What is fitted is the same."""
     seed: int = 0
     """Seed of everything random in fitting."""
     time_limit_s: float | None = None

@@ -25,9 +25,11 @@ from steadynet.features.run import Tensors
 from steadynet.spec.model import Spec
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Lesson, Share, held_losses
+from steadynet.training.component_fits import FitContext, fit_network
 from steadynet.training.components import FittedNetwork, Ground
 from steadynet.training.data import Folds
-from steadynet.training.fitting import FitContext, Fitted, fit_components, fit_network
+from steadynet.training.fitted import Fitted
+from steadynet.training.fitting import fit_components
 from steadynet.training.prepare import Table
 from steadynet.training.presets import FIRST, ComponentPlan
 

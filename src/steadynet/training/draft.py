@@ -20,7 +20,7 @@ from steadynet.features.state import FeatureState
 from steadynet.spec.model import Spec
 from steadynet.training.calibrate import Calibration
 from steadynet.training.components import FittedNetwork
-from steadynet.training.fitting import Fitted
+from steadynet.training.fitted import Fitted
 from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.prepare import Table
 from steadynet.training.record import ComponentFile, TrainingFile

@@ -26,7 +26,7 @@ from steadynet.table.schema import answers_about
 from steadynet.training.answers import Answers, WeldedGraph
 from steadynet.training.calibrate import Calibration
 from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
-from steadynet.training.fitting import Fitted
+from steadynet.training.fitted import Fitted
 from steadynet.training.golden import golden_rows
 from steadynet.training.illustration import importance_of, pictures_of
 from steadynet.training.prepare import Table

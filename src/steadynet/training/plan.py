@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from steadynet.spec.kinds import Task
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.data import ROWS_PER_FOLD
 from steadynet.training.grouped import MOST_FOLDS
+from steadynet.training.presets import ComponentPlan
 
 CROSS_FIT_ROWS = 4000
 """Up to as many training and validation rows every group leaves out a fold of its own."""
@@ -104,3 +106,13 @@ def _batch_rows(rows: int) -> int:
     while size < 256 and size * 40 < rows:
         size *= 2
     return size
+
+
+def own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> FitPlan:
+    """Return the plan of one component."""
+    width = plan.size.width
+    if training.width is None:
+        width = round(width * asked.width_factor)
+    members = training.members or asked.members or plan.size.members
+    size = replace(plan.size, width=width, members=members)
+    return msgspec.structs.replace(plan, size=size, seed=plan.seed + asked.seed)

@@ -25,10 +25,12 @@ from steadynet.training.blending import Lesson, Share
 from steadynet.training.budget import fit_deadline
 from steadynet.training.calibrate import Calibration, MethodScore
 from steadynet.training.checkpoint import EpochRecord, drop_checkpoints
+from steadynet.training.component_fits import FitContext
 from steadynet.training.conformal import WidthScore
 from steadynet.training.distilling import fit_student
 from steadynet.training.draft import draft_bundle, provenance_of
-from steadynet.training.fitting import FitContext, Fitted, fit_components
+from steadynet.training.fitted import Fitted
+from steadynet.training.fitting import fit_components
 from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted

@@ -26,7 +26,7 @@ def run_identity(name: str, spec: Spec, snapshot: str, parent: str) -> str:
         parent,
         msgspec.to_builtins(spec.table),
         msgspec.to_builtins(spec.split),
-        msgspec.to_builtins(spec.training),
+        msgspec.to_builtins(msgspec.structs.replace(spec.training, workers=None)),
         steadynet.__version__,
         metadata.version("torch"),
     ]

@@ -120,7 +120,7 @@ def _search(
         study.enqueue_trial(settings, skip_if_exists=True)
     before = time.perf_counter()
     deadline = before + (context.deadline - before) * TIME_SHARE
-    workers = context.workers or joblib.cpu_count()
+    workers = context.workers or training.workers or joblib.cpu_count()
     run = _Run(_on_the_processor(ground), training, context, study, place, deadline)
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=end_with_parent
@@ -166,7 +166,7 @@ def _on_the_processor(ground: Ground) -> Ground:
     """Return the ground for workers, which share no GPU."""
     if ground.data.target.device.type == "cpu":
         return ground
-    data = joint_data(ground.tensors, ground.targets, torch.device("cpu"))
+    data = joint_data(ground.tensors, ground.targets, torch.device("cpu"), ground.weights)
     return replace(ground, data=data)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -126,53 +127,75 @@ class FittedTrees:
         return f"boosted trees: {self.rounds} trees in {self.members} groups"
 
 
-def fit_trees(
-    tensors: Tensors,
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    folds: Folds,
-    layout: FeatureLayout,
-    *,
-    name: str,
-    seed: int,
-    threads: int,
-    deadline: float = math.inf,
-    stop: Callable[[], bool] = lambda: False,
-    known: npt.NDArray[np.bool_] | None = None,
-    sampled: bool = False,
-    weights: npt.NDArray[np.float64] | None = None,
-) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
-    """Fit every group; return the trees and their raw scores (G * m, 1, C) of the held rows.
+@dataclass(frozen=True, kw_only=True)
+class TreeTarget:
+    """What trees are fitted to."""
 
-    `target` (N,) is the class index or the number; trees are fitted to the standardised number, on
-    the rows where it is `known` (N,).
-    After `deadline` (of `time.perf_counter`), or once `stop` says so, a fit ends with the trees
-    that it has.
-    """
-    coded = _coded(target, code)
+    values: npt.NDArray[np.generic]
+    """(N,): class indices or numbers; trees are fitted to the standardised number."""
+    code: TargetCode
+    known: npt.NDArray[np.bool_] | None = None
+    """(N,): the rows that have a value; None: all."""
+    weights: npt.NDArray[np.float64] | None = None
+    """(N,): what each row counts; None: all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreePlan:
+    """How trees are fitted."""
+
+    name: str
+    seed: int
+    threads: int
+    sampled: bool = False
+    deadline: float = math.inf
+    """By `time.perf_counter`; a fit ends then with the trees that it has."""
+    stop: Callable[[], bool] = lambda: False
+    """Ends a fit as the deadline does."""
+
+
+def fit_trees(
+    tensors: Tensors, target: TreeTarget, folds: Folds, layout: FeatureLayout, plan: TreePlan
+) -> tuple[FittedTrees, npt.NDArray[np.float32]]:
+    """Fit every group; return the trees and their raw scores (G * m, 1, C) of the held rows."""
+    code = target.code
     boosters, held = [], []
-    for number, (fit, hold) in enumerate(zip(folds.fit, folds.held, strict=True)):
-        fit = thinned(fit, TREE_ROWS)
-        left = (deadline - time.perf_counter()) / (len(folds.fit) - number)
-        own = fit if known is None else fit[known[fit]]
-        watched = hold if known is None else hold[known[hold]]
-        if len(watched) == 0:  # nothing is known of the fold: stop by the rows that are fitted
-            watched = own
-        booster = _fit(
-            tree_cells(tensors.rows(own)),
-            coded[own],
-            tree_cells(tensors.rows(watched)),
-            coded[watched],
-            code=code,
-            settings=_settings(code, len(fit), len(folds.fit), sampled)
-            | {"seed": seed + number, "num_threads": threads},
-            ends=_Ends(time.perf_counter() + left, stop),
-            weights=None if weights is None else weights[own],
-            held_weights=None if weights is None else weights[watched],
-        )
+    for number, hold in enumerate(folds.held):
+        left = (plan.deadline - time.perf_counter()) / (len(folds.fit) - number)
+        booster = _fit_group(tensors, target, folds, plan, number, time.perf_counter() + left)
         boosters.append(booster)
         held.append(_raw(booster, tree_cells(tensors.rows(hold)), code.outputs))
-    return FittedTrees([(boosters, code.outputs)], layout, name), np.concatenate(held)[:, None]
+    return FittedTrees([(boosters, code.outputs)], layout, plan.name), np.concatenate(held)[:, None]
+
+
+def _fit_group(
+    tensors: Tensors,
+    target: TreeTarget,
+    folds: Folds,
+    plan: TreePlan,
+    number: int,
+    deadline: float,
+) -> lightgbm.Booster:
+    """Fit one group's trees, stopped by the rows that it is held to."""
+    code, known, weights = target.code, target.known, target.weights
+    fit, hold = thinned(folds.fit[number], TREE_ROWS), folds.held[number]
+    own = fit if known is None else fit[known[fit]]
+    watched = hold if known is None else hold[known[hold]]
+    if len(watched) == 0:  # nothing is known of the fold: stop by the rows that are fitted
+        watched = own
+    coded = _coded(target.values, code)
+    return _fit(
+        tree_cells(tensors.rows(own)),
+        coded[own],
+        tree_cells(tensors.rows(watched)),
+        coded[watched],
+        code=code,
+        settings=_settings(code, len(fit), len(folds.fit), plan.sampled)
+        | {"seed": plan.seed + number, "num_threads": plan.threads},
+        ends=_Ends(deadline, plan.stop),
+        weights=None if weights is None else weights[own],
+        held_weights=None if weights is None else weights[watched],
+    )
 
 
 def tree_cells(tensors: Tensors) -> npt.NDArray[np.float32]:

@@ -18,7 +18,7 @@ from steadynet.table.schema import OUTPUTS, Schema, output_name
 from steadynet.training.calibrate import Calibration, calibrate
 from steadynet.training.conformal import HeldRows
 from steadynet.training.data import Floats, Indices
-from steadynet.training.fitting import Fitted
+from steadynet.training.fitted import Fitted
 from steadynet.training.prepare import Table
 from steadynet.training.trees import tree_cells
 
