@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.monitoring.alerts import (
-    QUIET_S,
     decide_alerts,
     drift_condition,
     quality_condition,
@@ -29,6 +28,7 @@ from steadynet.monitoring.slo import SloEvents, assess_slo
 from steadynet.spec.model import Slo
 
 NOW = 1_700_000_000.0
+QUIET_S = Condition(key="drift", active=False).quiet_s
 
 
 def active(key: str = "drift", kind: AlertKind = "ticket", since: float | None = None) -> Condition:
@@ -165,7 +165,7 @@ def test_lost_quality_pages(verdict: QualityVerdict, expected: bool | None) -> N
 
 
 def test_each_objective_is_a_cause_of_its_own() -> None:
-    events = [SloEvents(start=NOW - 60, end=NOW, total=1000, failed=500, slow=0.0)]
+    events = [SloEvents(start=NOW - 60, end=NOW, total=1000, failed=500, timed=1000)]
     conditions = slo_conditions(assess_slo(Slo(), events, NOW))
     assert [(c.key, c.active) for c in conditions] == [
         ("slo/availability", True),

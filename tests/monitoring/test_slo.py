@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,6 +31,7 @@ def minutes(count: int, *, total: int = 600, failed: int = 0, slow: float = 0.0)
             end=NOW - i * MINUTE,
             total=total,
             failed=failed,
+            timed=total,
             slow=slow,
         )
         for i in range(count)
@@ -43,6 +45,7 @@ def older(events: list[SloEvents], seconds: float) -> list[SloEvents]:
             end=e.end - seconds,
             total=e.total,
             failed=e.failed,
+            timed=e.timed,
             slow=e.slow,
         )
         for e in events
@@ -56,7 +59,7 @@ def firing(report: SloReport) -> list[tuple[str, str]]:
 def test_traffic_within_its_budget_fires_nothing() -> None:
     report = assess_slo(SLO, minutes(3 * 1440, failed=0, slow=3.0), NOW)
     assert report.firing == ()
-    assert len(report.burns) == 2 * len(RULES)
+    assert len(report.burns) == 3 * len(RULES)
     burn = next(b for b in report.burns if b.objective == "latency")
     assert burn.long_burn == pytest.approx(0.5)
 
@@ -115,15 +118,18 @@ def test_a_window_becomes_events() -> None:
     window = Window(
         model="m",
         version="1",
-        role="challenger",
+        role="champion",
         start=1.0,
         end=2.0,
         requests=100,
         failed=2,
         latency=tuple(latency),
     )
-    expected = SloEvents(start=1.0, end=2.0, total=100, failed=2, slow=10.0)
+    expected = SloEvents(start=1.0, end=2.0, total=100, failed=2, timed=100, slow=10.0)
     assert slo_events(SLO, window) == expected
+    planned = msgspec.structs.replace(window, role="challenger")
+    expected = SloEvents(start=1.0, end=2.0, total=100, failed=2)
+    assert slo_events(SLO, planned) == expected
 
 
 def test_shadow_answers_are_no_users_experience() -> None:

@@ -92,6 +92,9 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"heal.cooldown_s": -1.0}, "heal.cooldown_s"),
     ({"heal.max_failures": 0}, "heal.max_failures"),
     ({"heal.timeout_s": 0.0}, "heal.timeout_s"),
+    ({"slo.quality_share": 1.0}, "slo.quality_share"),
+    ({"slo.max_age_s": 0.0}, "slo.max_age_s"),
+    ({"slo.freshness_share": 0.0}, "slo.freshness_share"),
     ({"alerts.webhook": "hooks.example"}, "alerts.webhook"),
 ]
 

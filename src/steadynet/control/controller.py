@@ -24,7 +24,7 @@ from steadynet.control.publish import publish
 from steadynet.control.rollouts import Rollouts
 from steadynet.control.store import Lease, Store
 from steadynet.control.turn import Turn
-from steadynet.control.watch import KEPT_S, Watch
+from steadynet.control.watch import Watch
 from steadynet.errors import LeaseLost
 from steadynet.home import Home, check_name
 from steadynet.monitoring.reports import Condition
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 LEASE_S = 5.0
 HOUSEKEEPING_EVERY_S = 60.0
 FINE_WINDOWS_S = 3600.0
+WINDOWS_KEPT_S = 4 * 86_400.0
+"""Older ones are of no use to any rule."""
 ROWS_KEPT_S = 30 * 86_400.0
 
 
@@ -159,7 +161,7 @@ class Controller:
             tx.observations.compact_windows(
                 self.model,
                 fine_before=turn.now - FINE_WINDOWS_S,
-                drop_before=turn.now - KEPT_S,
+                drop_before=turn.now - WINDOWS_KEPT_S,
             )
             # Labels come late: twice as many rows are kept as a retrain may use.
             tx.observations.drop_rows(

@@ -8,10 +8,12 @@ from steadynet.control.policy import Attempt
 from steadynet.monitoring.reports import (
     DriftReport,
     DriftState,
+    Objective,
     QualityReport,
     QualityState,
     SloReport,
 )
+from steadynet.monitoring.timed import TimeSpent
 from steadynet.rollout.evidence import Verdict
 from steadynet.statistics.moments import Moments
 
@@ -72,6 +74,8 @@ class WatchNotes(msgspec.Struct, frozen=True, kw_only=True):
     """The newest complete verdict."""
     quality: QualityReport | None = None
     slo: SloReport | None = None
+    spent: dict[Objective, TimeSpent] = msgspec.field(default_factory=dict)
+    """The time of the objectives that count seconds; a new champion inherits it."""
 
 
 class HealNotes(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,31 +10,20 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from steadynet.control.alerting import decide
 from steadynet.control.champion import Champion
 from steadynet.control.facts import WATCH, WatchNotes
 from steadynet.control.labels import labelled_rows
+from steadynet.control.objectives import Objectives
 from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
-from steadynet.control.store import StoredAlert, Transaction
+from steadynet.control.store import Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
-from steadynet.monitoring.alerts import (
-    decide_alerts,
-    drift_condition,
-    quality_condition,
-    rollback_condition,
-    slo_conditions,
-)
 from steadynet.monitoring.drift import assess_drift
 from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
-from steadynet.monitoring.reports import Alert, Condition
-from steadynet.monitoring.slo import SloEvents, assess_slo, compact_events, slo_events
+from steadynet.monitoring.reports import Condition
 from steadynet.monitoring.windows import Window
-from steadynet.rollout.state import Rollout
-from steadynet.spec.model import Slo
 
-KEPT_S = 4 * 86_400.0
-"""Windows older than this are of no use to any rule."""
-RECENT_ROLLOUT_S = 600.0
 LOOK_EVERY_S = 1.0
 """Verdicts change with thousands of rows; looking at them more often only costs."""
 
@@ -45,7 +34,7 @@ class Watch:
     def __init__(self) -> None:
         self._notes: WatchNotes | None = None
         self._traffic = Tally("", 0.0)
-        self._events: tuple[SloEvents, ...] | None = None
+        self._objectives = Objectives()
         self._joined = -1
         self._looked = float("-inf")
         self._inputs: dict[str, DriftInputs | QualityInputs] = {}
@@ -63,19 +52,17 @@ class Watch:
         """
         notes = self._begin(turn, champion)
         self._traffic.add(windows)
-        slo = champion.manifest.slo
-        self._events = self._with_events(turn, slo, windows)
+        self._objectives.add(turn, champion.manifest.slo, windows)
         if 0 <= turn.now - self._looked < LOOK_EVERY_S:
             self._notes = notes
             return notes
         self._looked = turn.now
         after = self._judge_quality(turn, champion, self._judge_drift(turn, champion, notes))
-        after = msgspec.structs.replace(after, slo=assess_slo(slo, self._events, turn.now))
+        after = self._objectives.judge(turn, champion, after)
         with turn.write() as tx:
             _journal_changes(turn, tx, after, self._inputs)
             tx.decisions.remember(turn.model, WATCH, after)
-            found = [*conditions, *_conditions(after), *_rollback(turn, tx)]
-            _decide(turn, tx, found)
+            decide(turn, tx, after, conditions)
         self._notes = after
         return after
 
@@ -91,19 +78,15 @@ class Watch:
         if notes is None or notes.version != champion.version:
             with turn.store.read() as tx:
                 joined = tx.observations.last_join(turn.model)
-            notes = WatchNotes(version=champion.version, drift_since=turn.now, labels_since=joined)
+            notes = WatchNotes(
+                version=champion.version,
+                drift_since=turn.now,
+                labels_since=joined,
+                spent={} if notes is None else notes.spent,
+            )
             self._traffic = Tally(turn.model, turn.now)
             self._joined = -1
         return notes
-
-    def _with_events(
-        self, turn: Turn, slo: Slo, windows: tuple[Window, ...]
-    ) -> tuple[SloEvents, ...]:
-        if self._events is None:
-            with turn.store.read() as tx:
-                stored = tx.observations.windows(turn.model, turn.now - KEPT_S)
-            return compact_events(_events_of(slo, stored), now=turn.now)
-        return compact_events([*self._events, *_events_of(slo, windows)], now=turn.now)
 
     def _judge_drift(self, turn: Turn, champion: Champion, notes: WatchNotes) -> WatchNotes:
         seen = self._traffic.of(champion.version, "champion")
@@ -145,59 +128,6 @@ class Watch:
             used = labelled[-1].number
             notes = msgspec.structs.replace(notes, labels_since=used, quality_state=report.state)
         return msgspec.structs.replace(notes, quality=report)
-
-
-def _events_of(slo: Slo, windows: Iterable[Window]) -> list[SloEvents]:
-    return [slo_events(slo, window) for window in windows if window.role != "shadow"]
-
-
-def _conditions(notes: WatchNotes) -> list[Condition]:
-    found = [
-        None if notes.drift is None else drift_condition(notes.drift),
-        None if notes.quality is None else quality_condition(notes.quality),
-        *(() if notes.slo is None else slo_conditions(notes.slo)),
-    ]
-    return [condition for condition in found if condition is not None]
-
-
-def _rollback(turn: Turn, tx: Transaction) -> list[Condition]:
-    """Return the condition of a rollback that nobody was told of yet."""
-    last = tx.decisions.last_rollout(turn.model, Rollout)
-    if last is None or last.phase != "aborted" or last.ended is None:
-        return []
-    condition = rollback_condition(
-        rollout=last.id, version=last.challenger, champion=last.champion, reason=last.reason
-    )
-    recent = turn.now - last.ended < RECENT_ROLLOUT_S
-    return [condition] if recent and not tx.alerts.known(turn.model, condition.key) else []
-
-
-def _decide(turn: Turn, tx: Transaction, conditions: Iterable[Condition]) -> None:
-    held = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
-    decision = decide_alerts(turn.model, held, conditions, turn.now)
-    for alert in (*decision.opened, *decision.still, *decision.resolved):
-        tx.alerts.save(
-            StoredAlert(
-                model=turn.model,
-                key=alert.key,
-                opened=alert.opened,
-                resolved=alert.resolved,
-                body=msgspec.msgpack.encode(alert),
-            )
-        )
-    for event, alerts in (("opened", decision.opened), ("resolved", decision.resolved)):
-        for alert in alerts:
-            word = f"{alert.kind} {event}"
-            tx.journal.append(
-                turn.model,
-                at=turn.now,
-                kind=f"alert.{event}",
-                text=f"{word}: {alert.summary or alert.cause}",
-                data={"alert": alert},
-            )
-            if turn.spec.alerts.webhook is not None:
-                payload = msgspec.json.encode({"event": event, "alert": alert}).decode()
-                tx.deliveries.send(turn.model, payload, at=turn.now)
 
 
 def _journal_changes(

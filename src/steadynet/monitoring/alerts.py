@@ -5,7 +5,7 @@ Reports are turned into *conditions* (`drift_condition`, `quality_condition`, `s
 
 - a condition that is active and has no open alert opens one,
 - one that has an alert keeps it open, silently; a ticket that has become a page is sent again,
-- an alert whose condition has been looked at and was inactive for `QUIET_S` is resolved,
+- an alert whose condition has been looked at and was inactive for its `quiet_s` is resolved,
 - an alert whose condition was *not looked at* (no data) stays: no data is not good news.
 """
 
@@ -23,9 +23,8 @@ from steadynet.monitoring.reports import (
     QualityReport,
     SloReport,
 )
+from steadynet.monitoring.slo import QUIET_S
 
-QUIET_S = 300.0
-"""How long a condition must be away before its alert is resolved."""
 _MOST_NAMED = 5
 
 
@@ -64,6 +63,7 @@ def _open(model: str, condition: Condition, now: float) -> Alert:
         opened=now,
         seen=now,
         momentary=condition.momentary,
+        quiet_s=condition.quiet_s,
         summary=condition.summary,
         done=condition.done,
         todo=condition.todo,
@@ -78,6 +78,7 @@ def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
         kind="page" if "page" in (alert.kind, condition.kind) else "ticket",
         cause=condition.cause,
         seen=now,
+        quiet_s=condition.quiet_s,
         summary=condition.summary,
         done=condition.done,
         todo=condition.todo,
@@ -88,7 +89,7 @@ def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
 def _is_over(alert: Alert, current: Condition | None, now: float) -> bool:
     if current is None and not alert.momentary:
         return False
-    return now - alert.seen >= QUIET_S
+    return now - alert.seen >= alert.quiet_s
 
 
 def drift_condition(report: DriftReport, *, done: str = "") -> Condition | None:
@@ -167,6 +168,7 @@ def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...
                     "bad": worst.bad,
                     "requests": worst.total,
                 },
+                quiet_s=QUIET_S[worst.kind],
             )
         )
     return tuple(conditions)

@@ -104,26 +104,30 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
 
 
+Objective = Literal["availability", "latency", "quality", "freshness"]
+"""What `[slo]` promises. The first two count requests, the others seconds."""
+
+
 class BurnRate(msgspec.Struct, frozen=True, kw_only=True):
     """One rule of one objective: how fast the error budget burns in a long and a short window."""
 
-    objective: Literal["availability", "latency"]
+    objective: Objective
     kind: AlertKind
     long_s: float
     short_s: float
     limit: float
     """Burn rate from which the rule fires."""
     long_burn: float | None
-    """None: too few requests."""
+    """None: nothing was measured."""
     short_burn: float | None
     bad: int
-    """Bad requests in the long window."""
+    """Bad requests, or seconds, in the long window."""
     total: int
     firing: bool
 
 
 class SloReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Both objectives at one moment."""
+    """All objectives at one moment."""
 
     at: float
     burns: tuple[BurnRate, ...]
@@ -151,6 +155,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: dict[str, str | float | int | None] = msgspec.field(default_factory=dict)
     momentary: bool = False
     """It happened and is over (a rollback): told once, closed after a quiet time."""
+    quiet_s: float = 300.0
+    """How long it must be away before its alert is resolved."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +175,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """When the condition was last true, seconds UTC."""
     resolved: float | None = None
     momentary: bool = False
+    quiet_s: float = 300.0
+    """How long the condition must be away before the alert is resolved."""
     summary: str = ""
     done: str = ""
     todo: str = ""

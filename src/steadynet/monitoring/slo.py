@@ -7,21 +7,26 @@ limit both in a long window (so that it matters) and in a short one (so that it 
 Rules and limits are those of the Site Reliability Workbook, chapter 5, "Alerting on SLOs".
 
 A rule also needs some bad requests in number, so that one failure in a quiet night pages nobody.
+
+Availability counts every answer that a caller got. Latency counts the champion's alone: a
+challenger is planned, the judge watches it, and it is gone within minutes if it is slow. Quality
+and freshness count seconds (`monitoring.timed`); an old champion is no reason to wake anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from steadynet.monitoring.latency import slower_than
-from steadynet.monitoring.reports import AlertKind, BurnRate, SloReport
+from steadynet.monitoring.reports import AlertKind, BurnRate, Objective, SloReport
+from steadynet.monitoring.timed import TimeSpent, seconds_between
 from steadynet.monitoring.windows import Window
 from steadynet.spec.model import Slo
-
-Objective = Literal["availability", "latency"]
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 KEPT_S = 3 * _DAY
@@ -48,6 +53,47 @@ RULES = (
 )
 FEWEST_BAD_SHORT = 2
 """Bad requests that the short window must hold for any rule."""
+QUIET_S: Mapping[AlertKind, float] = MappingProxyType({"page": 5 * _MINUTE, "ticket": 6 * _HOUR})
+"""How long no rule of a kind may fire before its alert is over: an error rate at
+the budget itself would else open and close a ticket all day."""
+TIMED: tuple[Objective, ...] = ("quality", "freshness")
+"""The objectives that count seconds instead of requests."""
+
+Count = float | NDArray[np.float64]
+
+
+def rules_of(objective: Objective) -> tuple[BurnRule, ...]:
+    """Return the rules of an objective: freshness never pages."""
+    return tuple(rule for rule in RULES if objective != "freshness" or rule.kind == "ticket")
+
+
+def budgets_of(slo: Slo) -> dict[Objective, float]:
+    """Return objective → error budget, for those that are promised."""
+    shares: dict[Objective, float] = {
+        "availability": slo.availability_share,
+        "latency": slo.latency_share,
+        "quality": slo.quality_share,
+    }
+    if slo.max_age_s is not None:
+        shares["freshness"] = slo.freshness_share
+    return {name: max(1 - share, SMALLEST_BUDGET) for name, share in shares.items()}
+
+
+def fires(
+    rule: BurnRule,
+    budget: float,
+    *,
+    bad: Count,
+    total: Count,
+    short_bad: Count,
+    short_total: Count,
+) -> NDArray[np.bool_]:
+    """Tell whether a rule fires on what its two windows hold; numbers or arrays of them (T,)."""
+    allowed = rule.limit * budget
+    enough = (np.asarray(bad) >= rule.fewest_bad) & (np.asarray(short_bad) >= FEWEST_BAD_SHORT)
+    lasting = np.asarray(bad) > allowed * np.asarray(total)
+    present = np.asarray(short_bad) > allowed * np.asarray(short_total)
+    return np.asarray(enough & lasting & present, np.bool_)
 
 
 class SloEvents(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,8 +104,10 @@ class SloEvents(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int = 0
     failed: int = 0
     """Answered with a 5xx."""
+    timed: int = 0
+    """Those that the champion answered."""
     slow: float = 0.0
-    """Slower than the SLO; a fraction where the histogram had to be interpolated."""
+    """Those of them slower than the SLO; a fraction where the histogram had to be interpolated."""
 
 
 def slo_events(slo: Slo, window: Window) -> SloEvents:
@@ -69,12 +117,14 @@ def slo_events(slo: Slo, window: Window) -> SloEvents:
     """
     if window.role == "shadow":
         raise ValueError("shadow answers reach no user; pass champion and challenger windows")
+    total, champions = max(window.requests, window.failed), window.role == "champion"
     return SloEvents(
         start=window.start,
         end=window.end,
-        total=max(window.requests, window.failed),
+        total=total,
         failed=window.failed,
-        slow=slower_than(window.latency, slo.latency_ms / 1000),
+        timed=total if champions else 0,
+        slow=slower_than(window.latency, slo.latency_ms / 1000) if champions else 0.0,
     )
 
 
@@ -101,75 +151,112 @@ def _add(a: SloEvents, b: SloEvents) -> SloEvents:
         end=max(a.end, b.end),
         total=a.total + b.total,
         failed=a.failed + b.failed,
+        timed=a.timed + b.timed,
         slow=a.slow + b.slow,
     )
 
 
-def assess_slo(slo: Slo, events: Sequence[SloEvents], now: float) -> SloReport:
-    """Return the burn rates of both objectives by every rule, and which rules fire."""
-    budgets: tuple[tuple[Objective, float], ...] = (
-        ("availability", 1 - slo.availability_share),
-        ("latency", 1 - slo.latency_share),
-    )
+class _Past:
+    """Events summed up once, so that a window of any length costs one search."""
+
+    def __init__(self, events: Sequence[SloEvents]) -> None:
+        ordered = sorted(events, key=lambda event: event.end)
+        self._ends = np.array([event.end for event in ordered])
+        self._sums: dict[Objective, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
+            "availability": (
+                _from_the_end([event.failed for event in ordered]),
+                _from_the_end([event.total for event in ordered]),
+            ),
+            "latency": (
+                _from_the_end([event.slow for event in ordered]),
+                _from_the_end([event.timed for event in ordered]),
+            ),
+        }
+
+    def count(self, objective: Objective, since: float) -> tuple[float, float]:
+        """Return bad and all requests of the events that end after `since`."""
+        first = int(np.searchsorted(self._ends, since, side="right"))
+        bad, total = self._sums[objective]
+        return float(bad[first]), float(total[first])
+
+
+def _from_the_end(counts: Sequence[float]) -> NDArray[np.float64]:
+    """Return (N + 1,): at each place the sum of the counts from there on."""
+    sums = np.zeros(len(counts) + 1)
+    sums[:-1] = np.cumsum(np.asarray(counts, np.float64)[::-1])[::-1]
+    return sums
+
+
+def assess_slo(
+    slo: Slo,
+    events: Sequence[SloEvents],
+    now: float,
+    spent: Mapping[Objective, TimeSpent] | None = None,
+) -> SloReport:
+    """Return the burn rates of every objective by every rule, and which rules fire.
+
+    `spent` is the time of the objectives that count seconds.
+    """
+    past, known = _Past(events), spent or {}
     burns = tuple(
-        _burn(objective, max(budget, SMALLEST_BUDGET), rule, events, now)
-        for objective, budget in budgets
-        for rule in RULES
+        _burn(objective, budget, rule, past, known.get(objective, TimeSpent()), now)
+        for objective, budget in budgets_of(slo).items()
+        for rule in rules_of(objective)
     )
     firing = tuple(sorted((b for b in burns if b.firing), key=lambda burn: burn.kind))
     return SloReport(at=now, burns=burns, firing=firing, sentence=_sentence(firing))
 
 
 def _burn(
-    objective: Objective, budget: float, rule: BurnRule, events: Sequence[SloEvents], now: float
+    objective: Objective,
+    budget: float,
+    rule: BurnRule,
+    past: _Past,
+    spent: TimeSpent,
+    now: float,
 ) -> BurnRate:
-    bad, total = _count(objective, events, now - rule.long_s)
-    short_bad, short_total = _count(objective, events, now - rule.short_s)
-    long_burn = bad / total / budget if total else None
-    short_burn = short_bad / short_total / budget if short_total else None
-    firing = (
-        long_burn is not None
-        and short_burn is not None
-        and long_burn > rule.limit
-        and short_burn > rule.limit
-        and bad >= rule.fewest_bad
-        and short_bad >= FEWEST_BAD_SHORT
-    )
+    def count(length_s: float) -> tuple[float, float]:
+        if objective in TIMED:
+            return seconds_between(spent.spans, now - length_s, now)
+        return past.count(objective, now - length_s)
+
+    bad, total = count(rule.long_s)
+    short_bad, short_total = count(rule.short_s)
+    fired = fires(rule, budget, bad=bad, total=total, short_bad=short_bad, short_total=short_total)
     return BurnRate(
         objective=objective,
         kind=rule.kind,
         long_s=rule.long_s,
         short_s=rule.short_s,
         limit=rule.limit,
-        long_burn=long_burn,
-        short_burn=short_burn,
+        long_burn=bad / total / budget if total else None,
+        short_burn=short_bad / short_total / budget if short_total else None,
         bad=round(bad),
-        total=total,
-        firing=firing,
+        total=round(total),
+        firing=bool(fired),
     )
-
-
-def _count(objective: Objective, events: Sequence[SloEvents], since: float) -> tuple[float, int]:
-    """Add up bad and all requests of the events that end after `since`."""
-    recent = [event for event in events if event.end > since]
-    bad = sum(event.failed if objective == "availability" else event.slow for event in recent)
-    return float(bad), sum(event.total for event in recent)
 
 
 def _sentence(firing: tuple[BurnRate, ...]) -> str:
     """Say the gravest firing rule of each objective."""
     if not firing:
-        return "both objectives are within their budgets"
+        return "all objectives are within their budgets"
     gravest = {burn.objective: burn for burn in reversed(firing)}
-    return "; ".join(
-        f"{burn.objective}: {burn.bad} of {burn.total} requests were bad in {_span(burn.long_s)}, "
+    return "; ".join(map(burn_sentence, gravest.values()))
+
+
+def burn_sentence(burn: BurnRate) -> str:
+    """Say what a firing rule found."""
+    unit = "seconds" if burn.objective in TIMED else "requests"
+    return (
+        f"{burn.objective}: {burn.bad} of {burn.total} {unit} were bad in {say_span(burn.long_s)}, "
         f"which burns the error budget {burn.long_burn:.1f} times too fast "
         f"(limit {burn.limit:g})"
-        for burn in gravest.values()
     )
 
 
-def _span(seconds: float) -> str:
+def say_span(seconds: float) -> str:
+    """Return a length of time in words, as "6 h"."""
     if seconds >= _DAY:
         return f"{seconds / _DAY:g} d"
     return f"{seconds / _HOUR:g} h" if seconds >= _HOUR else f"{seconds / _MINUTE:g} min"

@@ -23,6 +23,9 @@ def _slo(slo: Slo) -> Iterator[Rule]:
     yield positive("slo.latency_ms", slo.latency_ms)
     yield share("slo.latency_share", slo.latency_share)
     yield share("slo.availability_share", slo.availability_share)
+    yield share("slo.quality_share", slo.quality_share)
+    yield positive("slo.max_age_s", slo.max_age_s)
+    yield share("slo.freshness_share", slo.freshness_share)
 
 
 def _rollout(rollout: RolloutSpec) -> Iterator[Rule]:

@@ -19,6 +19,12 @@ class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Share of requests that must not be slow."""
     availability_share: float = 0.999
     """Share of requests that must not fail."""
+    quality_share: float = 0.95
+    """Share of the time in which labels must not show that quality is lost, see `[monitoring]`."""
+    max_age_s: float | None = None
+    """Age from which a champion is stale, counted from when it was trained; without it none is."""
+    freshness_share: float = 0.99
+    """Share of the time in which the champion must not be stale."""
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

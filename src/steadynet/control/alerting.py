@@ -1,0 +1,73 @@
+"""From what was found to alerts: decided, kept, written down, and sent on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from steadynet.control.facts import WatchNotes
+from steadynet.control.store import StoredAlert, Transaction
+from steadynet.control.turn import Turn
+from steadynet.monitoring.alerts import (
+    decide_alerts,
+    drift_condition,
+    quality_condition,
+    rollback_condition,
+    slo_conditions,
+)
+from steadynet.monitoring.reports import Alert, Condition
+from steadynet.rollout.state import Rollout
+
+RECENT_ROLLOUT_S = 600.0
+
+
+def _conditions(notes: WatchNotes) -> list[Condition]:
+    found = [
+        None if notes.drift is None else drift_condition(notes.drift),
+        None if notes.quality is None else quality_condition(notes.quality),
+        *(() if notes.slo is None else slo_conditions(notes.slo)),
+    ]
+    return [condition for condition in found if condition is not None]
+
+
+def _rollback(turn: Turn, tx: Transaction) -> list[Condition]:
+    """Return the condition of a rollback that nobody was told of yet."""
+    last = tx.decisions.last_rollout(turn.model, Rollout)
+    if last is None or last.phase != "aborted" or last.ended is None:
+        return []
+    condition = rollback_condition(
+        rollout=last.id, version=last.challenger, champion=last.champion, reason=last.reason
+    )
+    recent = turn.now - last.ended < RECENT_ROLLOUT_S
+    return [condition] if recent and not tx.alerts.known(turn.model, condition.key) else []
+
+
+def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[Condition]) -> None:
+    """Open, keep and resolve alerts by what was found; `conditions` come from elsewhere."""
+    found = [*conditions, *_conditions(notes), *_rollback(turn, tx)]
+    held = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
+    decision = decide_alerts(turn.model, held, found, turn.now)
+    for alert in (*decision.opened, *decision.still, *decision.resolved):
+        tx.alerts.save(
+            StoredAlert(
+                model=turn.model,
+                key=alert.key,
+                opened=alert.opened,
+                resolved=alert.resolved,
+                body=msgspec.msgpack.encode(alert),
+            )
+        )
+    for event, alerts in (("opened", decision.opened), ("resolved", decision.resolved)):
+        for alert in alerts:
+            word = f"{alert.kind} {event}"
+            tx.journal.append(
+                turn.model,
+                at=turn.now,
+                kind=f"alert.{event}",
+                text=f"{word}: {alert.summary or alert.cause}",
+                data={"alert": alert},
+            )
+            if turn.spec.alerts.webhook is not None:
+                payload = msgspec.json.encode({"event": event, "alert": alert}).decode()
+                tx.deliveries.send(turn.model, payload, at=turn.now)
