@@ -23,6 +23,7 @@
     └── ServingError
         ├── Unauthenticated             401: no key, or one that does not hold
         ├── Forbidden                   403: the key does not reach so far, or the door is closed
+        ├── CannotLoad                  400: a model cannot be loaded or unloaded as asked
         ├── NotReady                    503
         ├── Overloaded                  429
         │   └── RateLimited             the caller, or all callers together, ask too often
@@ -184,6 +185,10 @@ class Unauthenticated(ServingError):
 
 class Forbidden(ServingError):
     """The caller is known and may not do this, or nobody may do it here."""
+
+
+class CannotLoad(ServingError):
+    """A model cannot be loaded or unloaded as asked; what is served stayed as it was."""
 
 
 class NotReady(ServingError):

@@ -16,6 +16,7 @@ import pytest
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import BundleDraft, write_bundle
 from steadynet.home import Home
+from steadynet.registry.local import LocalRegistry
 
 SERVE = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
@@ -28,10 +29,28 @@ def served(
     folder: Path = tmp_path_factory.mktemp("served")
     home = Home(folder / "home")
     bundle = write_bundle(folder / "bundle", drafts(), ensure_key(home))
+    registry = LocalRegistry(home)
+    for version in ("1", "2"):
+        more = write_bundle(
+            folder / f"loans-{version}", drafts("loans", seed=int(version)), ensure_key(home)
+        )
+        registry.add(more, "loans", version)
+    spec = folder / "steadynet.toml"
+    spec.write_text("[serve]\nadmin_port = 0\nadmin_grpc_port = 0\n")
     environment = {**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SERVE, "serve", str(bundle.path)]
+    command = [sys.executable, "-c", SERVE, "serve", str(bundle.path), "--spec", str(spec)]
     process = subprocess.Popen(
-        [*command, "--port", "0", "--grpc-port", "0", "--no-controller", "--json"],
+        [
+            *command,
+            "--port",
+            "0",
+            "--grpc-port",
+            "0",
+            "--no-controller",
+            "--json",
+            "--spec",
+            str(spec),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,

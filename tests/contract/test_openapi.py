@@ -53,7 +53,7 @@ def test_every_example_is_answered(document: dict[str, Any], served: dict[str, A
         answer = httpx.post(f"{served['url']}{target}", json=example)
         assert answer.status_code == 200, (path, answer.text)
         asked += 1
-    assert asked == 8
+    assert asked == 7
 
 
 def test_the_page_needs_nothing_from_elsewhere(served: dict[str, Any]) -> None:

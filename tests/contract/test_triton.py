@@ -222,20 +222,51 @@ def test_the_repository_index(client: Client) -> None:
     assert {"name": MODEL, "version": client.version, "state": "READY"}.items() <= found[0].items()
 
 
-def test_loading_says_whether_it_is_and_unloading_is_refused(client: Client) -> None:
-    client.triton.load_model(MODEL)
+@pytest.fixture
+def admin(client: Client, served: dict[str, Any]) -> Iterator[Any]:
+    """Triton's client at the admin address."""
+    port = served["admin_port" if client.protocol == "http" else "admin_grpc_port"]
+    made = client.module.InferenceServerClient(f"127.0.0.1:{port}")
+    yield made
+    made.close()
+
+
+def test_models_are_loaded_and_unloaded(client: Client, admin: Any) -> None:
+    inputs = client.inputs()
+    assert client.refusal(inputs, model="loans")[0] == NOT_FOUND[client.protocol]
+    admin.load_model("loans")
+    assert client.triton.is_model_ready("loans")
+    assert client.triton.infer("loans", inputs).get_response()
+    policy = '{"name": "loans", "version_policy": {"specific": {"versions": [2]}}}'
+    admin.load_model("loans", config=policy)
+    assert client.triton.is_model_ready("loans", "2")
+    both = [client.triton.infer("loans", inputs, version) for version in ("1", "2")]
+    assert len({answer.as_numpy("probabilities").tobytes() for answer in both}) == 2
+    admin.load_model("loans")
+    assert client.triton.is_model_ready("loans", "2"), "what is held stays"
+    admin.unload_model("loans", unload_dependents=True)
+    assert client.refusal(inputs, model="loans")[0] == NOT_FOUND[client.protocol]
+    assert client.triton.is_model_ready(MODEL)
+
+
+def test_what_cannot_be_loaded_is_said(client: Client, admin: Any) -> None:
     denied = {"http": "403", "grpc": "StatusCode.PERMISSION_DENIED"}
-    load, unload = client.triton.load_model, client.triton.unload_model
-    cases: list[tuple[Any, str, dict[str, str], dict[str, str]]] = [
-        (load, "nope", {}, NOT_FOUND),
-        (load, MODEL, {"config": '{"platform": "x"}'}, INVALID),
-        (unload, "nope", {}, NOT_FOUND),
-        (unload, MODEL, {}, denied),
+    only = {"http": "400", "grpc": "StatusCode.FAILED_PRECONDITION"}
+    config = {"config": '{"platform": "x"}'}
+    files = {**config, "files": {"file:1/model.onnx": b"x"}}
+    cases: list[tuple[Any, str, str, dict[str, Any], dict[str, str]]] = [
+        (admin, "load_model", "nope", {}, NOT_FOUND),
+        (admin, "load_model", "loans", config, INVALID),
+        (admin, "load_model", "loans", files, INVALID),
+        (admin, "unload_model", "nope", {}, NOT_FOUND),
+        (admin, "unload_model", MODEL, {}, only),
+        (client.triton, "load_model", "loans", {}, denied),
+        (client.triton, "unload_model", MODEL, {}, denied),
     ]
-    for ask, model, options, statuses in cases:
+    for asked, method, model, options, statuses in cases:
         with pytest.raises(InferenceServerException) as caught:
-            ask(model, **options)
-        assert str(caught.value.status()) == statuses[client.protocol]
+            getattr(asked, method)(model, **options)
+        assert str(caught.value.status()) == statuses[client.protocol], (method, model)
     assert client.triton.is_model_ready(MODEL)
 
 

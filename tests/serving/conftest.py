@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -35,6 +35,7 @@ from steadynet.runtime.spool import read_spool
 from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.http import HttpApp
+from steadynet.serving.models import offer_of
 from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import ServerInfo
 from steadynet.serving.telemetry import Telemetry
@@ -182,7 +183,7 @@ def open_client() -> Callable[..., httpx.AsyncClient]:
         plane: DataPlane, *, max_body_bytes: int = 1_000_000, gate: Gate | None = None
     ) -> httpx.AsyncClient:
         app = HttpApp(
-            [plane],
+            offer_of([plane]),
             gate or Gate(),
             bodies=Bodies(max_body_bytes, 10 * max_body_bytes),
             sticky_parameter="sticky_key",
@@ -232,6 +233,7 @@ def _serve(
     workers: int = 1,
     challenger_deadline_ms: float = 60_000.0,
     heal: bool = True,
+    further: Sequence[str] = (),
     **keys: object,
 ) -> Iterator[tuple[ServerInfo, subprocess.Popen[bytes]]]:
     spec = folder / "serve.toml"
@@ -249,6 +251,7 @@ def _serve(
             SERVE,
             "serve",
             bundle,
+            *further,
             "--spec",
             str(spec),
             "--no-controller",

@@ -82,7 +82,10 @@ def test_every_path_asks_for_its_role(
         ("GET", "/v2/models/payments", {}, (401, 200, 200, 403)),
         ("GET", "/v2/models/payments/ready", {}, (401, 200, 200, 403)),
         ("GET", "/v2/models/payments/versions/1", {}, (401, 200, 200, 403)),
-        ("GET", "/v2/models/salaries", {}, (401, 404, 404, 404)),
+        # A key of some models does not learn whether others are there.
+        ("GET", "/v2/models/salaries", {}, (401, 404, 403, 403)),
+        ("POST", "/models/salaries/invocations", {}, (401, 404, 403, 403)),
+        ("POST", "/v2/repository/models/payments/load", {}, (401, 403, 403, 403)),
         ("GET", "/nothing", {}, (401, 404, 404, 404)),
         ("POST", "/invocations", predict, (401, 403, 200, 403)),
         ("POST", "/models/payments/invocations", predict, (401, 403, 200, 403)),
@@ -109,6 +112,57 @@ def test_every_path_asks_for_its_role(
                     "/invocations", headers={"x-api-key": caller}, **predict
                 )
                 assert by_header.status_code == 200
+
+    asyncio.run(main())
+
+
+def test_a_key_of_some_models_learns_of_no_others(
+    home: Home,
+    load: Callable[..., LoadedVersion],
+    make_route: Callable[..., Route],
+    open_plane: Callable[..., AbstractAsyncContextManager[DataPlane]],
+    open_client: Callable[..., httpx.AsyncClient],
+) -> None:
+    made = {
+        "all": make_key("dashboard", "viewer", now=0.0),
+        "own": make_key("shop", "viewer", now=0.0, models=["payments"]),
+        "other": make_key("bank", "viewer", now=0.0, models=["loans"]),
+    }
+    with changing_keys(home) as keys:
+        keys += [kept for _, kept in made.values()]
+
+    async def main() -> None:
+        async with open_plane() as plane:
+            champion = load()
+            plane.deploy(make_route(champion), champion, None)
+            gate = make_gate(home.caller_keys, ServeSpec(auth="keys"), SystemClock())
+            plane.telemetry.keys = gate.counts
+            async with open_client(plane, gate=gate) as client:
+                for who, knows in (("all", True), ("own", True), ("other", False)):
+                    key, kept = made[who]
+                    headers = {"x-api-key": key}
+                    for method, path in (
+                        ("GET", "/"),
+                        ("GET", "/openapi.json"),
+                        ("GET", "/metrics"),
+                        ("POST", "/v2/repository/index"),
+                        ("POST", "/nothing/invocations"),
+                        ("GET", "/v2/models/loans"),
+                    ):
+                        answer = await client.request(method, path, headers=headers)
+                        listed = path in ("/", "/openapi.json", "/v2/repository/index")
+                        assert ("payments" in answer.text) is knows or not listed, (who, path)
+                        assert knows or "payments" not in answer.text, (who, path)
+                    text = (await client.get("/metrics", headers=headers)).text
+                    shown = {other.id for _, other in made.values() if other.id in text}
+                    assert shown == ({kept.id} if knows else set()), who
+                    assert key not in text
+                await client.post("/invocations", headers={"x-api-key": made["own"][0]})
+                text = (await client.get("/metrics", headers={"x-api-key": made["all"][0]})).text
+                assert all(kept.id in text for _, kept in made.values())
+                own = f'steadynet_key_requests_total{{key="{made["own"][1].id}",outcome='
+                assert f'{own}"forbidden"}} 2.0' in text
+                assert f'{own}"admitted"}}' in text
 
     asyncio.run(main())
 

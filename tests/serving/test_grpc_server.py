@@ -23,6 +23,7 @@ from steadynet.serving.grpc_messages import METHODS, SERVICE, ModelInferRequest
 from steadynet.serving.grpc_server import GrpcServer
 from steadynet.serving.grpc_service import code_of
 from steadynet.serving.keys import changing_keys, make_key
+from steadynet.serving.models import offer_of
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
@@ -87,7 +88,7 @@ def with_caller(load: Load, make_route: MakeRoute, open_plane: OpenPlane) -> Cal
             champion = load(variant=variant)
             plane.deploy(make_route(champion), champion, None)
             server = GrpcServer(
-                {"payments": plane}, gate or Gate(None, per_model=0.0), ServeSpec(drain_s=30.0)
+                offer_of([plane]), gate or Gate(None, per_model=0.0), ServeSpec(drain_s=30.0)
             )
             port = await server.start("127.0.0.1", 0)
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

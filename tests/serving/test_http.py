@@ -416,6 +416,7 @@ def test_every_error_has_a_status() -> None:
         "Unauthenticated": 401,
         "Forbidden": 403,
         "UnknownModel": 404,
+        "CannotLoad": 400,
         "TooManyRows": 413,
         "Overloaded": 429,
         "RateLimited": 429,

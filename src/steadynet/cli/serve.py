@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,10 @@ SPEC = Path("steadynet.toml")
 def serve(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Models: name, name@alias, name/3, or a bundle's path."),
+        typer.Argument(
+            help="Models: name, name@alias, name/3, or a bundle's path. Further versions of a model"
+            " stand beside the first, for those who ask for them by number."
+        ),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Serve every model of the home that has a champion.")
@@ -62,40 +67,53 @@ def serve(
 
         remember_store(home)
     path = spec or (SPEC if SPEC.is_file() else None)
-    given = {
-        "serve.host": host,
-        "serve.port": port,
-        "serve.grpc_port": grpc_port,
-        "serve.workers": workers,
-    }
-    overrides = {key: value for key, value in given.items() if value is not None}
+    overrides = _given(host=host, port=port, grpc_port=grpc_port, workers=workers)
+    wanted, pinned = _wanted(home, models or [], every=every)
     plan = Plan(
         home=home,
-        wanted=_wanted(home, models or [], every=every),
+        wanted=wanted,
+        pinned=pinned,
         serve=load_spec(path, overrides).serve,
         controller=controller,
         spec=path.absolute() if path else None,
         reread=lambda: load_spec(path, overrides).serve,
+        journal=partial(_record, home),
     )
 
-    def say(info: ServerInfo, versions: dict[str, str]) -> None:
-        _say(info, versions, home, as_json=as_json)
-
     log_to_stderr("supervisor")
-    supervisor = Supervisor(plan, on_ready=say)
+    supervisor = Supervisor(plan, on_ready=partial(_say, home, as_json=as_json))
     stop_on_signals(supervisor)
     supervisor.run()
 
 
-def _wanted(home: Home, references: list[str], *, every: bool) -> dict[str, Endpoint]:
-    """Return what shall answer for each model. Raises `UserError`, `UnknownModel`."""
+def _given(**options: str | int | None) -> dict[str, object]:
+    """Return the keys of `[serve]` that were given on the command line."""
+    return {f"serve.{name}": value for name, value in options.items() if value is not None}
+
+
+def _record(home: Home, kind: str, text: str, data: Mapping[str, object]) -> None:
+    """Write into the home's journal. Its database is imported once it is needed."""
+    from steadynet.control.audit import record
+
+    record(home, kind, text, data)
+
+
+def _wanted(
+    home: Home, references: list[str], *, every: bool
+) -> tuple[dict[str, Endpoint], dict[str, tuple[Endpoint, ...]]]:
+    """Return what shall answer for each model, and the versions beside it.
+
+    Of several references to one model the first says what answers. Raises `UserError`,
+    `UnknownModel`.
+    """
     from steadynet.errors import UserError
     from steadynet.registry.local import LocalRegistry
     from steadynet.rollout.route import Endpoint
 
     registry = LocalRegistry(home)
     if every:
-        references = [name for name in registry.names() if "champion" in registry.aliases(name)]
+        champions = [name for name in registry.names() if "champion" in registry.aliases(name)]
+        references = [*champions, *references]
     if not references:
         raise UserError(
             "there is no model to serve",
@@ -103,23 +121,28 @@ def _wanted(home: Home, references: list[str], *, every: bool) -> dict[str, Endp
             got=f"no such model in {home.root}" if every else "no name",
         )
     wanted: dict[str, Endpoint] = {}
+    pinned: dict[str, tuple[Endpoint, ...]] = {}
     for reference in references:
         resolved = registry.resolve(reference)
-        if resolved.name in wanted:
-            raise UserError(
-                f"the model {resolved.name!r} is named twice",
-                expected="each model once",
-                do="Versions beside the champion come by a rollout: steadynet rollout start.",
-            )
-        wanted[resolved.name] = Endpoint(
+        name = resolved.name
+        endpoint = Endpoint(
             version=resolved.version,
             bundle=str(resolved.bundle),
             manifest_sha256=resolved.manifest_sha256,
         )
-    return wanted
+        if name not in wanted:
+            wanted[name] = endpoint
+        elif endpoint.version in {wanted[name].version, *(e.version for e in pinned.get(name, ()))}:
+            raise UserError(
+                f"version {endpoint.version} of {name!r} is named twice",
+                expected="each version once: the first answers, further ones beside it",
+            )
+        else:
+            pinned[name] = (*pinned.get(name, ()), endpoint)
+    return wanted, pinned
 
 
-def _say(info: ServerInfo, versions: dict[str, str], home: Home, *, as_json: bool) -> None:
+def _say(home: Home, info: ServerInfo, versions: dict[str, str], *, as_json: bool) -> None:
     """Tell a person, or a program, where the server listens."""
     from steadynet.cli.terminal import print_json, stdout
 
@@ -138,5 +161,9 @@ def _say(info: ServerInfo, versions: dict[str, str], home: Home, *, as_json: boo
         console.print(f"serving [bold]{model}[/] version {version} on [bold]{url}[/]")
     if info.grpc_port is not None:
         console.print(f"  gRPC on {info.host}:{info.grpc_port}", markup=False)
+    for what, port in (("HTTP", info.admin_port), ("gRPC", info.admin_grpc_port)):
+        if port is not None:
+            text = f"  loads and unloads models by {what} on 127.0.0.1:{port}"
+            console.print(text, markup=False)
     console.print(f"  curl {url}/v2/models/{info.model}", markup=False)
     console.print(f"  state in {home.root}; Ctrl-C drains and ends", markup=False)

@@ -87,7 +87,8 @@ class LabelTally:
         for item, loss, bias in zip(rows, losses, biases, strict=True):
             self.after = max(self.after, item.number)
             arm = self._versions.get(item.row.version)
-            if loss is None or bias is None or arm is None:
+            # Whoever asks for a version by its number is no sample of all callers.
+            if loss is None or bias is None or arm is None or item.row.role == "pinned":
                 continue
             if (item.row.role == "champion") != (arm == "champion"):
                 continue

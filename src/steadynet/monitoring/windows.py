@@ -14,8 +14,9 @@ import msgspec
 from steadynet.statistics.moments import Moments as Moments
 from steadynet.statistics.moments import add as _add_moments
 
-Role = Literal["champion", "challenger", "shadow"]
-"""How the version answered: `shadow` answers are computed and thrown away."""
+Role = Literal["champion", "challenger", "shadow", "pinned"]
+"""How the version answered: `shadow` answers are computed and thrown away; `pinned` stands beside
+the route's versions and answers only those who ask for it by number."""
 
 LATENCY_BUCKETS = 160
 LATENCY_FLOOR_S = 50e-6

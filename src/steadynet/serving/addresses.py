@@ -25,22 +25,28 @@ class Addresses:
     admin: socket.socket | None = None
     grpc: socket.socket | None = None
     """Holds the port for gRPC; workers listen on it with sockets of their own."""
+    admin_grpc: socket.socket | None = None
+    """The same for what changes something."""
 
     @property
     def grpc_port(self) -> int | None:
         """The port for gRPC, where there is one."""
-        if self.grpc is None:
-            return None
-        port: int = self.grpc.getsockname()[1]
-        return port
+        return _port_of(self.grpc)
+
+    @property
+    def admin_grpc_port(self) -> int | None:
+        """The port for gRPC that changes something, where there is one."""
+        return _port_of(self.admin_grpc)
 
     @property
     def is_complete(self) -> bool:
         """Whether a worker takes connections for gRPC, where it is on."""
-        if self.grpc is None:
-            return True
-        with socket.socket(self.grpc.family, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(self.grpc.getsockname()) == 0
+        for held in (self.grpc, self.admin_grpc):
+            if held is not None:
+                with socket.socket(held.family, socket.SOCK_STREAM) as probe:
+                    if probe.connect_ex(held.getsockname()) != 0:
+                        return False
+        return True
 
     def descriptors(self) -> tuple[int, ...]:
         """Return the sockets' file descriptors, for a child to inherit."""
@@ -53,6 +59,13 @@ class Addresses:
             self.admin.close()
 
 
+def _port_of(held: socket.socket | None) -> int | None:
+    if held is None:
+        return None
+    port: int = held.getsockname()[1]
+    return port
+
+
 @contextmanager
 def open_addresses(serve: ServeSpec) -> Iterator[Addresses]:
     """Yield the listening sockets.
@@ -62,14 +75,17 @@ def open_addresses(serve: ServeSpec) -> Iterator[Addresses]:
     """
     with ExitStack() as opened:
         public = opened.enter_context(_listen(serve.host, serve.port, "--port"))
-        admin = grpc = None
+        admin = grpc = admin_grpc = None
         if serve.admin_port is not None:
             admin = opened.enter_context(
                 _listen(ADMIN_HOST, serve.admin_port, "[serve] admin_port")
             )
         if serve.grpc_port is not None:
             grpc = opened.enter_context(_reserve(serve.host, serve.grpc_port, "--grpc-port"))
-        yield Addresses(public, admin, grpc)
+        if serve.admin_grpc_port is not None:
+            option = "[serve] admin_grpc_port"
+            admin_grpc = opened.enter_context(_reserve(ADMIN_HOST, serve.admin_grpc_port, option))
+        yield Addresses(public, admin, grpc, admin_grpc)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from math import ceil
 import msgspec
 
 from steadynet.errors import (
+    CannotLoad,
     DeadlineExceeded,
     Forbidden,
     InputError,
@@ -89,6 +90,7 @@ _STATUS: tuple[tuple[type[SteadynetError], int], ...] = (
     (Unauthenticated, 401),
     (Forbidden, 403),
     (UnknownModel, 404),
+    (CannotLoad, 400),
     (Overloaded, 429),
     (NotReady, 503),
     (DeadlineExceeded, 504),

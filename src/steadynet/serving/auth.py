@@ -21,6 +21,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +38,13 @@ CHANGING: frozenset[KeyRole] = frozenset(("operator", "admin"))
 """Roles that change something."""
 ID = slice(3, 15)
 """Where a key's id stands in it."""
+
+KeyCounts = dict[str, dict[str, int]]
+"""A key's id → outcome → requests."""
+OUTCOMES = ("admitted", "forbidden", "rate_limited")
+MOST_KEYS = 1000
+"""Keys that are counted each by its own."""
+OTHER_KEYS = "other"
 
 
 class Grant:
@@ -137,11 +145,25 @@ class Keyring:
         return TokenBucket(per_second)
 
 
+class Scope(NamedTuple):
+    """Whose key it is, and what its holder may know of."""
+
+    id: str
+    """The key's; empty where no keys are asked for."""
+    models: frozenset[str] | None
+    """None: every model."""
+
+
+EVERYTHING = Scope("", None)
+
+
 class Gate:
     """Admits requests or refuses them. `keyring` is None where no keys are asked for."""
 
     def __init__(self, keyring: Keyring | None = None, *, per_model: float = 0.0) -> None:
         self.keyring = keyring
+        self.counts: KeyCounts = {}
+        """How often each key that was ever used here was admitted and refused."""
         self._per_model = per_model
         self._models: dict[str, TokenBucket] = {}
 
@@ -150,43 +172,65 @@ class Gate:
         """Whether every request to look or to predict is admitted, so that nobody need ask."""
         return self.keyring is None and not self._per_model
 
-    def identify(self, presented: bytes) -> None:
-        """Admit to nothing but a plain "there is no such thing". Raises `Unauthenticated`."""
-        if self.keyring is not None:
-            self.keyring.identify(presented)
+    def scope(self, presented: bytes) -> Scope:
+        """Return what the holder of a key may know of. Raises `Unauthenticated`."""
+        if self.keyring is None:
+            return EVERYTHING
+        grant = self.keyring.identify(presented)
+        return Scope(grant.id, grant.models or None)
 
     def admit(
-        self, model: str, role: KeyRole, presented: bytes, *, by_admin_address: bool = False
+        self,
+        model: str,
+        role: KeyRole,
+        presented: bytes,
+        *,
+        by_admin_address: bool = False,
+        is_served: bool = True,
     ) -> str:
         """Return the id of the key that admits the request; "" where no keys are asked for.
 
-        `model` is "" where a request concerns none. Raises `Unauthenticated`, `Forbidden`,
-        `RateLimited`.
+        `model` is "" where a request concerns none; a model that is not served uses up no rate.
+        Raises `Unauthenticated`, `Forbidden`, `RateLimited`.
         """
         who = ""
         if role in CHANGING and not by_admin_address:
             raise Forbidden(
                 "what changes something is not done by this address",
-                do="Ask the address of [serve] admin_port; without one it is closed.",
+                do="Ask the address of [serve] admin_port, or admin_grpc_port; without one it is"
+                " closed.",
             )
         if self.keyring is not None:
             grant = self.keyring.identify(presented)
+            counted = self._counted(grant.id)
             if role not in grant.roles:
+                counted["forbidden"] += 1
                 raise Forbidden(
                     "the key may not do this", expected=f"role {role}", got=f"role {grant.role}"
                 )
             if model and grant.models and model not in grant.models:
+                counted["forbidden"] += 1
                 raise Forbidden("the key does not reach this model")
             if grant.bucket is not None and (wait := grant.bucket.take()):
+                counted["rate_limited"] += 1
                 raise _too_often("this key sends", grant.bucket, wait)
+            counted["admitted"] += 1
             who = grant.id
-        if self._per_model and role == "caller":
+        if self._per_model and role == "caller" and is_served:
             bucket = self._models.get(model)
             if bucket is None:
                 bucket = self._models[model] = TokenBucket(self._per_model)
             if wait := bucket.take():
                 raise _too_often("all callers together send", bucket, wait)
         return who
+
+    def _counted(self, key_id: str) -> dict[str, int]:
+        counted = self.counts.get(key_id)
+        if counted is None:
+            if len(self.counts) >= MOST_KEYS:
+                key_id = OTHER_KEYS
+            counted = self.counts.setdefault(key_id, dict.fromkeys(OUTCOMES, 0))
+        return counted
 
 
 def make_gate(path: Path, serve: ServeSpec, clock: Clock) -> Gate:

@@ -72,6 +72,11 @@ class Children:
         """Return the children in a role."""
         return [child for child in self._children if child.role == role]
 
+    def has(self, role: str) -> bool:
+        """Tell whether a child in a role runs or is still ending."""
+        children = (*self._children, *self._leaving)
+        return any(child.role == role and child.process is not None for child in children)
+
     def retire(self, child: Child) -> None:
         """Ask a child to end, and start none in its place."""
         self._children.remove(child)

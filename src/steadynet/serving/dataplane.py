@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -113,28 +114,45 @@ class DataPlane:
 
         The aliases are the route's: `champion`, and during a rollout `challenger`.
         """
-        versions = self.deployment.versions()
-        for loaded, alias in zip(versions, ("champion", "challenger"), strict=False):
-            if version in (loaded.version, alias):
+        deployment = self.deployment
+        versions = deployment.versions()
+        for loaded in versions:
+            if version == loaded.version:
                 return loaded
+        if version == "champion":
+            return deployment.champion.loaded
+        if version == "challenger" and deployment.challenger is not None:
+            return deployment.challenger.loaded
         raise UnknownModel(
             f"version {version[:40]!r} of the model {self.model!r} is not being served",
             expected=" or ".join(loaded.version for loaded in versions),
         )
 
     def deploy(
-        self, route: Route, champion: LoadedVersion, challenger: LoadedVersion | None
+        self,
+        route: Route,
+        champion: LoadedVersion,
+        challenger: LoadedVersion | None,
+        pinned: Sequence[LoadedVersion] = (),
     ) -> None:
         """Answer by a new route from now on."""
         self._deployment = deploy(
             route,
             champion,
             challenger,
+            pinned,
             before=self._deployment,
             serve=self._serve,
             telemetry=self.telemetry,
         )
         self._deployed.set()
+
+    def undeploy(self) -> None:
+        """Let go of all versions; what is queued is still answered."""
+        if self._deployment is not None:
+            self._deployment.close()
+            self._deployment = None
+            self._deployed.clear()
 
     async def infer(self, ask: Ask) -> Reply:
         """Answer a request.
@@ -182,10 +200,11 @@ class DataPlane:
             routed.now.failed += 1
             raise
         if ask.trace is not None:
-            _note(ask, ask.trace, asked, answer, champion.loaded, "champion")
+            _note(ask, ask.trace, asked, answer, champion.loaded, champion.role)
         self._count(ask, routed)
-        self.telemetry.log(champion.loaded, "champion", ask.id, ask.table, ask.rows, answer.outputs)
-        return Reply(champion.loaded, "champion", answer.outputs)
+        loaded, role = champion.loaded, champion.role
+        self.telemetry.log(loaded, role, ask.id, ask.table, ask.rows, answer.outputs)
+        return Reply(loaded, role, answer.outputs)
 
     async def _by_challenger(self, ask: Ask, challenger: Challenger) -> Reply:
         """Let the challenger answer, or else the champion in its place."""
@@ -213,7 +232,7 @@ class DataPlane:
         loaded = self.find(ask.version)
         challenger = deployment.challenger
         if challenger is None or loaded is not challenger.loaded:
-            champion = deployment.champion
+            champion = deployment.relied_on(loaded)
             return await self._by_champion(ask, champion, champion.tally)
         try:
             return await self._ask_challenger(ask, challenger)

@@ -1,9 +1,11 @@
-"""What a worker answers with at one moment: the champion, maybe a challenger, and their lanes."""
+"""What a worker answers with at one moment: the route's versions, pinned ones, and their lanes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steadynet.monitoring.windows import Role
 from steadynet.rollout.route import Route
 from steadynet.runtime.batching import Answer, Lane, Limits, LoopLane, Table, ThreadLane
 from steadynet.serving.counting import Tally
@@ -18,14 +20,24 @@ SHADOW_QUEUE_ROWS = 2048
 
 
 class Champion:
-    """The version whose answers callers can rely on."""
+    """A version whose answers callers can rely on, since no other is asked in its place.
 
-    def __init__(self, loaded: LoadedVersion, serve: ServeSpec, telemetry: Telemetry) -> None:
+    The champion in this role, or a pinned version, for those who ask for it by number.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedVersion,
+        serve: ServeSpec,
+        telemetry: Telemetry,
+        role: Role = "champion",
+    ) -> None:
         self.loaded = loaded
-        self.tally: Tally = telemetry.tally(loaded, "champion")
+        self.role = role
+        self.tally: Tally = telemetry.tally(loaded, role)
         self._max_batch_rows = serve.max_batch_rows
         limits = Limits(serve.max_batch_rows, serve.max_queue_rows, serve.deadline_ms / 1000)
-        name = f"champion-{loaded.version}"
+        name = f"{role}-{loaded.version}"
         self._large = ThreadLane(loaded, limits, self.tally.observe, name=name)
         self._lane: Lane = (
             LoopLane(loaded, limits, self.tally.observe)
@@ -77,18 +89,37 @@ class Deployment:
     route: Route
     champion: Champion
     challenger: Challenger | None
+    pinned: tuple[Champion, ...] = ()
+    """Versions that the route does not name, and that can be asked by their numbers."""
 
     def versions(self) -> tuple[LoadedVersion, ...]:
-        """Return the versions that can be asked, champion first."""
-        if self.challenger is None:
-            return (self.champion.loaded,)
-        return (self.champion.loaded, self.challenger.loaded)
+        """Return the versions that can be asked: champion, challenger, pinned ones."""
+        routed = [self.champion.loaded]
+        if self.challenger is not None:
+            routed.append(self.challenger.loaded)
+        return (*routed, *(each.loaded for each in self.pinned))
+
+    def relied_on(self, loaded: LoadedVersion) -> Champion:
+        """Return what answers for a version that is not the challenger's."""
+        for each in self.pinned:
+            if each.loaded is loaded:
+                return each
+        return self.champion
+
+    def close(self) -> None:
+        """End all lanes once everything queued is answered."""
+        self.champion.close()
+        if self.challenger is not None:
+            self.challenger.close()
+        for each in self.pinned:
+            each.close()
 
 
 def deploy(
     route: Route,
     champion: LoadedVersion,
     challenger: LoadedVersion | None,
+    pinned: Sequence[LoadedVersion] = (),
     *,
     before: Deployment | None,
     serve: ServeSpec,
@@ -96,10 +127,12 @@ def deploy(
 ) -> Deployment:
     """Return the deployment of a route, with the lanes of `before` where the version stays.
 
-    Lanes that are no longer needed are closed; what is queued in them is still answered.
+    Lanes that are no longer needed are closed; what is queued in them is still answered. A pinned
+    version that the route names too has the route's lanes.
     """
     old_champion = before.champion if before else None
     old_challenger = before.challenger if before else None
+    old_pinned = {each.loaded: each for each in before.pinned} if before else {}
     if old_champion is not None and old_champion.loaded is champion:
         new_champion = old_champion
     else:
@@ -110,8 +143,17 @@ def deploy(
             new_challenger = old_challenger
         else:
             new_challenger = Challenger(challenger, serve, telemetry)
+    new_pinned = tuple(
+        old_pinned.pop(loaded)
+        if loaded in old_pinned
+        else Champion(loaded, serve, telemetry, "pinned")
+        for loaded in pinned
+        if loaded not in (champion, challenger)
+    )
     if old_champion is not None and old_champion is not new_champion:
         old_champion.close()
     if old_challenger is not None and old_challenger is not new_challenger:
         old_challenger.close()
-    return Deployment(route, new_champion, new_challenger)
+    for each in old_pinned.values():
+        each.close()
+    return Deployment(route, new_champion, new_challenger, new_pinned)

@@ -8,6 +8,7 @@ Invariants:
 - A route of a lower generation than the newest one is never applied: it was written by a controller
   that slept while another one acted.
 - `generation` of the status is the newest route that is applied wholly.
+- Pinned versions are held beside the route's; they never answer in its place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -58,7 +60,14 @@ class Fleet:
     """Watches the route of one model and keeps the data plane equal to it."""
 
     def __init__(
-        self, home: Home, model: str, worker: str, plane: DataPlane, *, clock: Clock
+        self,
+        home: Home,
+        model: str,
+        worker: str,
+        plane: DataPlane,
+        *,
+        pinned: Sequence[Endpoint] = (),
+        clock: Clock,
     ) -> None:
         self._model = model
         self._worker = worker
@@ -68,12 +77,14 @@ class Fleet:
         self._status_path = home.workers(model) / f"{worker}.json"
         self._seen: tuple[int, int, int] | None = None
         self._route: Route | None = None
+        self._pinned = tuple(pinned)
         self._generation = 0
         self._loaded: dict[Endpoint, LoadedVersion] = {}
         self._loading: dict[Endpoint, asyncio.Task[None]] = {}
         self._failures: dict[Endpoint, str] = {}
         self._changed = asyncio.Event()
         self._tried = asyncio.Event()
+        self._progress = asyncio.Event()
         self._written: WorkerStatus | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -94,6 +105,22 @@ class Fleet:
         """Return once a champion is loaded or cannot be loaded."""
         await self._tried.wait()
 
+    async def until_settled(self) -> dict[str, str]:
+        """Return once all versions that are named were tried: version → why it cannot be loaded."""
+        while self._route is None or any(
+            endpoint not in self._loaded and endpoint not in self._failures
+            for endpoint in self._named(self._route)
+        ):
+            await self._progress.wait()
+        return {endpoint.version: why for endpoint, why in self._failures.items()}
+
+    def pin(self, pinned: Sequence[Endpoint]) -> None:
+        """Hold these versions beside the route's from now on, and no others."""
+        self._pinned = tuple(pinned)
+        if self._route is not None:
+            self._load_missing(self._route)
+            self._apply()
+
     def wake(self) -> None:
         """Look at once instead of at the next poll."""
         self._changed.set()
@@ -109,6 +136,17 @@ class Fleet:
             self._route = route
             self._load_missing(route)
             self._apply()
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    def _named(self, route: Route) -> list[Endpoint]:
+        """Return the versions that shall be held, the champion first."""
+        routed = (route.champion, route.challenger)
+        named = [endpoint for endpoint in routed if endpoint is not None]
+        return named + [endpoint for endpoint in self._pinned if endpoint not in named]
 
     def _read_changed(self) -> Route | None:
         try:
@@ -125,7 +163,7 @@ class Fleet:
             return None
 
     def _load_missing(self, route: Route) -> None:
-        for endpoint in _endpoints(route):
+        for endpoint in self._named(route):
             if endpoint not in self._loaded and endpoint not in self._loading:
                 self._loading[endpoint] = asyncio.create_task(self._load(endpoint))
 
@@ -152,9 +190,10 @@ class Fleet:
         if self._route is not None and endpoint == self._route.champion:
             self._tried.set()
         self._changed.set()
+        self._tell_progress()
 
     def _retry(self, endpoint: Endpoint) -> None:
-        if self._route is not None and endpoint in _endpoints(self._route):
+        if self._route is not None and endpoint in self._named(self._route):
             self._load_missing(self._route)
 
     def _apply(self) -> None:
@@ -165,11 +204,12 @@ class Fleet:
         in_place = self._plane.deployment.champion.loaded if self._plane.ready else None
         applied = applicable(route, self._loaded, in_place)
         if applied.champion is not None:
-            self._plane.deploy(route, applied.champion, applied.challenger)
+            pinned = [self._loaded[each] for each in self._pinned if each in self._loaded]
+            self._plane.deploy(route, applied.champion, applied.challenger, pinned)
         if applied.wholly and route.generation != self._generation:
             self._generation = route.generation
             logger.info("route %d is applied", route.generation)
-        named = set(_endpoints(route))
+        named = set(self._named(route))
         kept = {applied.champion, applied.challenger}
         self._loaded = {
             endpoint: loaded
@@ -201,7 +241,3 @@ class Fleet:
         except OSError as error:
             logger.warning("the worker's status cannot be written: %s", error.strerror)
         self._written = status
-
-
-def _endpoints(route: Route) -> list[Endpoint]:
-    return [endpoint for endpoint in (route.champion, route.challenger) if endpoint is not None]

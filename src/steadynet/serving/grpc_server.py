@@ -6,8 +6,8 @@ HTTP: grpcio takes a tenth of a second that no caller shall wait for.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -17,13 +17,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from steadynet.serving.auth import Gate
-from steadynet.serving.dataplane import DataPlane
+from steadynet.serving.channel import GiveOrder
 from steadynet.serving.grpc_messages import POOL, SERVICE
 from steadynet.serving.grpc_service import InferenceService
+from steadynet.serving.models import Offer
 from steadynet.serving.tracing import Tracer
 from steadynet.spec.model import ServeSpec
 
 logger = logging.getLogger(__name__)
+
+HEALTH_S = 0.2
+"""How often it is looked whether health has changed."""
 
 
 class GrpcServer:
@@ -31,13 +35,17 @@ class GrpcServer:
 
     def __init__(
         self,
-        planes: Mapping[str, DataPlane],
+        offer: Offer,
         gate: Gate,
         serve: ServeSpec,
         tracer: Tracer | None = None,
+        *,
+        order: GiveOrder | None = None,
+        is_admin: bool = False,
     ) -> None:
-        self._planes = planes
+        self._planes = offer.planes
         self._serve = serve
+        self._told: dict[str, bool] = {}
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 1),
@@ -46,7 +54,12 @@ class GrpcServer:
             ]
         )
         service = InferenceService(
-            planes, gate, sticky_parameter=serve.sticky_parameter, tracer=tracer
+            offer.planes,
+            gate,
+            sticky_parameter=serve.sticky_parameter,
+            tracer=tracer,
+            order=order,
+            is_admin=is_admin,
         )
         self._server.add_generic_rpc_handlers((service.handlers(),))
         self._health = health.aio.HealthServicer()
@@ -62,6 +75,7 @@ class GrpcServer:
             port = self._server.add_secure_port(address, _credentials(self._serve))
         await self.tell_health()
         await self._server.start()
+        self._telling = asyncio.create_task(self._tell_regularly())
         return port
 
     async def tell_health(self) -> None:
@@ -70,11 +84,22 @@ class GrpcServer:
         for name in ("", SERVICE):
             states[name] = all(plane.ready for plane in self._planes.values())
         response = health_pb2.HealthCheckResponse
+        for name in self._told.keys() - states.keys():
+            await self._health.set(name, response.SERVICE_UNKNOWN)
         for name, ready in states.items():
-            await self._health.set(name, response.SERVING if ready else response.NOT_SERVING)
+            if self._told.get(name) is not ready:
+                await self._health.set(name, response.SERVING if ready else response.NOT_SERVING)
+        self._told = states
+
+    async def _tell_regularly(self) -> None:
+        """Follow models that come, go, or become ready later than the server."""
+        while True:
+            await asyncio.sleep(HEALTH_S)
+            await self.tell_health()
 
     async def drain(self) -> None:
         """Accept no more, answer what is in flight, and end."""
+        self._telling.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._serve.drain_s)
 

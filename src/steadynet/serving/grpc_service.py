@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from steadynet import __version__
 from steadynet.errors import (
+    CannotLoad,
     DeadlineExceeded,
     Forbidden,
     InputError,
@@ -24,7 +25,8 @@ from steadynet.errors import (
     UnknownModel,
 )
 from steadynet.serving import oip, repository
-from steadynet.serving.auth import Gate, bearer
+from steadynet.serving.auth import CHANGING, Gate, bearer
+from steadynet.serving.channel import Action, GiveOrder
 from steadynet.serving.dataplane import Ask, DataPlane
 from steadynet.serving.grpc_codec import (
     asked_outputs,
@@ -94,10 +96,14 @@ class InferenceService:
         *,
         sticky_parameter: str,
         tracer: Tracer | None = None,
+        order: GiveOrder | None = None,
+        is_admin: bool = False,
     ) -> None:
         self._planes = planes
         self._tracer = tracer
-        self._gate = None if gate.open else gate
+        self._gate = gate
+        self._order = order
+        self._is_admin = is_admin
         self._sticky_parameter = sticky_parameter
         self._ids = RequestIds()
 
@@ -111,8 +117,8 @@ class InferenceService:
             Rpc("ModelMetadata", self._model_metadata, "viewer", attrgetter("name")),
             Rpc("ModelInfer", self._model_infer, "caller", attrgetter("model_name")),
             Rpc("RepositoryIndex", self._repository_index, "viewer"),
-            Rpc("RepositoryModelLoad", self._load, "caller", attrgetter("model_name")),
-            Rpc("RepositoryModelUnload", self._unload, "caller", attrgetter("model_name")),
+            Rpc("RepositoryModelLoad", self._load, "operator", attrgetter("model_name")),
+            Rpc("RepositoryModelUnload", self._unload, "operator", attrgetter("model_name")),
         )
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -127,15 +133,23 @@ class InferenceService:
 
     def _answering(self, rpc: Rpc) -> Handler:
         """Return a handler that admits its caller, and whose errors become statuses."""
-        gate, handler = self._gate, rpc.handler
+        gate, handler, role = self._gate, rpc.handler, rpc.role
+        asks_gate = role in CHANGING or not gate.open
         # gRPC itself would answer UNKNOWN to what it cannot decode, and log each with a traceback.
         decode = METHODS[rpc.name][0].FromString
 
         async def answer(data: bytes, context: Context) -> Message:
             try:
                 request = decode(data)
-                if gate is not None and rpc.role is not None:
-                    gate.admit(rpc.model_of(request), rpc.role, _key_of(context))
+                if asks_gate and role is not None:
+                    model = rpc.model_of(request)
+                    gate.admit(
+                        model,
+                        role,
+                        _key_of(context),
+                        by_admin_address=self._is_admin,
+                        is_served=model in self._planes,
+                    )
                 return await handler(request, context)
             except SteadynetError as error:
                 code, message = code_of(error), str(error)
@@ -153,15 +167,20 @@ class InferenceService:
 
         return answer
 
-    def _plane(self, name: str) -> DataPlane:
+    def _plane(self, name: str, context: Context) -> DataPlane:
         """Return a model's data plane. Raises `UnknownModel`."""
         plane = self._planes.get(name)
         if plane is None:
             raise UnknownModel(
                 f"there is no model {name[:100]!r} here",
-                expected=" or ".join(map(repr, self._planes)),
+                expected=" or ".join(repr(each.model) for each in self._visible(context)) or None,
             )
         return plane
+
+    def _visible(self, context: Context) -> list[DataPlane]:
+        """Return the models that the caller may know of."""
+        reach = self._gate.scope(_key_of(context)).models
+        return [plane for name, plane in self._planes.items() if reach is None or name in reach]
 
     async def _model_infer(self, request: Message, context: Context) -> Message:
         arrived = monotonic()
@@ -171,7 +190,7 @@ class InferenceService:
             trace = self._tracer.begin(str(given.get("traceparent", "")).encode(), arrived)
             if trace is not None:
                 trace.received = arrived
-        plane = self._plane(request.model_name)
+        plane = self._plane(request.model_name, context)
         version = request.model_version
         loaded = plane.find(version) if version else plane.deployment.champion.loaded
         table, rows = read_table(read_inputs(request), loaded)
@@ -199,8 +218,8 @@ class InferenceService:
     async def _server_ready(self, _request: Message, _context: Context) -> Message:
         return ServerReadyResponse(ready=all(plane.ready for plane in self._planes.values()))
 
-    async def _model_ready(self, request: Message, _context: Context) -> Message:
-        plane = self._plane(request.name)
+    async def _model_ready(self, request: Message, context: Context) -> Message:
+        plane = self._plane(request.name, context)
         if request.version and plane.ready:
             plane.find(request.version)
         return ModelReadyResponse(ready=plane.ready)
@@ -210,8 +229,8 @@ class InferenceService:
             name="steadynet", version=__version__, extensions=oip.EXTENSIONS
         )
 
-    async def _model_metadata(self, request: Message, _context: Context) -> Message:
-        plane = self._plane(request.name)
+    async def _model_metadata(self, request: Message, context: Context) -> Message:
+        plane = self._plane(request.name, context)
         if request.version:
             loaded = plane.find(request.version)
             versions = [loaded.version]
@@ -220,15 +239,25 @@ class InferenceService:
             versions = [each.version for each in plane.deployment.versions()]
         return metadata_response(oip.metadata(plane.model, versions, loaded))
 
-    async def _load(self, request: Message, _context: Context) -> Message:
-        repository.load(self._plane(request.model_name), request.parameters)
-        return METHODS["RepositoryModelLoad"][1]()
+    async def _load(self, request: Message, context: Context) -> Message:
+        return await self._change("load", "RepositoryModelLoad", request, context)
 
-    async def _unload(self, request: Message, _context: Context) -> Message:
-        raise repository.refuse_unload(self._plane(request.model_name))
+    async def _unload(self, request: Message, context: Context) -> Message:
+        return await self._change("unload", "RepositoryModelUnload", request, context)
 
-    async def _repository_index(self, request: Message, _context: Context) -> Message:
-        found = repository.index(self._planes.values(), only_ready=request.ready)
+    async def _change(
+        self, action: Action, rpc: str, request: Message, context: Context
+    ) -> Message:
+        given = {name: parameter_value(value) for name, value in request.parameters.items()}
+        versions = repository.asked_versions(action, given)
+        if self._order is None:
+            raise Forbidden("nothing changes what this server answers for")
+        key_id = self._gate.scope(_key_of(context)).id
+        await self._order(action, request.model_name, versions, key_id)
+        return METHODS[rpc][1]()
+
+    async def _repository_index(self, request: Message, context: Context) -> Message:
+        found = repository.index(self._visible(context), only_ready=request.ready)
         response = RepositoryIndexResponse()
         for item in found:
             response.models.add(
@@ -250,6 +279,7 @@ _CODES: tuple[tuple[type[SteadynetError], grpc.StatusCode], ...] = (
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
+    (CannotLoad, grpc.StatusCode.FAILED_PRECONDITION),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (NotReady, grpc.StatusCode.UNAVAILABLE),
     (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -3,27 +3,28 @@
 The paths (`{m}` a model's name, `{v}` a version's):
 `/v2`, `/v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}][/ready|/infer]`,
 `/v2/repository/index`, `/v2/repository/models/{m}/load|unload` (Open Inference Protocol v2),
-`/models/{m}/invocations`, `/models/{m}/feedback`, and `/invocations`, `/feedback` where one model
-is served; `/ping`, `/health`, `/version` (MLflow's scoring server), `/metrics`, `/openapi.json`,
-`/docs`, `/`.
+`/models/{m}/invocations`, `/models/{m}/feedback`, and `/invocations`, `/feedback` where the server
+was started with one model; `/ping`, `/health`, `/version` (MLflow's scoring server), `/metrics`,
+`/openapi.json`, `/docs`, `/`.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from steadynet.errors import SteadynetError, UnknownModel
+from steadynet.errors import Forbidden, SteadynetError, UnknownModel
 from steadynet.serving import oip, repository
 from steadynet.serving.answers import TEXT, HttpAnswer, HttpError, error_answer, json_answer
 from steadynet.serving.auth import CHANGING, Gate
-from steadynet.serving.dataplane import DataPlane
-from steadynet.serving.metrics import add_up, render
+from steadynet.serving.channel import Action, GiveOrder
+from steadynet.serving.metrics import add_up, of_key, render
 from steadynet.serving.model_http import JSON_TYPES, Endpoint, Handler, ModelPaths
+from steadynet.serving.models import Offer
 from steadynet.serving.openapi import document
 from steadynet.serving.requests import (
     Bodies,
@@ -47,6 +48,7 @@ PAGE_POLICY = (
     b"default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
 INDEX_DECODER = msgspec.json.Decoder(repository.IndexAsk)
+CONTROL_DECODER = msgspec.json.Decoder(repository.ControlAsk)
 
 
 class HttpApp:
@@ -54,7 +56,7 @@ class HttpApp:
 
     def __init__(
         self,
-        planes: Sequence[DataPlane],
+        offer: Offer,
         gate: Gate,
         *,
         bodies: Bodies,
@@ -62,19 +64,30 @@ class HttpApp:
         version: str,
         admin_port: int | None = None,
         tracer: Tracer | None = None,
+        order: GiveOrder | None = None,
     ) -> None:
+        self._offer = offer
         self._gate = gate
         self._is_open = gate.open
         self._admin_port = admin_port
         self._tracer = tracer
+        self._order = order
         self._bodies = bodies
+        self._sticky_parameter = sticky_parameter
         self._version = version
         self._ids = RequestIds()
+        self._responses = offer.general.responses
+        self._models: dict[str, ModelPaths] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._refresh()
+        offer.on_change.append(self._refresh)
+
+    def _refresh(self) -> None:
+        """Answer by the paths of the models that are offered now."""
         self._models = {
-            plane.model: ModelPaths(plane, bodies, sticky_parameter=sticky_parameter)
-            for plane in planes
+            name: ModelPaths(plane, self._bodies, sticky_parameter=self._sticky_parameter)
+            for name, plane in self._offer.planes.items()
         }
-        self._responses = planes[0].telemetry.responses
         self._endpoints = self._table()
 
     def _table(self) -> dict[str, Endpoint]:
@@ -82,8 +95,8 @@ class HttpApp:
         table: dict[str, Endpoint] = {}
         for paths in self._models.values():
             table |= paths.table()
-        if len(self._models) == 1:
-            table |= paths.alone()
+        if self._offer.alone in self._models:
+            table |= self._models[self._offer.alone].alone()
         probes: dict[str, dict[str, Handler]] = {
             # The page tells nothing but how to ask.
             "/docs": {"GET": self._docs},
@@ -105,14 +118,6 @@ class HttpApp:
         for path, handlers in probes.items():
             table[path] = Endpoint(handlers, self._responses, None)
         return table
-
-    @property
-    def _planes(self) -> list[DataPlane]:
-        return [paths.plane for paths in self._models.values()]
-
-    @property
-    def _is_ready(self) -> bool:
-        return all(plane.ready for plane in self._planes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -147,7 +152,16 @@ class HttpApp:
         """Raise `Unauthenticated`, `Forbidden` or `RateLimited` where the caller may not ask."""
         if endpoint.role is not None:
             here = endpoint.role in CHANGING and scope["server"][1] == self._admin_port
-            self._gate.admit(endpoint.model, endpoint.role, request.key, by_admin_address=here)
+            request.key_id = self._gate.admit(
+                endpoint.model, endpoint.role, request.key, by_admin_address=here
+            )
+
+    def _visible(self, request: Request) -> dict[str, ModelPaths]:
+        """Return the models that the caller may know of."""
+        reach = None if self._is_open else self._gate.scope(request.key).models
+        if reach is None:
+            return self._models
+        return {name: paths for name, paths in self._models.items() if name in reach}
 
     async def _send(
         self, request: Request, answer: HttpAnswer, receive: Receive, send: Send
@@ -172,23 +186,34 @@ class HttpApp:
             await send({"type": "http.response.body", "body": body})
 
     def _find(self, request: Request) -> Endpoint:
-        """Return the endpoint of a path with a version. Raises `HttpError`, `UnknownModel`."""
+        """Return the endpoint of a path that the table has not.
+
+        Raises `HttpError`, `UnknownModel`, `Unauthenticated`, `Forbidden`.
+        """
         if not self._is_open:
             # Which models there are is not told to just anyone.
-            self._gate.identify(request.key)
+            self._gate.scope(request.key)
         match request.path.split("/"):
             case ["", "invocations" | "feedback" as last]:
                 raise HttpError(
                     404,
                     f"several models are served; expected /models/NAME/{last} with one of "
-                    + ", ".join(self._models),
+                    + ", ".join(self._visible(request)),
                 )
-            case ["", "v2", "models", model, *_] | ["", "v2", "repository", "models", model, _] if (
-                model not in self._models
-            ):
+            case ["", "v2", "repository", "models", model, "load" | "unload" as action]:
+                handler = self._changing(action, model)
+                return Endpoint({"POST": handler}, self._responses, "operator", model)
+            case (
+                ["", "v2", "models", model, *_]
+                | ["", "v2", "repository", "models", model, _]
+                | ["", "models", model, _]
+            ) if model not in self._models:
+                if not self._is_open:
+                    # Forbidden as for a model that is there: a key of others learns of neither.
+                    self._gate.admit(model, "viewer", request.key)
                 raise UnknownModel(
                     f"there is no model {model[:100]!r} here",
-                    expected=" or ".join(map(repr, self._models)),
+                    expected=" or ".join(map(repr, self._visible(request))) or None,
                 )
             case ["", "v2", "models", model, "versions", version, *rest]:
                 endpoint = self._models[model].find(version, rest)
@@ -196,35 +221,65 @@ class HttpApp:
                     return endpoint
         raise HttpError(404, "there is no such path; GET / lists what there is")
 
-    async def _index(self, _request: Request, _receive: Receive) -> HttpAnswer:
+    def _changing(self, action: Action, model: str) -> Handler:
+        """Return the handler of the repository extension's load or unload of a model."""
+
+        async def handler(request: Request, receive: Receive) -> HttpAnswer:
+            body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
+            asked = decode_json(CONTROL_DECODER, body) if body else repository.ControlAsk()
+            versions = repository.asked_versions(action, asked.parameters or {})
+            if self._order is None:
+                raise Forbidden("nothing changes what this server answers for")
+            await self._order(action, model, versions, request.key_id)
+            return json_answer({})
+
+        return handler
+
+    async def _index(self, request: Request, _receive: Receive) -> HttpAnswer:
+        visible = self._visible(request)
         versions = [
             f"/v2/models/{model}/versions/{{version}}{rest}"
-            for model in self._models
+            for model in visible
             for rest in ("", "/ready", "/infer")
         ]
         return json_answer(
             {
                 "name": "steadynet",
                 "version": self._version,
-                "models": list(self._models),
-                "ready": self._is_ready,
-                "paths": [*self._endpoints, *versions],
+                "models": list(visible),
+                "ready": self._offer.is_ready,
+                "paths": [*self._shown(visible), *versions],
             }
         )
 
-    async def _metrics(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        totals = [await plane.telemetry.total() for plane in self._planes]
-        return HttpAnswer(200, render(add_up(totals)), TEXT)
+    def _shown(self, visible: Iterable[str]) -> dict[str, Endpoint]:
+        """Return the paths of no model, and of those that the caller may know of."""
+        return {
+            path: endpoint
+            for path, endpoint in self._endpoints.items()
+            if not endpoint.model or endpoint.model in visible
+        }
+
+    async def _metrics(self, request: Request, _receive: Receive) -> HttpAnswer:
+        """Answer `GET /metrics`: of everything, or of what the caller's key reaches."""
+        telemetries = self._offer.telemetries
+        if self._is_open or (scope := self._gate.scope(request.key)).models is None:
+            total = add_up([await each.total() for each in telemetries.values()])
+            return HttpAnswer(200, render(total), TEXT)
+        parts = [await telemetries[name].total() for name in scope.models if name in telemetries]
+        return HttpAnswer(200, render(of_key(add_up(parts), scope.id)), TEXT)
 
     async def _ping(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        ready = self._is_ready
+        ready = self._offer.is_ready
         return HttpAnswer(200 if ready else 503, b"\n" if ready else b"not ready\n", TEXT)
 
     async def _show_version(self, _request: Request, _receive: Receive) -> HttpAnswer:
         return HttpAnswer(200, self._version.encode(), TEXT)
 
-    async def _openapi(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        return json_answer(document(self._planes, self._endpoints, self._version))
+    async def _openapi(self, request: Request, _receive: Receive) -> HttpAnswer:
+        visible = self._visible(request)
+        planes = [paths.plane for paths in visible.values()]
+        return json_answer(document(planes, self._shown(visible), self._version))
 
     async def _docs(self, _request: Request, _receive: Receive) -> HttpAnswer:
         policy = (b"content-security-policy", PAGE_POLICY)
@@ -239,14 +294,15 @@ class HttpApp:
         return json_answer({"live": True})
 
     async def _ready(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        ready = self._is_ready
+        ready = self._offer.is_ready
         return json_answer({"ready": ready}, 200 if ready else 503)
 
     async def _repository_index(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer `POST /v2/repository/index`; its body is optional."""
         body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
         asked = decode_json(INDEX_DECODER, body) if body else repository.IndexAsk()
-        return json_answer(repository.index(self._planes, only_ready=asked.ready))
+        planes = [paths.plane for paths in self._visible(request).values()]
+        return json_answer(repository.index(planes, only_ready=asked.ready))
 
 
 def _end_trace(tracer: Tracer, trace: Trace, request: Request, answer: HttpAnswer) -> None:

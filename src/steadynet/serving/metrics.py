@@ -40,6 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP status → responses."""
     events: dict[str, int] = msgspec.field(default_factory=dict)
     """Name of `EVENTS` → how often."""
+    keys: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    """A caller's key's id → outcome → requests."""
 
 
 EVENTS: dict[str, str] = {
@@ -94,6 +96,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     windows: dict[tuple[str, str, str], Window] = {}
     responses: dict[str, int] = {}
     events: dict[str, int] = {}
+    keys: dict[str, dict[str, int]] = {}
     for snapshot in snapshots:
         workers += snapshot.workers
         for window in snapshot.windows:
@@ -101,12 +104,21 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
             windows[key] = merge([windows[key], window]) if key in windows else window
         _add(responses, snapshot.responses)
         _add(events, snapshot.events)
+        for holder, outcomes in snapshot.keys.items():
+            _add(keys.setdefault(holder, {}), outcomes)
     return Snapshot(
         workers=tuple(workers),
         windows=tuple(windows[key] for key in sorted(windows)),
         responses=responses,
         events=events,
+        keys=keys,
     )
+
+
+def of_key(total: Snapshot, key: str) -> Snapshot:
+    """Return a sum in which no other key is told of."""
+    own = {key: total.keys[key]} if key in total.keys else {}
+    return msgspec.structs.replace(total, keys=own)
 
 
 def render(total: Snapshot) -> bytes:
@@ -134,6 +146,15 @@ def _families(total: Snapshot) -> Iterator[Metric]:
     for status, number in sorted(total.responses.items()):
         responses.add_metric([status], number)
     yield responses
+    keys = CounterMetricFamily(
+        "steadynet_key_requests",
+        "Requests by the id of the caller's key, admitted or refused.",
+        labels=["key", "outcome"],
+    )
+    for key, outcomes in sorted(total.keys.items()):
+        for outcome, number in outcomes.items():
+            keys.add_metric([key, outcome], number)
+    yield keys
     for name, meaning in EVENTS.items():
         yield CounterMetricFamily(f"steadynet_{name}", meaning, value=total.events.get(name, 0))
 

@@ -10,7 +10,7 @@ import msgspec
 
 from steadynet.errors import NotReady
 from steadynet.monitoring.records import Feedback
-from steadynet.serving import invocations, oip, repository
+from steadynet.serving import invocations, oip
 from steadynet.serving.answers import HttpAnswer, HttpError, encode_json, json_answer
 from steadynet.serving.dataplane import Ask, DataPlane, Reply
 from steadynet.serving.keys import KeyRole
@@ -37,7 +37,6 @@ Handler = Callable[[Request, Receive], Awaitable[HttpAnswer]]
 
 INFER_DECODER = msgspec.json.Decoder(oip.InferIn)
 INVOCATION_DECODER = msgspec.json.Decoder(invocations.Invocation)
-CONTROL_DECODER = msgspec.json.Decoder(repository.ControlAsk)
 FEEDBACK_DECODER = msgspec.json.Decoder(Feedback | list[Feedback])
 
 
@@ -70,8 +69,6 @@ class ModelPaths:
             f"{model}/infer": self._endpoint("POST", self.infer),
             model: self._endpoint("GET", self._metadata),
             f"{model}/ready": self._endpoint("GET", self._ready),
-            f"/v2/repository/models/{self._name}/load": self._endpoint("POST", self._load),
-            f"/v2/repository/models/{self._name}/unload": self._endpoint("POST", self._unload),
             f"/models/{self._name}/invocations": self._endpoint("POST", self.invocations),
             f"/models/{self._name}/feedback": self._endpoint("POST", self.feedback),
         }
@@ -185,16 +182,6 @@ class ModelPaths:
         if await self.plane.telemetry.feedback(records) < len(records):
             raise NotReady("not all labels could be stored", do="Send them again later.")
         return json_answer({"accepted": len(records)})
-
-    async def _load(self, request: Request, receive: Receive) -> HttpAnswer:
-        """Answer the repository extension's load; its body is optional."""
-        body = await read_typed_body(request, receive, JSON_TYPES, self._bodies)
-        asked = decode_json(CONTROL_DECODER, body) if body else repository.ControlAsk()
-        repository.load(self.plane, asked.parameters or {})
-        return json_answer({})
-
-    async def _unload(self, _request: Request, _receive: Receive) -> HttpAnswer:
-        raise repository.refuse_unload(self.plane)
 
     async def _ready(self, _request: Request, _receive: Receive) -> HttpAnswer:
         ready = self.plane.ready

@@ -31,7 +31,6 @@ BODIES: tuple[type, ...] = (
     oip.BinaryTensorOut,
     invocations.Invocation,
     Feedback,
-    repository.ControlAsk,
     repository.IndexAsk,
     repository.Indexed,
 )
@@ -232,15 +231,7 @@ def _of_model(plane: DataPlane) -> dict[str, Operation]:
         body={"anyOf": [_named("Feedback"), {"type": "array", "items": _named("Feedback")}]},
         example=[{"id": "order-17", "label": "text"}],
     )
-    load = Operation(
-        "POST", f"Is {name} loaded?", {"type": "object"}, body=_named("ControlAsk"), example={}
-    )
-    unload = Operation(
-        "POST", "Refused: models are chosen when the server starts", {"type": "object"}
-    )
     return {
-        f"/v2/repository/models/{name}/load": load,
-        f"/v2/repository/models/{name}/unload": unload,
         f"{model}/infer": infer,
         f"{model}/versions/{{version}}/infer": infer,
         model: metadata,

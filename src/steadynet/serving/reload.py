@@ -40,6 +40,7 @@ def _pairs(before: ServeSpec, after: ServeSpec) -> list[tuple[str, object, objec
         ("port", before.port, after.port),
         ("admin_port", before.admin_port, after.admin_port),
         ("grpc_port", before.grpc_port, after.grpc_port),
+        ("admin_grpc_port", before.admin_grpc_port, after.admin_grpc_port),
         ("workers", before.workers, after.workers),
     ]
 

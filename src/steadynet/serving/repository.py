@@ -1,7 +1,7 @@
 """The model repository extension of the Open Inference Protocol: what there is, and its state.
 
-Models are chosen when the server starts, and their versions by rollouts. So asking for a model to
-be loaded says whether it is, and unloading is refused, as Triton does in its control mode NONE.
+A model is loaded and unloaded by the supervisor for all workers (`loading`), by the admin address
+alone. Only what the home's registry holds can be loaded, by its name; never a path or a file.
 
 Source: https://github.com/triton-inference-server/server (docs/protocol, model repository).
 """
@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from steadynet.errors import Forbidden, InputError
+from steadynet.errors import InputError
+from steadynet.serving.channel import Action
 from steadynet.serving.dataplane import DataPlane
 
 READY = "READY"
@@ -42,25 +43,52 @@ class ControlAsk(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-def load(plane: DataPlane, parameters: Mapping[str, object]) -> None:
-    """Return where a model is loaded, which it is as soon as the server can.
+class _Versions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    versions: tuple[int | str, ...]
 
-    Raises `NotReady` while it is not, `InputError` for parameters, which would ask for another
-    model than the bundle's.
+
+class _Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    specific: _Versions
+
+
+class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is taken of Triton's model configuration; it may repeat the model's name."""
+
+    version_policy: _Policy | None = None
+    name: str = ""
+
+
+def asked_versions(action: Action, parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the versions that a caller names beside those of the model's route.
+
+    By the parameter `version`, or, as Triton's clients can, by `config` with a `version_policy`.
+    Raises `InputError` for everything else: a model is loaded as its bundle says.
     """
-    if parameters:
-        raise InputError(
-            "a model is loaded as its bundle says", expected="no parameters", got="some"
-        )
-    # Raises `NotReady`.
-    _ = plane.deployment
+    versions: list[int | str] = []
+    for name, value in parameters.items():
+        if name == "version" and isinstance(value, int | str):
+            versions.append(value)
+        elif name == "config" and action == "load" and isinstance(value, str):
+            policy = _decode_config(value).version_policy
+            versions += policy.specific.versions if policy is not None else ()
+        elif name != "unload_dependents" or action == "load":
+            raise _wrong_parameter(action)
+    return tuple(dict.fromkeys(str(version) for version in versions))
 
 
-def refuse_unload(plane: DataPlane) -> Forbidden:
-    """Return why a model is not unloaded: what a server answers is said when it starts."""
-    return Forbidden(
-        f"the model {plane.model!r} is not unloaded by its callers",
-        do="End the server, and start it with the models that it shall serve.",
+def _decode_config(text: str) -> _Config:
+    try:
+        return msgspec.json.decode(text, type=_Config)
+    except (msgspec.DecodeError, RecursionError):
+        raise _wrong_parameter("load") from None
+
+
+def _wrong_parameter(action: Action) -> InputError:
+    return InputError(
+        f"a model cannot be {action}ed so: it is as its bundle says",
+        expected="no parameter but version"
+        + (", or config with version_policy.specific.versions" if action == "load" else ""),
+        got="another",
     )
 
 

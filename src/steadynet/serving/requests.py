@@ -57,6 +57,8 @@ class Request:
     trace: Trace | None = None
     key: bytes = b""
     """The key that the caller presents."""
+    key_id: str = ""
+    """What may be told and logged of it, once it was found right."""
     json_length: int = -1
     """How many bytes of the body are JSON, where binary data follow them; -1: all."""
 

@@ -12,16 +12,15 @@ Invariants:
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -29,16 +28,19 @@ from time import monotonic
 import msgspec
 
 from steadynet.clock import SystemClock
-from steadynet.errors import BundleError, ServingError, SteadynetError
+from steadynet.errors import BundleError, SteadynetError
 from steadynet.files import write_atomic
 from steadynet.home import Home
-from steadynet.rollout.route import Endpoint, WorkerStatus
+from steadynet.rollout.route import Endpoint
 from steadynet.serving.addresses import Addresses, exposed, open_addresses
+from steadynet.serving.channel import Followed, WorkerLine
 from steadynet.serving.children import Child, Children, spawn
+from steadynet.serving.claims import read_statuses
 from steadynet.serving.first_route import check_redacted, column_names, open_route
-from steadynet.serving.metrics import clear, retire
+from steadynet.serving.loading import Catalog, Journal, Loading, verify_endpoint
+from steadynet.serving.metrics import retire
 from steadynet.serving.reload import Exchange, check_bound
-from steadynet.serving.settings import ServerInfo, WorkerSettings
+from steadynet.serving.settings import Served, ServedModel, ServerInfo, WorkerSettings
 from steadynet.serving.tls import make_tls
 from steadynet.spec.model import ServeSpec
 
@@ -60,11 +62,15 @@ class Plan:
     wanted: dict[str, Endpoint]
     """Model → the version that shall answer where no rollout is open; at least one."""
     serve: ServeSpec
+    pinned: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """Model → versions beside it, for those who ask for them by number."""
     controller: bool = True
     spec: Path | None = None
     """`steadynet.toml` for the controllers."""
     reread: Callable[[], ServeSpec] | None = None
     """Reads `[serve]` anew, for `Supervisor.reload`. Raises `SpecError`."""
+    journal: Journal | None = None
+    """Writes down what is loaded and unloaded."""
 
 
 class Supervisor:
@@ -88,6 +94,11 @@ class Supervisor:
         self._reload = threading.Event()
         self._exchange: Exchange | None = None
         self._children = Children(self._ended)
+        self._catalog = Catalog(plan.home)
+        self._loading = Loading(self._catalog, self, plan.journal)
+        self._lines: dict[str, WorkerLine] = {}
+        self._followed: dict[str, Followed] = {}
+        """Worker → what it followed last."""
         self._workers = 0
         self._started = SystemClock().now()
 
@@ -111,12 +122,11 @@ class Supervisor:
         for warning in exposed(plan.serve):
             logger.warning("%s", warning)
         with ExitStack() as held:
+            held.callback(self._release)
             for model in plan.wanted:
-                held.enter_context(_lock(plan.home, model))
+                self._catalog.claim(model)
+                self._catalog.put(ServedModel(name=model, pinned=plan.pinned.get(model, ())))
             addresses = held.enter_context(open_addresses(plan.serve))
-            for model in plan.wanted:
-                clear(plan.home.metrics(model))
-                _forget_workers(plan.home, model)
             try:
                 # Workers start to import while the signatures are verified; they answer only by
                 # the routes, which are written after it.
@@ -137,6 +147,9 @@ class Supervisor:
             url = self._info(addresses, model).url
             logger.info("serving %s version %s on %s", model, route.champion.version, url)
             columns += column_names(route)
+            for endpoint in self._plan.pinned.get(model, ()):
+                verify_endpoint(self._plan.home, endpoint)
+                logger.info("version %s of %s is held beside it", endpoint.version, model)
         check_redacted(self._plan.serve.redact, columns)
         return versions
 
@@ -147,13 +160,13 @@ class Supervisor:
         controller_due = monotonic() + CONTROLLER_AFTER_S
         awaits_controller = self._plan.controller
         while not self._stop.wait(LOOK_S):
-            if self._children.look() | self._roll(addresses):
+            self._listen()
+            if self._children.look() | self._roll(addresses) | self._loading.step():
                 self._write_info(addresses)
             if awaits_controller and (announced or monotonic() >= controller_due):
                 awaits_controller = False
-                for model in versions:
-                    start = partial(self._start_controller, model)
-                    self._children.add(Child(_controller_of(model), start))
+                for model in self._catalog.names():
+                    self.add_controller(model)
                 self._write_info(addresses)
             if not announced and addresses.is_complete and self._are_ready(versions):
                 announced = True
@@ -186,12 +199,50 @@ class Supervisor:
             self._children, partial(self._add_worker, addresses), self._can_answer
         )
         self._exchange.begin(monotonic())
-        for model in self._plan.wanted:
-            for child in self._children.of(_controller_of(model)):
-                self._children.retire(child)
-                start = partial(self._start_controller, model)
-                self._children.add(Child(_controller_of(model), start))
+        for model in self._catalog.names():
+            if self._children.of(_controller_of(model)):
+                self.remove_controller(model)
+                self.add_controller(model)
         return True
+
+    def _listen(self) -> None:
+        """Take what workers say."""
+        for worker, line in list(self._lines.items()):
+            for said in line.heard():
+                if isinstance(said, Followed):
+                    self._followed[worker] = said
+                else:
+                    self._loading.take(said, line.tell)
+
+    def tell_workers(self, served: Served) -> None:
+        """Tell every worker what is served now."""
+        for line in self._lines.values():
+            line.tell(served)
+
+    def failures(self, number: int) -> dict[str, str] | None:
+        """Return what workers cannot load; None while one of them has not followed `number`."""
+        failures: dict[str, str] = {}
+        for child in self._children.of("worker"):
+            followed = self._followed.get(child.name)
+            if followed is None or followed.number < number:
+                return None
+            failures |= followed.failures
+        return failures
+
+    def add_controller(self, model: str) -> None:
+        """Start a model's controller, where there are controllers."""
+        if self._plan.controller:
+            start = partial(self._start_controller, model)
+            self._children.add(Child(_controller_of(model), start))
+
+    def remove_controller(self, model: str) -> None:
+        """Ask a model's controller to end."""
+        for child in self._children.of(_controller_of(model)):
+            self._children.retire(child)
+
+    def has_controller(self, model: str) -> bool:
+        """Tell whether a model's controller still runs."""
+        return self._children.has(_controller_of(model))
 
     def _add_worker(self, addresses: Addresses) -> Child:
         child = Child("worker", lambda: self._start_worker(addresses))
@@ -200,8 +251,8 @@ class Supervisor:
 
     def _can_answer(self, worker: str) -> bool:
         """Tell whether the worker with a name is ready for every model that another one is."""
-        for model in self._plan.wanted:
-            statuses = _read_statuses(self._plan.home, model)
+        for model in self._catalog.names():
+            statuses = read_statuses(self._plan.home, model)
             ready = {status.worker for status in statuses if status.ready}
             if ready and worker not in ready:
                 return False
@@ -212,7 +263,7 @@ class Supervisor:
         return all(self._is_ready(model, version) for model, version in versions.items())
 
     def _is_ready(self, model: str, version: str) -> bool:
-        statuses = _read_statuses(self._plan.home, model)
+        statuses = read_statuses(self._plan.home, model)
         if any(status.ready for status in statuses):
             return True
         for status in statuses:
@@ -225,27 +276,37 @@ class Supervisor:
 
     def _drain(self, addresses: Addresses) -> None:
         addresses.close()
+        self._loading.close()
         self._children.end(self._plan.serve.drain_s + KILL_AFTER_S)
-        for model in self._plan.wanted:
-            self._plan.home.server(model).unlink(missing_ok=True)
         logger.info("all processes have ended")
+
+    def _release(self) -> None:
+        for model in tuple(self._catalog.claims):
+            self._catalog.release(model)
 
     def _start_worker(self, addresses: Addresses) -> tuple[str, subprocess.Popen[bytes]]:
         self._workers += 1
         name = f"w{self._workers}-{secrets.token_hex(4)}"
+        line = self._lines[name] = WorkerLine()
+        named = tuple(self._plan.wanted)
         settings = WorkerSettings(
             home=str(self._plan.home.root),
-            models=tuple(self._plan.wanted),
+            served=self._catalog.served,
+            first=named[0],
+            alone=named[0] if len(named) == 1 else None,
             worker=name,
             descriptor=addresses.public.fileno(),
             admin_descriptor=addresses.admin.fileno() if addresses.admin else None,
+            line_descriptor=line.others.fileno(),
             serve=self._serve,
             grpc_port=addresses.grpc_port,
+            admin_grpc_port=addresses.admin_grpc_port,
         )
         arguments = [msgspec.json.encode(settings).decode()]
-        return name, spawn(
-            "steadynet.serving.worker", arguments, descriptors=addresses.descriptors()
-        )
+        inherited = (*addresses.descriptors(), line.others.fileno())
+        process = spawn("steadynet.serving.worker", arguments, descriptors=inherited)
+        line.others.close()
+        return name, process
 
     def _start_controller(self, model: str) -> tuple[str, subprocess.Popen[bytes]]:
         arguments = ["--name", model, "--home", str(self._plan.home.root)]
@@ -256,12 +317,15 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         if child.role == "worker":
             home = self._plan.home
-            for model in self._plan.wanted:
+            for model in self._catalog.counted():
                 retire(home.metrics(model), child.name)
                 (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
+            self._followed.pop(child.name, None)
+            if (line := self._lines.pop(child.name, None)) is not None:
+                line.close()
 
     def _write_info(self, addresses: Addresses) -> None:
-        for model in self._plan.wanted:
+        for model in self._catalog.names():
             info = msgspec.json.encode(self._info(addresses, model))
             write_atomic(self._plan.home.server(model), info, durable=False)
 
@@ -278,6 +342,7 @@ class Supervisor:
             tls=self._serve.tls_cert is not None,
             admin_port=addresses.admin.getsockname()[1] if addresses.admin else None,
             grpc_port=addresses.grpc_port,
+            admin_grpc_port=addresses.admin_grpc_port,
         )
 
 
@@ -291,36 +356,3 @@ def stop_on_signals(supervisor: Supervisor) -> None:
     signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-
-
-@contextmanager
-def _lock(home: Home, model: str) -> Iterator[None]:
-    """Hold the right to serve a model. Raises `ServingError` where another process has it."""
-    folder = home.serving(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServingError(
-                f"the model {model!r} is being served from {home.root} already",
-                do="Stop that server first, or use another home.",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _forget_workers(home: Home, model: str) -> None:
-    """Remove what the workers of an earlier server left behind."""
-    for path in home.workers(model).glob("*.json"):
-        path.unlink(missing_ok=True)
-
-
-def _read_statuses(home: Home, model: str) -> list[WorkerStatus]:
-    statuses = []
-    for path in home.workers(model).glob("*.json"):
-        with suppress(FileNotFoundError):
-            statuses.append(msgspec.json.decode(path.read_bytes(), type=WorkerStatus))
-    return statuses

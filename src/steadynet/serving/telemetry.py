@@ -28,6 +28,7 @@ from steadynet.monitoring.windows import Role
 from steadynet.rollout.router import sampled
 from steadynet.runtime.batching import Arrays, Table
 from steadynet.runtime.columns import plain_values
+from steadynet.serving.auth import KeyCounts
 from steadynet.serving.counting import Reference, Tally
 from steadynet.serving.metrics import EVENTS, Snapshot
 from steadynet.serving.publisher import Answered, Key, Publisher
@@ -80,6 +81,8 @@ class Telemetry:
         self._logged_rows = 0
         self.responses: dict[int, int] = {}
         self.events = dict.fromkeys(EVENTS, 0)
+        self.keys: KeyCounts = {}
+        """What callers' keys are counted in, where they are counted with this model."""
         self._publisher = Publisher(home, model, worker)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
         self._start = clock.now()
@@ -196,6 +199,7 @@ class Telemetry:
             workers=(self._worker,),
             responses={str(status): number for status, number in self.responses.items()},
             events=dict(self.events),
+            keys={key: dict(outcomes) for key, outcomes in self.keys.items()},
         )
 
     async def _publish_regularly(self) -> None:

@@ -14,8 +14,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,17 +26,17 @@ import uvicorn
 import uvloop
 
 from steadynet import __version__
-from steadynet.clock import Clock, SystemClock
+from steadynet.clock import SystemClock
 from steadynet.home import Home
 from steadynet.log import log_to_stderr
+from steadynet.serving.addresses import ADMIN_HOST
 from steadynet.serving.auth import Gate, make_gate
-from steadynet.serving.dataplane import DataPlane
-from steadynet.serving.fleet import Fleet
+from steadynet.serving.channel import GiveOrder, SupervisorLine
 from steadynet.serving.guard import Guard, GuardedProtocol
 from steadynet.serving.http import HttpApp
+from steadynet.serving.models import Models, Offer
 from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import WorkerSettings
-from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tls import Tls, make_tls
 from steadynet.serving.tracing import Tracer, make_tracer
 
@@ -69,42 +70,50 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     """
     clock = SystemClock()
     home = Home(Path(settings.home))
-    planes, fleets = _make_planes(home, settings, clock)
+    line = SupervisorLine(settings.line_descriptor)
+    models = Models(home, settings, line.followed, clock=clock)
+    line.listen(models.follow)
+    offer = models.offer
     gate = make_gate(home.caller_keys, settings.serve, clock)
+    offer.general.keys = gate.counts
     tls = make_tls(settings.serve)
     tracer = make_tracer(settings.serve, settings.worker)
     app = HttpApp(
-        list(planes.values()),
+        offer,
         gate,
         bodies=Bodies(settings.serve.max_body_bytes, settings.serve.max_inflight_bytes),
         sticky_parameter=settings.serve.sticky_parameter,
         version=__version__,
         admin_port=listeners[1].getsockname()[1] if len(listeners) > 1 else None,
         tracer=tracer,
+        order=line.order,
     )
-    guard = Guard(settings.serve, next(iter(planes.values())).telemetry.events)
+    guard = Guard(settings.serve, offer.general.events)
     server = WorkerServer(_uvicorn_config(settings, app, guard, tls))
     stopping, ending = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     following = [
-        asyncio.create_task(follower(stopping)) for follower in _followers(fleets, guard, gate, tls)
+        asyncio.create_task(follower(stopping)) for follower in _followers(models, guard, gate, tls)
     ]
     ended = asyncio.create_task(ending.wait())
     # None of them ends by itself; one that fails ends the worker, and the supervisor starts
     # another.
-    ends = [*following, ended, *(plane.telemetry.publishing for plane in planes.values())]
-    ready = asyncio.create_task(_until_ready(planes.values(), fleets))
+    ends = [*following, ended]
+    ready = asyncio.create_task(models.until_ready())
     await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not any(task.done() for task in ends):
         serving = [asyncio.create_task(server.serve(sockets=listeners))]
         draining = asyncio.Event()
-        if settings.grpc_port is not None:
+        for address in _grpc_addresses(settings):
             serving.append(
-                asyncio.create_task(serve_grpc(settings, planes, gate, tracer, draining))
+                asyncio.create_task(
+                    serve_grpc(settings, address, offer, gate, tracer, draining, line.order)
+                )
             )
         await asyncio.wait([*serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
         draining.set()
+        line.close()
         await asyncio.gather(*serving)
     ready.cancel()
     ended.cancel()
@@ -112,60 +121,41 @@ async def serve(settings: WorkerSettings, listeners: list[socket.socket]) -> Non
     await asyncio.gather(*following)
     if tracer is not None:
         await asyncio.to_thread(tracer.close)
-    for plane in planes.values():
-        await plane.telemetry.stop()
+    await models.stop()
 
 
-def _make_planes(
-    home: Home, settings: WorkerSettings, clock: Clock
-) -> tuple[dict[str, DataPlane], list[Fleet]]:
-    """Return each model's data plane, and what keeps it equal to its route."""
-    planes: dict[str, DataPlane] = {}
-    fleets: list[Fleet] = []
-    for model in settings.models:
-        telemetry = Telemetry(
-            home,
-            model,
-            settings.worker,
-            window_s=settings.serve.window_s,
-            log_share=settings.serve.log_share,
-            redact=settings.serve.redact,
-            clock=clock,
-        )
-        planes[model] = DataPlane(model, settings.serve, telemetry)
-        fleets.append(Fleet(home, model, settings.worker, planes[model], clock=clock))
-    return planes, fleets
+@dataclass(frozen=True, slots=True)
+class GrpcAddress:
+    """One address that is listened to for gRPC."""
+
+    host: str
+    port: int
+    is_admin: bool = False
 
 
-async def _until_ready(planes: Iterable[DataPlane], fleets: Iterable[Fleet]) -> None:
-    """Return once every model was tried and at least one can answer.
-
-    Not one connection is taken before: until then others of the shared socket take it, or it waits
-    there. A model that cannot be loaded doesn't keep the others from answering.
-    """
-    for fleet in fleets:
-        await fleet.until_tried()
-    waiting = [asyncio.create_task(plane.until_ready()) for plane in planes]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
+def _grpc_addresses(settings: WorkerSettings) -> Iterator[GrpcAddress]:
+    if settings.grpc_port is not None:
+        yield GrpcAddress(settings.serve.host, settings.grpc_port)
+    if settings.admin_grpc_port is not None:
+        yield GrpcAddress(ADMIN_HOST, settings.admin_grpc_port, is_admin=True)
 
 
 async def serve_grpc(
     settings: WorkerSettings,
-    planes: Mapping[str, DataPlane],
+    address: GrpcAddress,
+    offer: Offer,
     gate: Gate,
     tracer: Tracer | None,
     draining: asyncio.Event,
+    order: GiveOrder,
 ) -> None:
     """Answer over gRPC until `draining` is set; then finish what is in flight."""
-    assert settings.grpc_port is not None
     # Imported now and beside the loop: callers over HTTP wait for none of it.
     server_class = await asyncio.to_thread(_import_grpc)
-    server = server_class(planes, gate, settings.serve, tracer)
-    await server.start(settings.serve.host, settings.grpc_port)
+    server = server_class(
+        offer, gate, settings.serve, tracer, order=order, is_admin=address.is_admin
+    )
+    await server.start(address.host, address.port)
     await draining.wait()
     await server.drain()
 
@@ -177,11 +167,10 @@ def _import_grpc() -> type[GrpcServer]:
 
 
 def _followers(
-    fleets: Iterable[Fleet], guard: Guard, gate: Gate, tls: Tls | None
+    models: Models, guard: Guard, gate: Gate, tls: Tls | None
 ) -> Iterator[Callable[[asyncio.Event], Coroutine[None, None, None]]]:
     """Yield what goes on until the worker ends: following routes, connections, keys, TLS."""
-    for fleet in fleets:
-        yield fleet.run
+    yield models.run
     yield guard.watch
     if gate.keyring is not None:
         yield gate.keyring.follow

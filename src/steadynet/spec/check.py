@@ -201,14 +201,7 @@ def _loss(training: TrainingSpec) -> Iterator[Rule]:
 
 def _serve(serve: ServeSpec) -> Iterator[Rule]:
     yield Rule("serve.port", serve.port, 0 <= serve.port <= 65_535, "a port from 0 to 65535")
-    grpc_port = serve.grpc_port
-    yield Rule(
-        "serve.grpc_port",
-        grpc_port,
-        grpc_port is None
-        or (0 <= grpc_port <= 65_535 and (not grpc_port or grpc_port != serve.port)),
-        "a port from 0 to 65535, and another than serve.port",
-    )
+    yield from _ports(serve)
     yield at_least("serve.workers", serve.workers, 1)
     yield at_least("serve.max_batch_rows", serve.max_batch_rows, 1)
     yield at_least("serve.max_queue_rows", serve.max_queue_rows, serve.max_batch_rows)
@@ -237,11 +230,24 @@ def _serve(serve: ServeSpec) -> Iterator[Rule]:
     yield from _callers(serve)
 
 
+def _ports(serve: ServeSpec) -> Iterator[Rule]:
+    """Each address has a port of its own, or 0 for any that is free."""
+    taken = [serve.port]
+    further = {
+        "serve.grpc_port": serve.grpc_port,
+        "serve.admin_port": serve.admin_port,
+        "serve.admin_grpc_port": serve.admin_grpc_port,
+    }
+    for key, port in further.items():
+        if port is not None:
+            fits = 0 <= port <= 65_535 and (port == 0 or port not in taken)
+            wanted = "a port from 0 to 65535, another than serve.port and the other addresses'"
+            yield Rule(key, port, fits, wanted)
+            taken.append(port)
+
+
 def _callers(serve: ServeSpec) -> Iterator[Rule]:
     """What must hold among the keys that say who may call."""
-    admin = serve.admin_port
-    own = admin is None or (0 <= admin <= 65_535 and (admin == 0 or admin != serve.port))
-    yield Rule("serve.admin_port", admin, own, "a port from 0 to 65535, another than serve.port")
     yield at_least("serve.rate_per_key", serve.rate_per_key, 0)
     yield Rule(
         "serve.rate_per_key",

@@ -244,8 +244,10 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Who may call: `none` anyone who reaches the address, `keys` holders of a key that
     `steadynet keys add` made."""
     admin_port: int | None = None
-    """Port of 127.0.0.1 that alone answers what needs the role operator or admin; closed unless
-    set; 0 takes any that is free. Nothing needs them yet: servers are changed by commands."""
+    """Port of 127.0.0.1 that alone answers what needs the role operator or admin: loading and
+    unloading models. Closed unless set; 0 takes any that is free."""
+    admin_grpc_port: int | None = None
+    """The same over gRPC."""
     rate_per_key: float = 0.0
     """Requests per second that one key may send, in all workers together; 0 sets no limit. A key's
     own rate goes before it. Above it requests get 429."""
