@@ -302,7 +302,7 @@ class Loading:
         """Write down what was done; that it will be done stands there already."""
         try:
             yield from self._tell(order, kind, text)
-        except CannotLoad as error:
+        except SteadynetError as error:
             logger.error("the journal lacks that %s: %s", text, error)
 
     def _in_thread(self, work: Callable[[], T]) -> Steps[T]:
