@@ -71,10 +71,11 @@ class Admin:
         self.public = info.url
 
     def ask(
-        self, action: str, model: str, parameters: dict[str, Any] | None = None, **headers: str
+        self, action: str, model: str, parameters: dict[str, Any] | None = None, *, key: str = ""
     ) -> httpx.Response:
         path = f"/v2/repository/models/{model}/{action}"
         body = {} if parameters is None else {"parameters": parameters}
+        headers = {"x-api-key": key} if key else {}
         return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=100)
 
     def predict(self, model: str, version: str = "") -> httpx.Response:
@@ -131,7 +132,7 @@ class Load:
             made = request.inputs.add(
                 name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
             )
-            values = [v.encode() if isinstance(v, str) else v for v in tensor["data"]]  # type: ignore[attr-defined]
+            values = [v.encode() if isinstance(v, str) else v for v in tensor["data"]]
             getattr(made.contents, fields[str(tensor["datatype"])]).extend(values)
         address = f"{self.info.host}:{self.info.grpc_port}"
         async with grpc.aio.insecure_channel(address) as channel:
@@ -299,7 +300,7 @@ def over_grpc(address: str, action: str, model: str, key: str = "") -> str:
         try:
             call(of_request(model_name=model), metadata=(("x-api-key", key),), timeout=100)
         except grpc.RpcError as error:
-            code: str = error.code().name  # type: ignore[attr-defined]
+            code: str = error.code().name
             return code
     return "OK"
 
@@ -328,8 +329,7 @@ def test_who_may_load_what(
             ("operator", "nope", 404, "NOT_FOUND"),
         ]:
             key = secrets.get(who, "")
-            headers = {"x-api-key": key} if key else {}
-            assert admin.ask("load", model, **headers).status_code == status, (who, model)
+            assert admin.ask("load", model, key=key).status_code == status, (who, model)
             assert over_grpc(own, "Load", model, key) == code, (who, model)
         # By the address for everyone nobody changes anything.
         path = f"{info.url}/v2/repository/models/loans/load"
@@ -338,7 +338,7 @@ def test_who_may_load_what(
         assert "admin_port" in answer.json()["error"]
         assert over_grpc(public, "Load", "loans", secrets["operator"]) == "PERMISSION_DENIED"
         assert told(home) == []
-        assert admin.ask("load", "loans", **{"x-api-key": secrets["scoped"]}).status_code == 200
+        assert admin.ask("load", "loans", key=secrets["scoped"]).status_code == 200
         entries, _ = history(home, 10)
         assert {entry.data["key"] for entry in entries} == {made["scoped"][1].id}
         assert secrets["scoped"] not in str(entries)
