@@ -135,7 +135,9 @@ def test_every_metric_is_documented() -> None:
         errors={"exception": 1},
         latency=tuple([1] * (LATENCY_BUCKETS + 1)),
     )
-    snapshot = Snapshot(workers=("w",), windows=(window,), responses={"200": 1})
+    snapshot = Snapshot(
+        workers=("w",), windows=(window,), responses={"200": 1}, keys={"k": {"admitted": 1}}
+    )
     shown: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(render(snapshot).decode()):
         suffix = "_total" if family.type == "counter" else ""

@@ -118,6 +118,7 @@ def test_every_error_has_a_code() -> None:
         "Unauthenticated": codes.UNAUTHENTICATED,
         "Forbidden": codes.PERMISSION_DENIED,
         "UnknownModel": codes.NOT_FOUND,
+        "CannotLoad": codes.FAILED_PRECONDITION,
         "Overloaded": codes.RESOURCE_EXHAUSTED,
         "RateLimited": codes.RESOURCE_EXHAUSTED,
         "NotReady": codes.UNAVAILABLE,
