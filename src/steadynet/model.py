@@ -167,7 +167,7 @@ class Model:
         decoder = self._predictor.decoder
         if isinstance(data, Mapping):
             first = next(iter(data.values()), None)
-            return decoder.table(data) if isinstance(first, list) else decoder.rows([data])
+            return dict(decoder.table(data)) if isinstance(first, list) else decoder.rows([data])
         if isinstance(data, Sequence) and not isinstance(data, str):
             return decoder.rows(data)
         return _columns_of_table(data, self.schema)

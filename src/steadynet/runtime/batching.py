@@ -24,7 +24,7 @@ from itertools import chain
 from math import inf
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,11 +37,15 @@ from steadynet.errors import (
     SteadynetError,
 )
 from steadynet.runtime.columns import plain_values
+from steadynet.runtime.matrix import join_matrices
+from steadynet.runtime.outputs import parts_of
 
 Table = Mapping[str, Sequence[Any] | np.ndarray]
 """Column name → the values of a caller's rows as they were sent: a list, or a typed tensor (N,)."""
-Arrays = dict[str, np.ndarray]
-"""Columns (N, 1) by column name, or outputs (N,) or (N, C) by output name."""
+Arrays = Mapping[str, np.ndarray]
+"""Outputs (N,) or (N, C) by output name."""
+Columns = Mapping[str, np.ndarray]
+"""Columns (N, 1) by column name."""
 
 
 class Scorer(Protocol):
@@ -52,28 +56,29 @@ class Scorer(Protocol):
         """Names of the feature columns."""
         ...
 
-    def decode(self, table: Table) -> Arrays:
+    def decode(self, table: Table) -> Columns:
         """Return columns; raise `InputError` for what does not fit the schema."""
         ...
 
-    def run(self, columns: Arrays) -> Arrays:
+    def run(self, columns: Columns) -> Arrays:
         """Return the graph's outputs, one row per row."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+# Made for every batch or caller: a frozen dataclass would take five times as long to make.
+
+
+class Scored(NamedTuple):
     """One successful run: what telemetry counts."""
 
     rows: int
-    columns: Arrays
+    columns: Columns
     outputs: Arrays
     seconds: float
     """How long decoding and the run took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One group's own rows of the outputs."""
 
     outputs: Arrays
@@ -140,12 +145,15 @@ def score_groups(
     scored = Scored(sum(rows), columns, outputs, seconds)
     if len(tables) == 1:
         return [Answer(outputs, began, seconds)], [scored]
-    return _split(outputs, rows, began, seconds), [scored]
+    return [Answer(part, began, seconds) for part in parts_of(outputs, rows)], [scored]
 
 
 def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:
     if len(tables) == 1:
         return tables[0]
+    matrix = join_matrices(tables)
+    if matrix is not None:
+        return matrix
     # A column that one of the groups lacks raises `KeyError` here; the halves then show whose.
     return {name: _join_values([table[name] for table in tables]) for name in names}
 
@@ -157,18 +165,6 @@ def _join_values(parts: list[Sequence[Any] | np.ndarray]) -> list[Any] | np.ndar
     if len(kinds) == 1 and len({part.dtype for part in parts}) == 1:  # type: ignore[union-attr]
         return np.concatenate(parts)
     return list(chain.from_iterable(map(plain_values, parts)))
-
-
-def _split(outputs: Arrays, rows: Sequence[int], began: float, seconds: float) -> list[Outcome]:
-    answers: list[Outcome] = []
-    items = list(outputs.items())
-    start = 0
-    for count in rows:
-        stop = start + count
-        own = {name: array[start:stop] for name, array in items}
-        answers.append(Answer(own, began, seconds))
-        start = stop
-    return answers
 
 
 def _check_outputs(outputs: Arrays, rows: int) -> None:

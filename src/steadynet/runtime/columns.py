@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from steadynet.errors import InputError
+from steadynet.runtime.matrix import Matrix, read_grid
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import (
     EXPECTED,
@@ -44,7 +45,7 @@ def decode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> Columns
 
 def decode_columns(schema: Schema, table: Mapping[str, Sequence[object]]) -> Columns:
     """Return the columns of a table, a dictionary column → list. Raises `InputError`."""
-    return ColumnDecoder(schema).table(table)
+    return dict(ColumnDecoder(schema).table(table))
 
 
 def from_arrays(schema: Schema, arrays: Mapping[str, np.ndarray]) -> Columns:
@@ -80,6 +81,9 @@ class ColumnDecoder:
         self._readers = [
             (column.name, _reader(column, missing)) for column in self._features.values()
         ]
+        kinds = {column.kind for column in self._features.values()}
+        self._number_names = tuple(self._features) if kinds == {"number"} else None
+        """The columns in order, where all are numbers."""
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> Columns:
         """Return the columns of rows, each a dictionary column → value. Raises `InputError`."""
@@ -91,11 +95,15 @@ class ColumnDecoder:
             raise self._misfit(rows) from None
         return self._read(values)
 
-    def table(self, table: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
+    def table(self, table: Mapping[str, Sequence[object] | np.ndarray]) -> Mapping[str, np.ndarray]:
         """Return the columns of a table, a dictionary column → list or typed tensor (N,).
 
         Raises `InputError`.
         """
+        if type(table) is Matrix and table.names == self._number_names:
+            grid = read_grid(table)
+            if grid is not None:
+                return grid
         self._require(table)
         kinds = set(map(type, [table[name] for name in self._features]))
         if not kinds <= _LISTED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
@@ -10,8 +12,10 @@ from steadynet.bundle.golden import golden_differences
 from steadynet.bundle.manifest import MODEL, thresholds_of
 from steadynet.bundle.read import Bundle
 from steadynet.errors import BundleFormat, GoldenMismatch, InputError, ModelFault
-from steadynet.runtime.columns import ColumnDecoder, Columns
+from steadynet.runtime.binding import MAX_BOUND_ROWS, BoundRuns
+from steadynet.runtime.columns import ColumnDecoder
 from steadynet.runtime.graph_check import check_graph
+from steadynet.runtime.matrix import Grid
 from steadynet.spec.kinds import Kind
 from steadynet.table.schema import PREDICTION_SET, Schema, input_name, output_names
 
@@ -65,8 +69,9 @@ class Predictor:
         answered = {*self.outputs, PREDICTION_SET}
         names = [node.name for node in self._session.get_outputs()]
         self.outputs = tuple(name for name in names if name in answered)
+        self._bound = BoundRuns(self._session, [name for _, name in self._names], self.outputs)
 
-    def run(self, columns: Columns) -> dict[str, np.ndarray]:
+    def run(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the graph's outputs by name for columns of arrays (N, 1).
 
         `label` is an object array of str [N], `probabilities` float32 [N, C],
@@ -75,8 +80,11 @@ class Predictor:
         schema, and `ModelFault` where the graph itself raises.
         """
         try:
-            feed = {name: columns[column] for column, name in self._names}
-            answers = self._session.run(self.outputs, feed)
+            if type(columns) is Grid and columns.array.shape[1] <= MAX_BOUND_ROWS:
+                answers = self._bound.run(columns.array)
+            else:
+                feed = {name: columns[column] for column, name in self._names}
+                answers = self._session.run(self.outputs, feed)
         except (KeyError, *_ORT_ERRORS) as error:
             # Either the columns are wrong or the model is; looking only now costs nothing before.
             self._check_columns(columns)
@@ -130,7 +138,7 @@ class Predictor:
                 got=", ".join(sorted(answers)),
             )
 
-    def _check_columns(self, columns: Columns) -> None:
+    def _check_columns(self, columns: Mapping[str, np.ndarray]) -> None:
         """Raise `InputError` for the first column that is absent or of a wrong kind."""
         rows: int | None = None
         for column in self.schema.features:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 
 import msgspec
@@ -29,8 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 encode_json = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class HttpAnswer:
+class HttpAnswer(msgspec.Struct):
     """One response."""
 
     status: int

@@ -27,7 +27,8 @@ from steadynet.monitoring.windows import (
     Role,
     Window,
 )
-from steadynet.runtime.batching import Arrays, Scored
+from steadynet.runtime.batching import Arrays, Columns, Scored
+from steadynet.runtime.matrix import Grid
 from steadynet.spec.kinds import Task
 from steadynet.table.schema import MISSING_DATETIME
 
@@ -109,7 +110,7 @@ def count(
 ) -> Window:
     """Return the window of what was counted between `start` and `end` (seconds UTC)."""
     outputs = _joined([run.outputs for run in counted.scored])
-    columns = _joined([run.columns for run in counted.scored])
+    columns = _joined_columns([run.columns for run in counted.scored])
     score = score_of(outputs, reference.task) if outputs else np.zeros(0)
     return Window(
         model=reference.model,
@@ -189,6 +190,17 @@ def count_pairs(paired: Sequence[Paired], task: Task) -> Pairs:
 def _bins(edges: Sequence[float], values: np.ndarray) -> tuple[int, ...]:
     bins = np.searchsorted(np.asarray(edges), values.astype(np.float64), side="right")
     return tuple(np.bincount(bins, minlength=len(edges) + 1).tolist())
+
+
+def _joined_columns(parts: Sequence[Columns]) -> Columns:
+    grids = [part for part in parts if isinstance(part, Grid)]
+    if grids and len(grids) == len(parts):
+        return Grid(grids[0].names, np.concatenate([grid.array for grid in grids], axis=1))
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    )
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
+from typing import NamedTuple
+
+import msgspec
 
 from steadynet.errors import (
     CallerTimeout,
@@ -43,8 +45,7 @@ from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct):
     """One prediction request."""
 
     id: str
@@ -72,8 +73,7 @@ class Ask:
         return left
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One prediction."""
 
     loaded: LoadedVersion

@@ -68,6 +68,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._due = inf
         """When the request that has begun, or the first one, must have come."""
         self._unread_since = inf
+        self._whole = False
+        """Whether the last request that has begun is whole."""
+        self._idle_since = inf
+        """When the last request came, where uvicorn itself does not time the wait for the next."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -84,15 +88,24 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         self._bare_bytes += len(data)
+        self._idle_since = inf
         super().data_received(data)
-        cycle = self.cycle
-        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:
-            # The last request that has begun is whole.
+        if self._whole:
             self._bare_bytes, self._due = 0, inf
         elif self._due == inf:
             self._due = monotonic() + self._guard.read_timeout_s
         elif self._bare_bytes > MAX_BARE_BYTES and not self.transport.is_closing():
             self._refuse(431, f"the head is too large; expected at most {MAX_BARE_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        """Begin to read a request."""
+        super().on_message_begin()
+        self._whole = False
+
+    def on_message_complete(self) -> None:
+        """Know the request that has begun for whole."""
+        super().on_message_complete()
+        self._whole = True
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
@@ -124,6 +137,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if now > self._due:
             self._guard.events["requests_too_slow"] += 1
             self._refuse(408, "the request did not come in time")
+        elif now > self._idle_since + self.timeout_keep_alive:
+            self.transport.close()
         elif not self.flow.write_paused:
             self._unread_since = inf
         elif self._unread_since == inf:

@@ -14,6 +14,7 @@ import logging
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -120,25 +121,52 @@ class HttpApp:
         return table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
+        """Answer one HTTP request by ASGI."""
         if scope["type"] != "http":
             return
-        request = Request(scope["method"], scope["path"], 0.0)
+        answered = await self.answer(
+            scope["method"],
+            scope["path"],
+            scope["headers"],
+            receive,
+            by_admin_address=scope["server"][1] == self._admin_port,
+        )
+        if answered is not None:
+            request, answer = answered
+            await self._send(request, answer, receive, send)
+
+    def is_direct(self, url: bytes) -> bool:
+        """Return whether what is POSTed to a URL may be answered without ASGI."""
+        endpoint = self._endpoints.get(url.decode("latin-1"))
+        return endpoint is not None and endpoint.is_direct
+
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        receive: Receive,
+        *,
+        body: bytes | None = None,
+        by_admin_address: bool = False,
+    ) -> tuple[Request, HttpAnswer] | None:
+        """Answer one request; None where its caller has gone. `body` where it is whole."""
+        request = Request(method, path, monotonic(), body=body)
         responses = self._responses
         try:
-            request = read_head(scope, self._ids)
-            endpoint = self._endpoints.get(request.path) or self._find(request)
+            read_head(request, headers, self._ids)
+            endpoint = self._endpoints.get(path) or self._find(request)
             responses = endpoint.responses
             if not self._is_open or endpoint.role in CHANGING:
-                self._admit(scope, request, endpoint)
+                self._admit(request, endpoint, by_admin_address)
             if self._tracer is not None and endpoint.role is not None:
                 request.trace = self._tracer.begin(request.traceparent, request.arrived)
-            handler = endpoint.handlers.get("GET" if request.method == "HEAD" else request.method)
+            handler = endpoint.handlers.get("GET" if method == "HEAD" else method)
             if handler is None:
                 raise _wrong_method(endpoint)
             answer = await handler(request, receive)
         except Disconnected:
-            return
+            return None
         except (HttpError, SteadynetError) as error:
             answer = error_answer(error)
         except Exception as error:  # The process's boundary: the caller gets an answer.
@@ -146,14 +174,13 @@ class HttpApp:
         responses[answer.status] = responses.get(answer.status, 0) + 1
         if request.trace is not None and self._tracer is not None:
             _end_trace(self._tracer, request.trace, request, answer)
-        await self._send(request, answer, receive, send)
+        return request, answer
 
-    def _admit(self, scope: Scope, request: Request, endpoint: Endpoint) -> None:
+    def _admit(self, request: Request, endpoint: Endpoint, by_admin_address: bool) -> None:
         """Raise `Unauthenticated`, `Forbidden` or `RateLimited` where the caller may not ask."""
         if endpoint.role is not None:
-            here = endpoint.role in CHANGING and scope["server"][1] == self._admin_port
             request.key_id = self._gate.admit(
-                endpoint.model, endpoint.role, request.key, by_admin_address=here
+                endpoint.model, endpoint.role, request.key, by_admin_address=by_admin_address
             )
 
     def _visible(self, request: Request) -> dict[str, ModelPaths]:

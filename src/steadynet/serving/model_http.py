@@ -51,6 +51,8 @@ class Endpoint:
     """None: anyone, as probes do."""
     model: str = ""
     """Empty where it concerns no one model."""
+    is_direct: bool = False
+    """Whether whole requests may be answered without ASGI (`serving.direct`)."""
 
 
 class ModelPaths:
@@ -66,17 +68,19 @@ class ModelPaths:
         """Return the literal table of paths without a version."""
         model = f"/v2/models/{self._name}"
         return {
-            f"{model}/infer": self._endpoint("POST", self.infer),
+            f"{model}/infer": self._endpoint("POST", self.infer, is_direct=True),
             model: self._endpoint("GET", self._metadata),
             f"{model}/ready": self._endpoint("GET", self._ready),
-            f"/models/{self._name}/invocations": self._endpoint("POST", self.invocations),
+            f"/models/{self._name}/invocations": self._endpoint(
+                "POST", self.invocations, is_direct=True
+            ),
             f"/models/{self._name}/feedback": self._endpoint("POST", self.feedback),
         }
 
     def alone(self) -> dict[str, Endpoint]:
         """Return the paths that name no model, for a server of this one alone."""
         return {
-            "/invocations": self._endpoint("POST", self.invocations),
+            "/invocations": self._endpoint("POST", self.invocations, is_direct=True),
             "/feedback": self._endpoint("POST", self.feedback),
         }
 
@@ -92,9 +96,10 @@ class ModelPaths:
             case _:
                 return None
 
-    def _endpoint(self, method: str, handler: Handler) -> Endpoint:
+    def _endpoint(self, method: str, handler: Handler, *, is_direct: bool = False) -> Endpoint:
         role: KeyRole = "viewer" if method == "GET" else "caller"
-        return Endpoint({method: handler}, self.plane.telemetry.responses, role, self._name)
+        responses = self.plane.telemetry.responses
+        return Endpoint({method: handler}, responses, role, self._name, is_direct)
 
     async def infer(self, request: Request, receive: Receive, version: str = "") -> HttpAnswer:
         """Answer `POST /v2/models/{m}/infer`."""

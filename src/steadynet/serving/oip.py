@@ -15,6 +15,7 @@ import msgspec
 
 from steadynet.errors import InputError
 from steadynet.runtime.batching import Arrays
+from steadynet.runtime.outputs import flat_values
 from steadynet.serving.binary import decode_tensor, encode_tensor
 from steadynet.serving.tensors import (
     KIND_DATATYPES,
@@ -30,6 +31,7 @@ from steadynet.table.schema import OUTPUTS, PREDICTION_SET, output_name
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
+_NONE: frozenset[str] = frozenset()
 BINARY_OUTPUT = "binary_data_output"
 """The request parameter that asks for all outputs as binary data."""
 
@@ -196,6 +198,8 @@ def wanted_outputs(asked: Sequence[str], outputs: tuple[str, ...]) -> tuple[str,
 
 def binary_outputs(asked: InferIn, names: Sequence[str]) -> frozenset[str]:
     """Return the outputs whose data the caller wants as bytes."""
+    if asked.parameters is None and asked.outputs is None:
+        return _NONE
     by_default = asked.parameters is not None and asked.parameters.get(BINARY_OUTPUT) is True
     wanted = dict.fromkeys(names, by_default)
     for output in asked.outputs or ():
@@ -208,15 +212,12 @@ def infer_out(
     model: str, version: str, request_id: str, names: Sequence[str], outputs: Arrays
 ) -> InferOut:
     """Return the answer's body."""
-    return InferOut(
-        model,
-        version,
-        request_id,
-        [
-            TensorOut(name, output_datatype(name), array.shape, array.ravel().tolist())
-            for name, array in ((name, outputs[name]) for name in names if name in outputs)
-        ],
-    )
+    tensors: list[TensorOut | BinaryTensorOut] = []
+    for name in names:
+        if name in outputs:  # the challenger may answer no sets
+            shape, values = flat_values(outputs, name)
+            tensors.append(TensorOut(name, output_datatype(name), shape, values))
+    return InferOut(model, version, request_id, tensors)
 
 
 def split_binary(content: InferOut, outputs: Arrays, binary: frozenset[str]) -> bytes:

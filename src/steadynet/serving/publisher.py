@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +11,12 @@ import msgspec
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Role, Window, merge
-from steadynet.runtime.batching import Arrays
+from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.columns import plain_values
 from steadynet.runtime.spool import SpoolWriter
 from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
+from steadynet.serving.versions import LoadedVersion
 
 logger = logging.getLogger(__name__)
 
@@ -27,27 +28,24 @@ class Key(NamedTuple):
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One request as it was answered; its rows are written out later.
-
-    Rows are tuples of plain values, which the garbage collector need not look at again.
-    """
+class Answered(NamedTuple):
+    """One request as it was answered; its rows are written out later."""
 
     id: str
     at: float
     key: Key
-    columns: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
-    """Values in the order of `columns`."""
+    loaded: LoadedVersion
+    table: Table
+    rows: int
     outputs: Arrays
 
 
 class Publisher:
     """Holds the windows that are not published yet, and the sum of all that were."""
 
-    def __init__(self, home: Home, model: str, worker: str) -> None:
+    def __init__(self, home: Home, model: str, worker: str, *, redact: frozenset[str]) -> None:
         self._worker = worker
+        self._redact = redact
         self._metrics = home.metrics(model)
         self._windows = SpoolWriter(home.spool(model, "windows"), worker)
         self._rows = SpoolWriter(home.spool(model, "rows"), worker)
@@ -78,7 +76,7 @@ class Publisher:
         self._windows.flush()
         self._open.clear()
         for request in answered:
-            self._rows.append(logged_rows(request))
+            self._rows.append(logged_rows(request, self._redact))
         self._rows.flush()
         self._write_snapshot(counters)
 
@@ -107,20 +105,28 @@ class Publisher:
             logger.warning("the metrics cannot be written: %s", error.strerror)
 
 
-def logged_rows(request: Answered) -> Iterator[LoggedRow]:
-    """Yield the records of an answered request's rows."""
+def logged_rows(request: Answered, redact: frozenset[str]) -> Iterator[LoggedRow]:
+    """Yield the records of an answered request's rows, without the values of columns to redact."""
     outputs = {name: array.tolist() for name, array in request.outputs.items()}
     labels = outputs.get("label")
     probabilities = outputs.get("probabilities")
     predictions = outputs.get("prediction")
-    for position, values in enumerate(request.rows):
+    columns = request.loaded.columns
+    values = [_plain(request, name, redact) for name in columns]
+    for position, row in enumerate(zip(*values, strict=True)):
         yield LoggedRow(
-            id=request.id if len(request.rows) == 1 else f"{request.id}#{position}",
+            id=request.id if request.rows == 1 else f"{request.id}#{position}",
             at=request.at,
             version=request.key.version,
             role=request.key.role,
-            row=dict(zip(request.columns, values, strict=True)),  # type: ignore[arg-type]
+            row=dict(zip(columns, row, strict=True)),
             probabilities=tuple(probabilities[position]) if probabilities else (),
             prediction=predictions[position] if predictions else None,
             label=labels[position] if labels else None,
         )
+
+
+def _plain(request: Answered, name: str, redact: frozenset[str]) -> Sequence[object]:
+    if name in redact:
+        return [None] * request.rows
+    return plain_values(request.table[name], is_datetime=name in request.loaded.datetimes)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import count
 from math import inf
 from time import monotonic
@@ -37,8 +36,7 @@ class Disconnected(Exception):
     """The caller has gone before its request was complete."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, gc=False):
     """The parts of a request that handlers look at."""
 
     method: str
@@ -61,6 +59,8 @@ class Request:
     """What may be told and logged of it, once it was found right."""
     json_length: int = -1
     """How many bytes of the body are JSON, where binary data follow them; -1: all."""
+    body: bytes | None = None
+    """The body, where it came with the head."""
 
 
 class RequestIds:
@@ -75,36 +75,71 @@ class RequestIds:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
-def read_head(scope: Scope, ids: RequestIds) -> Request:
-    """Return a request's head. Raises `HttpError` for a header that is wrong."""
-    request = Request(scope["method"], scope["path"], monotonic())
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            request.content_type = value
-        elif name == b"content-length":
-            request.content_length = int(value)
-        elif name == b"x-request-id":
-            request.request_id = value.decode("latin-1")
-        elif name == b"x-sticky-key":
-            request.sticky_key = value.decode("latin-1")
-        elif name == b"content-encoding":
-            request.encoding = value
-        elif name == b"authorization":
-            request.key = bearer(value)
-        elif name == b"x-api-key":
-            request.key = value
-        elif name == b"traceparent":
-            request.traceparent = value
-        elif name == b"x-request-timeout-ms":
-            request.timeout_s = _timeout_s(value)
-        elif name == b"inference-header-content-length":
-            request.json_length = _length(value)
+def read_head(request: Request, headers: list[tuple[bytes, bytes]], ids: RequestIds) -> None:
+    """Read a request's headers into it. Raises `HttpError` for one that is wrong."""
+    for name, value in headers:
+        read = _READERS.get(name)
+        if read is not None:
+            read(request, value)
     if not request.request_id:
         request.request_id = ids.new()
     elif not _REQUEST_ID.fullmatch(request.request_id):
         request.request_id = ids.new()
         raise HttpError(400, f"the header X-Request-Id is wrong; expected {REQUEST_ID_RULE}")
-    return request
+
+
+def _read_content_type(request: Request, value: bytes) -> None:
+    request.content_type = value
+
+
+def _read_content_length(request: Request, value: bytes) -> None:
+    request.content_length = int(value)
+
+
+def _read_request_id(request: Request, value: bytes) -> None:
+    request.request_id = value.decode("latin-1")
+
+
+def _read_sticky_key(request: Request, value: bytes) -> None:
+    request.sticky_key = value.decode("latin-1")
+
+
+def _read_encoding(request: Request, value: bytes) -> None:
+    request.encoding = value
+
+
+def _read_authorization(request: Request, value: bytes) -> None:
+    request.key = bearer(value)
+
+
+def _read_key(request: Request, value: bytes) -> None:
+    request.key = value
+
+
+def _read_traceparent(request: Request, value: bytes) -> None:
+    request.traceparent = value
+
+
+def _read_timeout(request: Request, value: bytes) -> None:
+    request.timeout_s = _timeout_s(value)
+
+
+def _read_json_length(request: Request, value: bytes) -> None:
+    request.json_length = _length(value)
+
+
+_READERS: dict[bytes, Callable[[Request, bytes], None]] = {
+    b"content-type": _read_content_type,
+    b"content-length": _read_content_length,
+    b"x-request-id": _read_request_id,
+    b"x-sticky-key": _read_sticky_key,
+    b"content-encoding": _read_encoding,
+    b"authorization": _read_authorization,
+    b"x-api-key": _read_key,
+    b"traceparent": _read_traceparent,
+    b"x-request-timeout-ms": _read_timeout,
+    b"inference-header-content-length": _read_json_length,
+}
 
 
 def _timeout_s(value: bytes) -> float:
@@ -186,6 +221,10 @@ class Bodies:
         """
         if request.content_length > self._max_bytes:
             raise self._too_large()
+        if request.body is not None:
+            if len(request.body) > self._max_bytes:
+                raise self._too_large()
+            return request.body
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected

@@ -19,15 +19,12 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
-
 from steadynet.clock import Clock
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback
 from steadynet.monitoring.windows import Role
 from steadynet.rollout.router import sampled
 from steadynet.runtime.batching import Arrays, Table
-from steadynet.runtime.columns import plain_values
 from steadynet.serving.auth import KeyCounts
 from steadynet.serving.counting import Reference, Tally
 from steadynet.serving.metrics import EVENTS, Snapshot
@@ -70,7 +67,6 @@ class Telemetry:
         self._model = model
         self._window_s = window_s
         self._log_share = log_share
-        self._redact = frozenset(redact)
         self._share = log_share
         self._seen_rows = 0
         self._clock = clock
@@ -83,7 +79,7 @@ class Telemetry:
         self.events = dict.fromkeys(EVENTS, 0)
         self.keys: KeyCounts = {}
         """What callers' keys are counted in, where they are counted with this model."""
-        self._publisher = Publisher(home, model, worker)
+        self._publisher = Publisher(home, model, worker, redact=frozenset(redact))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
         self._start = clock.now()
         self._stopping = asyncio.Event()
@@ -119,26 +115,9 @@ class Telemetry:
             self.events["rows_not_logged"] += rows
             return
         self._logged_rows += rows
-        values = [table[name] for name in loaded.columns]
-        if np.ndarray in set(map(type, values)):
-            values = [
-                plain_values(table[name], is_datetime=name in loaded.datetimes)
-                for name in loaded.columns
-            ]
-        if self._redact:
-            values = [
-                [None] * rows if name in self._redact else given
-                for name, given in zip(loaded.columns, values, strict=True)
-            ]
+        key = Key(loaded.version, role)
         self._answered.append(
-            Answered(
-                request_id,
-                self._clock.now(),
-                Key(loaded.version, role),
-                loaded.columns,
-                tuple(zip(*values, strict=True)),
-                outputs,
-            )
+            Answered(request_id, self._clock.now(), key, loaded, table, rows, outputs)
         )
 
     def now(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 
 from steadynet.errors import InputError
 from steadynet.runtime.batching import Table
+from steadynet.runtime.matrix import Matrix
 from steadynet.spec.kinds import Kind
 from steadynet.table.schema import MISSING_DATETIME
 from steadynet.table.values import kind_of
@@ -73,7 +74,7 @@ _OUTPUT_DATATYPES: dict[str, str] = {
 
 def output_datatype(name: str) -> str:
     """Return the datatype of an output: of the main target, or named `<target>/<output>`."""
-    return _OUTPUT_DATATYPES[name.rpartition("/")[2]]
+    return _OUTPUT_DATATYPES.get(name) or _OUTPUT_DATATYPES[name.rpartition("/")[2]]
 
 
 _PLAIN: dict[str, frozenset[type]] = {
@@ -335,8 +336,7 @@ def _read_matrix(tensor: TensorLike, loaded: Columns) -> tuple[Table, int]:
         )
     data = tensor.data
     if isinstance(data, np.ndarray):
-        grid = data.reshape(rows, width)
-        return {name: grid[:, position] for position, name in enumerate(names)}, rows
+        return Matrix(names, data.reshape(rows, width)), rows
     if data is None:
         raise no_data(tensor.name)
     if len(data) == rows and all(type(row) is list and len(row) == width for row in data):
@@ -350,6 +350,4 @@ def _read_matrix(tensor: TensorLike, loaded: Columns) -> tuple[Table, int]:
     if not _PLAIN.get(tensor.datatype, _NONE_PLAIN).issuperset(map(type, data)):
         typed = _typed(tensor.name, tensor.datatype, data)
         data = typed.tolist() if isinstance(typed, np.ndarray) else typed
-    if rows == 1:
-        return dict(zip(names, zip(data, strict=True), strict=True)), 1
-    return {name: data[position::width] for position, name in enumerate(names)}, rows
+    return Matrix(names, data), rows

@@ -10,7 +10,7 @@ from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.profile import Profile
 from steadynet.bundle.read import Bundle, open_bundle
 from steadynet.rollout.route import Endpoint
-from steadynet.runtime.batching import Arrays, Table
+from steadynet.runtime.batching import Arrays, Columns, Table
 from steadynet.runtime.predictor import Predictor
 from steadynet.spec.kinds import Kind
 from steadynet.table.schema import Schema
@@ -54,11 +54,11 @@ class LoadedVersion:
         """Shortest processor time of a batch of `MEASURED_ROWS` rows, seconds: what the event loop
         would lose to it, whatever else the machine is busy with."""
 
-    def decode(self, table: Table) -> Arrays:
+    def decode(self, table: Table) -> Columns:
         """Return columns; raise `InputError` for what does not fit the schema."""
         return self._decoder.table(table)
 
-    def run(self, columns: Arrays) -> Arrays:
+    def run(self, columns: Columns) -> Arrays:
         """Return the graph's outputs, one row per row."""
         return self._predictor.run(columns)
 

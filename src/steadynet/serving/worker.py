@@ -32,7 +32,8 @@ from steadynet.log import log_to_stderr
 from steadynet.serving.addresses import ADMIN_HOST
 from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.channel import GiveOrder, SupervisorLine
-from steadynet.serving.guard import Guard, GuardedProtocol
+from steadynet.serving.direct import DirectProtocol
+from steadynet.serving.guard import Guard
 from steadynet.serving.http import HttpApp
 from steadynet.serving.models import Models, Offer
 from steadynet.serving.requests import Bodies
@@ -183,7 +184,7 @@ def _uvicorn_config(
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=partial(GuardedProtocol, guard=guard),  # type: ignore[arg-type]
+        http=partial(DirectProtocol, app=app, guard=guard),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         interface="asgi3",
