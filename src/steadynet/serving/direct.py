@@ -131,6 +131,7 @@ class DirectProtocol(GuardedProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
         if self._held:
+            self._bare_bytes = 0
             self._held_body = self._held_body + body if self._held_body else body
         else:
             super().on_body(body)
