@@ -22,6 +22,7 @@ from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.direct import DirectProtocol
 from steadynet.serving.guard import Guard
 from steadynet.serving.http import HttpApp
+from steadynet.serving.models import offer_of
 from steadynet.serving.requests import Bodies
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
@@ -71,7 +72,7 @@ def serve(
         async with open_plane() as plane:
             plane.deploy(make_route(champion), champion, None)
             app = HttpApp(
-                [plane],
+                offer_of([plane]),
                 Gate(),
                 bodies=Bodies(MAX_BODY, 10 * MAX_BODY),
                 sticky_parameter="sticky_key",
