@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import classification_metrics
+from steadynet.spec.losses import Loss
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
 from steadynet.training.evaluate import FEWEST_SLICE_ROWS, MISSING_NAME, Measuring, evaluate_slices
 from steadynet.training.illustration import importance_rows
@@ -16,6 +17,7 @@ from steadynet.training.profile import (
     MOST_EDGES,
     bin_edges,
     calibration_bins,
+    check_by_score,
     importance_shares,
     profile_feature,
     profile_output,
@@ -173,3 +175,29 @@ def test_a_wide_table_takes_no_more_answers() -> None:
     assert importance_rows(10) == 1000
     assert importance_rows(200) * 200 <= 50_000
     assert importance_rows(10_000) == 100
+
+
+def test_the_test_part_is_checked_by_bins_of_the_score() -> None:
+    positive = np.array([0.1, 0.2, 0.6, 0.7, 0.9])
+    answers = {"probabilities": np.stack([1 - positive, positive], axis=1)}
+    target = np.array([0, 1, 0, 1, 1])
+    found = check_by_score(BINARY, (0.5, 0.8), answers, target, None)
+    assert [(b.rows, b.positives, b.right) for b in found.bins] == [(2, 1, 1), (2, 1, 1), (1, 1, 1)]
+    assert sum(b.loss.n for b in found.bins) == 5
+    assert found.bins[2].loss.total == pytest.approx(-np.log(0.9))
+    assert found.ranking == pytest.approx(5 / 6)
+    lower = check_by_score(BINARY, (0.5, 0.8), answers, target, 0.15)
+    assert [b.right for b in lower.bins] == [2, 1, 1]
+
+
+def test_a_regression_is_checked_by_errors_and_knows_its_quantile() -> None:
+    numbers = Schema(columns=(), target=Target(name="y", task="regression", reason=""))
+    answers = {"prediction": np.array([1.0, 2.0, 5.0])}
+    loss = Loss(name="quantile", parameter=0.9)
+    found = check_by_score(numbers, (3.0,), answers, np.array([0.0, 4.0, 5.0]), None, loss)
+    assert [(b.rows, b.loss.total, b.square.total) for b in found.bins] == [
+        (2, 3.0, 5.0),
+        (1, 0.0, 0.0),
+    ]
+    assert found.ranking == pytest.approx(1.0)
+    assert found.quantile == 0.9

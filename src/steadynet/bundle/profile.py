@@ -12,6 +12,7 @@ import msgspec
 
 from steadynet.errors import BundleFormat
 from steadynet.spec.kinds import Kind
+from steadynet.statistics.moments import Moments
 
 
 class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +55,32 @@ class CalibrationBin(msgspec.Struct, frozen=True, kw_only=True):
     observed: float
 
 
+class CheckedBin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the test part showed of the rows whose score is in one bin of the output histogram."""
+
+    rows: int = 0
+    positives: int = 0
+    """Rows of the positive class (binary), or whose likeliest class was the true one."""
+    right: int = 0
+    """Rows whose label was the true one."""
+    loss: Moments = Moments()
+    """Log-loss, or absolute error."""
+    square: Moments = Moments()
+    """Squared error of a regression."""
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How good the answers were on the test part, by their score."""
+
+    bins: tuple[CheckedBin, ...]
+    """One for each of `output.counts`."""
+    ranking: float | None = None
+    """How well the answers put the rows in order: AUC (classes; the mean of one against the rest)
+    or Spearman's correlation (numbers). None where the test part does not tell."""
+    quantile: float | None = None
+    """The share of rows that shall lie below a prediction, where the fit was of a quantile."""
+
+
 class TargetProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `Profile` says of the main target, of a further one."""
 
@@ -75,6 +102,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     calibration: tuple[CalibrationBin, ...] = ()
     more_targets: dict[str, TargetProfile] = msgspec.field(default_factory=dict)
     """Further target → the same of it."""
+    checked: Checked | None = None
+    """None in bundles from before it was kept: quality is then not estimated without labels."""
 
 
 def encode_profile(profile: Profile) -> bytes:

@@ -88,8 +88,8 @@ def assess_quality(
     if rows < FEWEST_VALUES:
         return _too_few(profile, plan, rows, state or QualityState())
     losses = per_row_loss(labelled.target, labelled.answers)
-    window = _moments(losses)
-    low, high = _rise_bounds(profile, window, plan.alpha)
+    window = moments_of_values(losses)
+    low, high = loss_rise_bounds(profile, window, plan.alpha)
     reference = max(profile.loss_mean, 1e-12)
     rise = window.mean / reference - 1
     bounds = low / reference, high / reference
@@ -97,7 +97,7 @@ def assess_quality(
     full = plan.quality_window_rows * (1 if shown or excluded else LONGEST_WINDOW)
     complete = rows >= full
     verdict: QualityVerdict = "lost" if shown else "ok" if excluded or complete else "not_yet"
-    error, miscalibrated = _calibration(profile, labelled, plan.alpha)
+    error, miscalibrated = calibration_of(profile, labelled, plan.alpha)
     after = _advance(state or QualityState(), verdict, float(labelled.at[0]))
     return QualityReport(
         verdict=verdict,
@@ -135,11 +135,12 @@ def _too_few(
     )
 
 
-def _moments(values: Floats) -> Moments:
+def moments_of_values(values: Floats) -> Moments:
+    """Return count, sum and sum of squares of values (N,)."""
     return Moments(len(values), float(values.sum()), float((values**2).sum()))
 
 
-def _rise_bounds(profile: Profile, window: Moments, alpha: float) -> Bounds:
+def loss_rise_bounds(profile: Profile, window: Moments, alpha: float) -> Bounds:
     """Bound the rise of the mean loss; the reference is a sample, too."""
     size = max(FEWEST_VALUES, round(profile.rows * REFERENCE_SHARE))
     mean, deviation = profile.loss_mean, profile.loss_deviation
@@ -163,14 +164,19 @@ def _advance(state: QualityState, verdict: QualityVerdict, start: float) -> Qual
     return msgspec.structs.replace(state, lost_since=since)
 
 
-def _calibration(profile: Profile, labelled: LabelledRows, alpha: float) -> tuple[float, bool]:
+def calibration_of(profile: Profile, labelled: LabelledRows, alpha: float) -> tuple[float, bool]:
     """Return how much answers are too high on average, and whether that is shown to matter.
 
     Binary: probability of the positive (last) class less its share. Multiclass: highest
-    probability less accuracy. Regression: prediction less target.
+    probability less accuracy. Regression: prediction less target; of a quantile: the share of
+    rows below the prediction less the share that shall be.
     """
     answers, target = labelled.answers, labelled.target
-    if not labelled.classes:
+    quantile = None if profile.checked is None else profile.checked.quantile
+    if quantile is not None:
+        errors, unit = (target <= answers) - quantile, 1.0
+        tolerance = CALIBRATION_TOLERANCE
+    elif not labelled.classes:
         errors, unit = answers - target, max(profile.output.deviation, 1e-12)
         tolerance = BIAS_TOLERANCE * unit
     else:
@@ -178,7 +184,7 @@ def _calibration(profile: Profile, labelled: LabelledRows, alpha: float) -> tupl
         score = answers[:, -1] if binary else answers.max(axis=1)
         right = target == 1 if binary else answers.argmax(axis=1) == target
         errors, unit, tolerance = score - right, 1.0, CALIBRATION_TOLERANCE
-    moments = _moments(np.asarray(errors, np.float64))
+    moments = moments_of_values(np.asarray(errors, np.float64))
     low, high = mean_bounds(moments, alpha_low=alpha / 2, alpha_high=alpha / 2, unit=unit)
     return moments.mean, low > tolerance or high < -tolerance
 

@@ -94,6 +94,7 @@ def judge(
         threshold=threshold,
         importance=importance,
         more_targets=dict(zip(names, (found for _, found in further), strict=True)),
+        loss=code.loss,
     )
     references = fit_references(
         tensors,

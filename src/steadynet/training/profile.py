@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from steadynet.bundle.profile import (
     CalibrationBin,
+    Checked,
+    CheckedBin,
     FeatureProfile,
     OutputProfile,
     Profile,
@@ -17,6 +19,9 @@ from steadynet.bundle.profile import (
 )
 from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
+from steadynet.runtime.ranking import ranking_of
+from steadynet.spec.losses import Loss
+from steadynet.statistics.moments import Moments
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.training.answers import Answers
 
@@ -36,6 +41,7 @@ def profile_training(
     threshold: float | None,
     importance: Sequence[ColumnImportance],
     more_targets: dict[str, TargetProfile],
+    loss: Loss | None = None,
 ) -> Profile:
     """Make the profile.
 
@@ -57,6 +63,7 @@ def profile_training(
         loss_deviation=main.loss_deviation,
         calibration=main.calibration,
         more_targets=more_targets,
+        checked=check_by_score(schema, main.output.edges, tested, target, threshold, loss),
     )
 
 
@@ -168,6 +175,45 @@ def calibration_bins(
             )
         )
     return tuple(bins)
+
+
+def check_by_score(
+    schema: Schema,
+    edges: Sequence[float],
+    tested: Answers,
+    target: npt.NDArray[Any],
+    threshold: float | None,
+    loss: Loss | None = None,
+) -> Checked:
+    """Return how good the answers to the test part were, by bins of their score at `edges`."""
+    answer, score = _answer(schema, tested), _score(schema, tested)
+    place = np.searchsorted(np.asarray(edges), score, side="right")
+    losses, squares = per_row_loss(target, answer), np.zeros(0)
+    positive = right = np.zeros(len(score), bool)
+    if schema.target.classes:
+        right = decide(answer, 0.5 if threshold is None else threshold) == target
+        binary = schema.target.task == "binary"
+        positive = target == 1 if binary else answer.argmax(axis=1) == target
+    else:
+        squares = losses**2
+    bins = []
+    for number in range(len(edges) + 1):
+        rows = place == number
+        bins.append(
+            CheckedBin(
+                rows=int(rows.sum()),
+                positives=int(positive[rows].sum()),
+                right=int(right[rows].sum()),
+                loss=_moments(losses[rows]),
+                square=_moments(squares[rows]) if len(squares) else Moments(),
+            )
+        )
+    quantile = loss.parameter if loss is not None and loss.name == "quantile" else None
+    return Checked(bins=tuple(bins), ranking=ranking_of(target, answer), quantile=quantile)
+
+
+def _moments(values: Floats) -> Moments:
+    return Moments(len(values), float(values.sum()), float((values**2).sum()))
 
 
 def importance_shares(found: Sequence[ColumnImportance]) -> dict[str, tuple[float, float]]:
