@@ -19,12 +19,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 from steadynet.bundle.golden import Answer, Cell, GoldenRow
 from steadynet.bundle.manifest import Interval, Provenance
-from steadynet.bundle.profile import CalibrationBin, FeatureProfile, OutputProfile, Profile
+from steadynet.bundle.profile import (
+    CalibrationBin,
+    Checked,
+    CheckedBin,
+    FeatureProfile,
+    OutputProfile,
+    Profile,
+)
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import BundleDraft, write_bundle
 from steadynet.home import Home
 from steadynet.runtime.columns import decode_rows
+from steadynet.statistics.moments import Moments
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target, input_name
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -284,6 +292,18 @@ def profile_of(model: bytes, schema: Schema) -> Profile:
             CalibrationBin(low=0.0, high=0.5, rows=260, mean_score=0.21, observed=0.2),
             CalibrationBin(low=0.5, high=1.0, rows=140, mean_score=0.74, observed=0.76),
         ),
+        checked=Checked(bins=tuple(map(checked_bin, bin_counts(edges, score))), ranking=0.8),
+    )
+
+
+def checked_bin(rows: int) -> CheckedBin:
+    """Return a bin of the score whose rows have the profile's loss."""
+    return CheckedBin(
+        rows=rows,
+        positives=rows // 4,
+        right=rows * 4 // 5,
+        loss=Moments(rows, 0.4 * rows, 0.25 * rows),
+        square=Moments(rows, 0.3 * rows, 0.2 * rows),
     )
 
 

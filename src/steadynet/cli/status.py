@@ -53,6 +53,7 @@ def _show(console: Console, found: ModelStatus) -> None:
         ("rollout", _rollout(found)),
         ("drift", found.drift),
         ("quality", found.quality),
+        *[("quality", line) for line in _estimated(found)],
         ("objectives", found.slo),
         ("healing", found.healing),
         ("labels", f"{found.labelled_rows} labelled rows"),
@@ -96,6 +97,12 @@ def _traffic(found: ModelStatus) -> list[str]:
             f"{100 * item.error_share:.2f} % faulty{failed}"
         )
     return lines
+
+
+def _estimated(found: ModelStatus) -> list[str]:
+    """Say what is estimated without labels, and how right that was so far."""
+    past = [] if found.estimates is None else [found.estimates.sentence]
+    return [found.estimated, *past]
 
 
 def _rollout(found: ModelStatus) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from steadynet.control.policy import Attempt
+from steadynet.monitoring.estimate import QualityEstimate
+from steadynet.monitoring.reconcile import PastEstimate
 from steadynet.monitoring.reports import (
     DriftReport,
     DriftState,
@@ -21,6 +23,7 @@ ROLLOUT = "rollout"
 ALIASES = "aliases"
 VERDICT = "verdict"
 WATCH = "watch"
+ESTIMATES = "estimates"
 HEAL = "heal"
 
 
@@ -76,6 +79,21 @@ class WatchNotes(msgspec.Struct, frozen=True, kw_only=True):
     slo: SloReport | None = None
     spent: dict[Objective, TimeSpent] = msgspec.field(default_factory=dict)
     """The time of the objectives that count seconds; a new champion inherits it."""
+
+
+class EstimateNotes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of the champion's quality without labels."""
+
+    version: str
+    """The champion; another one starts anew."""
+    reconciled: int = 0
+    """Number of the last labelled row that was held against the estimates."""
+    latest: QualityEstimate | None = None
+    worse_in_a_row: int = 0
+    """Windows in a row that were estimated to be worse."""
+    worse_since: float | None = None
+    """Start of the first of them, seconds UTC."""
+    past: tuple[PastEstimate, ...] = ()
 
 
 class HealNotes(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,16 @@ import msgspec
 
 from steadynet.bundle.profile import Profile
 from steadynet.bundle.read import open_bundle
-from steadynet.control.facts import HEAL, VERDICT, WATCH, HealNotes, LastVerdict, WatchNotes
+from steadynet.control.facts import (
+    ESTIMATES,
+    HEAL,
+    VERDICT,
+    WATCH,
+    EstimateNotes,
+    HealNotes,
+    LastVerdict,
+    WatchNotes,
+)
 from steadynet.control.journal import JournalEntry, find_breaks
 from steadynet.control.replay import Replayed, replay
 from steadynet.control.store import Store, Transaction
@@ -16,7 +25,9 @@ from steadynet.control.tally import Tally
 from steadynet.control.world import live_workers
 from steadynet.errors import UnknownModel, UserError
 from steadynet.home import Home
+from steadynet.monitoring.estimate import Estimated
 from steadynet.monitoring.latency import quantile
+from steadynet.monitoring.reconcile import EstimateRecord, record_of
 from steadynet.monitoring.reports import Alert
 from steadynet.monitoring.windows import Role, Window
 from steadynet.registry.local import LocalRegistry
@@ -87,6 +98,12 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     drifted: tuple[str, ...]
     quality: str
     slo: str
+    estimated: str
+    """Quality as estimated without labels, or why it is not."""
+    estimated_metrics: dict[str, Estimated]
+    """Metric → its estimate, with interval and the test part's value."""
+    estimates: EstimateRecord | None
+    """How right past estimates were, by the labels that came later."""
     metrics: dict[str, float]
     """Metrics on the labelled rows that quality was last judged on."""
     alerts: tuple[AlertStatus, ...]
@@ -107,6 +124,8 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
         lease = tx.lease(model)
         watch = tx.decisions.fact(model, WATCH, WatchNotes)
         heal = tx.decisions.fact(model, HEAL, HealNotes)
+        told = tx.decisions.fact(model, ESTIMATES, EstimateNotes)
+        estimate = None if told is None else told.latest
         route = tx.decisions.route(model)
         champion = registry.aliases(model).get("champion")
         if route is not None:
@@ -128,6 +147,9 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             drifted=() if drift is None else drift.sustained,
             quality="not judged yet" if quality is None else quality.sentence,
             slo="not judged yet" if slo is None else slo.sentence,
+            estimated="not judged yet" if estimate is None else estimate.sentence,
+            estimated_metrics={} if estimate is None else estimate.metrics,
+            estimates=None if told is None else record_of(told.past),
             metrics={} if quality is None else quality.metrics,
             alerts=_alerts(tx, model),
             healing=_healing(heal),

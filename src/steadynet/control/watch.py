@@ -12,6 +12,7 @@ import msgspec
 
 from steadynet.control.alerting import decide
 from steadynet.control.champion import Champion
+from steadynet.control.estimating import Estimating
 from steadynet.control.facts import WATCH, WatchNotes
 from steadynet.control.labels import labelled_rows
 from steadynet.control.objectives import Objectives
@@ -38,6 +39,7 @@ class Watch:
         self._joined = -1
         self._looked = float("-inf")
         self._inputs: dict[str, DriftInputs | QualityInputs] = {}
+        self._estimating = Estimating()
 
     def look(
         self,
@@ -51,6 +53,7 @@ class Watch:
         `conditions` come from elsewhere (the healing) and are decided with the others.
         """
         notes = self._begin(turn, champion)
+        self._estimating.begin(turn, champion)
         self._traffic.add(windows)
         self._objectives.add(turn, champion.manifest.slo, windows)
         if 0 <= turn.now - self._looked < LOOK_EVERY_S:
@@ -58,11 +61,13 @@ class Watch:
             return notes
         self._looked = turn.now
         after = self._judge_quality(turn, champion, self._judge_drift(turn, champion, notes))
+        self._estimating.reconcile(turn, champion)
         after = self._objectives.judge(turn, champion, after)
         with turn.write() as tx:
             _journal_changes(turn, tx, after, self._inputs)
             tx.decisions.remember(turn.model, WATCH, after)
-            decide(turn, tx, after, conditions)
+            self._estimating.store(turn, tx)
+            decide(turn, tx, after, (*conditions, *self._estimating.conditions(turn)))
         self._notes = after
         return after
 
@@ -102,6 +107,7 @@ class Watch:
             state=notes.drift_state,
         )
         self._traffic = Tally(turn.model, seen.end)
+        self._estimating.take(turn, champion, seen, report)
         return msgspec.structs.replace(
             notes, drift=report, drift_state=report.state, drift_since=seen.end
         )

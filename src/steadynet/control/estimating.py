@@ -1,0 +1,95 @@
+"""Estimating quality without labels as windows come, and holding the estimates against labels.
+
+What was estimated and which labels were held against it are stored in the transaction that stores
+what the drift verdict used up, so a restarted controller counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from steadynet.control.champion import Champion
+from steadynet.control.facts import ESTIMATES, EstimateNotes
+from steadynet.control.labels import row_losses
+from steadynet.control.store import Transaction
+from steadynet.control.turn import Turn
+from steadynet.monitoring.estimate import estimate_condition, estimate_quality, is_worse
+from steadynet.monitoring.reconcile import with_estimate, with_labels
+from steadynet.monitoring.reports import Condition, DriftReport
+from steadynet.monitoring.windows import Window
+
+MOST_LABELS = 5000
+"""Labelled rows per look."""
+
+
+class Estimating:
+    """The estimates of one model's champion."""
+
+    def __init__(self) -> None:
+        self._notes: EstimateNotes | None = None
+        self._stored: EstimateNotes | None = None
+
+    def begin(self, turn: Turn, champion: Champion) -> None:
+        """Read what is known of this champion; a new one starts without any past."""
+        if self._notes is None:
+            with turn.store.read() as tx:
+                self._notes = self._stored = tx.decisions.fact(turn.model, ESTIMATES, EstimateNotes)
+        if self._notes is None or self._notes.version != champion.version:
+            with turn.store.read() as tx:
+                joined = tx.observations.last_join(turn.model)
+            self._notes = EstimateNotes(version=champion.version, reconciled=joined)
+
+    def take(self, turn: Turn, champion: Champion, window: Window, drift: DriftReport) -> None:
+        """Estimate the quality of a window that was judged for drift."""
+        assert self._notes is not None
+        found = estimate_quality(champion.profile, champion.target.task, window, drift.features)
+        worse = is_worse(found, turn.spec.monitoring)
+        self._notes = msgspec.structs.replace(
+            self._notes,
+            latest=found,
+            worse_in_a_row=self._notes.worse_in_a_row + 1 if worse else 0,
+            worse_since=(self._notes.worse_since or window.start) if worse else None,
+            past=with_estimate(self._notes.past, found),
+        )
+
+    def reconcile(self, turn: Turn, champion: Champion) -> None:
+        """Hold the estimates against labels that came since the last look."""
+        notes = self._notes
+        assert notes is not None
+        with turn.store.read() as tx:
+            if tx.observations.last_join(turn.model) <= notes.reconciled:
+                return
+            rows = tx.observations.labelled_after(
+                turn.model, after=notes.reconciled, limit=MOST_LABELS
+            )
+        if not rows:
+            return
+        mine = [
+            item
+            for item in rows
+            if item.row.version == champion.version and item.row.role == "champion"
+        ]
+        losses = [
+            (item.row.at, loss)
+            for item, loss in zip(mine, row_losses(champion.target, mine), strict=True)
+            if loss is not None
+        ]
+        self._notes = msgspec.structs.replace(
+            notes, reconciled=rows[-1].number, past=with_labels(notes.past, losses)
+        )
+
+    def store(self, turn: Turn, tx: Transaction) -> None:
+        """Write down what changed."""
+        if self._notes is not None and self._notes is not self._stored:
+            tx.decisions.remember(turn.model, ESTIMATES, self._notes)
+            self._stored = self._notes
+
+    def conditions(self, turn: Turn) -> list[Condition]:
+        """Return what should, or should no longer, be an alert."""
+        notes = self._notes
+        if notes is None:
+            return []
+        found = estimate_condition(
+            notes.latest, notes.worse_in_a_row, notes.worse_since, turn.spec.monitoring
+        )
+        return [] if found is None else [found]
