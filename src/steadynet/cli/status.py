@@ -53,10 +53,10 @@ def _show(console: Console, found: ModelStatus) -> None:
         ("rollout", _rollout(found)),
         ("drift", found.drift),
         ("quality", found.quality),
-        *[("quality", line) for line in _estimated(found)],
+        *[("quality", line) for line in (*_detail(found), *_estimated(found))],
         ("objectives", found.slo),
         ("healing", found.healing),
-        ("labels", f"{found.labelled_rows} labelled rows"),
+        *[("labels", line) for line in _labels(found)],
         ("signed by", found.signed_by[:16] or "no key"),
     ]
     mark = "[green]●[/]" if not found.alerts else "[bold red]●[/]"
@@ -103,6 +103,50 @@ def _estimated(found: ModelStatus) -> list[str]:
     """Say what is estimated without labels, and how right that was so far."""
     past = [] if found.estimates is None else [found.estimates.sentence]
     return [found.estimated, *past]
+
+
+def _detail(found: ModelStatus) -> list[str]:
+    """Say what would mend quality, and where it is worst."""
+    if found.detail is None or found.detail.version != found.champion:
+        return []
+    lines = []
+    if found.detail.diagnosis.cause in ("recalibrate", "retrain"):
+        lines.append(found.detail.diagnosis.sentence)
+    worse = [(name, item) for name, item in found.detail.slices.items() if item.worse]
+    lines += [
+        f"worse where {name}: loss {item.loss:.4g} on {item.rows} labelled rows"
+        for name, item in worse[:3]
+    ]
+    return lines
+
+
+def _labels(found: ModelStatus) -> list[str]:
+    """Say how many labels came, how late, and what is odd about them."""
+    labels = found.labels
+    parts = [f"{found.labelled_rows} labelled rows"]
+    if labels.median_delay_s is not None and labels.p90_delay_s is not None:
+        parts.append(
+            f"half within {_span(labels.median_delay_s)} of the answer, nine in ten within "
+            f"{_span(labels.p90_delay_s)}"
+        )
+    odd = {
+        "duplicate": labels.duplicates,
+        "contradictory": labels.contradictory,
+        "late": labels.late,
+        "of unknown rows": labels.unknown,
+    }
+    parts += [f"{count} {name}" for name, count in odd.items() if count]
+    lines = [", ".join(parts)]
+    if labels.sampling is not None and labels.sampling.biased:
+        lines.append(labels.sampling.sentence)
+    return lines
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def _rollout(found: ModelStatus) -> str:

@@ -6,14 +6,18 @@ what the drift verdict used up, so a restarted controller counts nothing twice.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import msgspec
 
 from steadynet.control.champion import Champion
-from steadynet.control.facts import ESTIMATES, EstimateNotes
+from steadynet.control.facts import ESTIMATES, LABEL_FLOW, EstimateNotes
 from steadynet.control.labels import row_losses
-from steadynet.control.store import Transaction
+from steadynet.control.store import LabelledRow, Transaction
 from steadynet.control.turn import Turn
 from steadynet.monitoring.estimate import estimate_condition, estimate_quality, is_worse
+from steadynet.monitoring.label_flow import LabelFlow, joined
 from steadynet.monitoring.reconcile import with_estimate, with_labels
 from steadynet.monitoring.reports import Condition, DriftReport
 from steadynet.monitoring.windows import Window
@@ -28,6 +32,7 @@ class Estimating:
     def __init__(self) -> None:
         self._notes: EstimateNotes | None = None
         self._stored: EstimateNotes | None = None
+        self._delays: list[float] = []
 
     def begin(self, turn: Turn, champion: Champion) -> None:
         """Read what is known of this champion; a new one starts without any past."""
@@ -35,9 +40,12 @@ class Estimating:
             with turn.store.read() as tx:
                 self._notes = self._stored = tx.decisions.fact(turn.model, ESTIMATES, EstimateNotes)
         if self._notes is None or self._notes.version != champion.version:
+            before = self._notes
             with turn.store.read() as tx:
-                joined = tx.observations.last_join(turn.model)
-            self._notes = EstimateNotes(version=champion.version, reconciled=joined)
+                last = (
+                    tx.observations.last_join(turn.model) if before is None else before.reconciled
+                )
+            self._notes = EstimateNotes(version=champion.version, reconciled=last)
 
     def take(self, turn: Turn, champion: Champion, window: Window, drift: DriftReport) -> None:
         """Estimate the quality of a window that was judged for drift."""
@@ -50,6 +58,7 @@ class Estimating:
             worse_in_a_row=self._notes.worse_in_a_row + 1 if worse else 0,
             worse_since=(self._notes.worse_since or window.start) if worse else None,
             past=with_estimate(self._notes.past, found),
+            output=_sum(self._notes.output, window.output),
         )
 
     def reconcile(self, turn: Turn, champion: Champion) -> None:
@@ -64,6 +73,9 @@ class Estimating:
             )
         if not rows:
             return
+        self._delays += [
+            max(0.0, item.labelled_at - item.row.at) for item in rows if item.row.role != "shadow"
+        ]
         mine = [
             item
             for item in rows
@@ -75,7 +87,10 @@ class Estimating:
             if loss is not None
         ]
         self._notes = msgspec.structs.replace(
-            notes, reconciled=rows[-1].number, past=with_labels(notes.past, losses)
+            notes,
+            reconciled=rows[-1].number,
+            past=with_labels(notes.past, losses),
+            labelled_output=_sum(notes.labelled_output, score_counts(champion, mine)),
         )
 
     def store(self, turn: Turn, tx: Transaction) -> None:
@@ -83,6 +98,10 @@ class Estimating:
         if self._notes is not None and self._notes is not self._stored:
             tx.decisions.remember(turn.model, ESTIMATES, self._notes)
             self._stored = self._notes
+        if self._delays:
+            flow = tx.decisions.fact(turn.model, LABEL_FLOW, LabelFlow) or LabelFlow()
+            tx.decisions.remember(turn.model, LABEL_FLOW, joined(flow, self._delays))
+            self._delays = []
 
     def conditions(self, turn: Turn) -> list[Condition]:
         """Return what should, or should no longer, be an alert."""
@@ -93,3 +112,23 @@ class Estimating:
             notes.latest, notes.worse_in_a_row, notes.worse_since, turn.spec.monitoring
         )
         return [] if found is None else [found]
+
+
+def score_counts(champion: Champion, rows: Sequence[LabelledRow]) -> tuple[int, ...]:
+    """Return labelled rows per bin of the champion's output histogram."""
+    edges, task = champion.profile.output.edges, champion.target.task
+    counts = [0] * (len(edges) + 1)
+    for item in rows:
+        score = item.row.prediction
+        if task != "regression" and item.row.probabilities:
+            told = item.row.probabilities
+            score = told[-1] if task == "binary" else max(told)
+        if score is not None:
+            counts[bisect_right(edges, score)] += 1
+    return tuple(counts)
+
+
+def _sum(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if not a or not b:
+        return a or b
+    return tuple(x + y for x, y in zip(a, b, strict=True))

@@ -24,6 +24,8 @@ ALIASES = "aliases"
 VERDICT = "verdict"
 WATCH = "watch"
 ESTIMATES = "estimates"
+LABEL_FLOW = "label_flow"
+QUALITY_DETAIL = "quality_detail"
 HEAL = "heal"
 
 
@@ -94,6 +96,10 @@ class EstimateNotes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     worse_since: float | None = None
     """Start of the first of them, seconds UTC."""
     past: tuple[PastEstimate, ...] = ()
+    output: tuple[int, ...] = ()
+    """Rows per bin of the profile's output histogram."""
+    labelled_output: tuple[int, ...] = ()
+    """The same of rows whose labels came."""
 
 
 class HealNotes(msgspec.Struct, frozen=True, kw_only=True):

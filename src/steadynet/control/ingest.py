@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
+from steadynet.control.facts import LABEL_FLOW
 from steadynet.control.turn import Turn
+from steadynet.monitoring.label_flow import LabelFlow, received
 from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Window
 from steadynet.runtime.spool import forget, read_spool
@@ -44,7 +48,11 @@ def ingest(turn: Turn) -> Ingested:
         mine = [window for window in windows if window.model == turn.model]
         seen.add_windows(mine)
         seen.add_rows(turn.model, rows)
-        seen.add_labels(turn.model, labels, now=turn.now)
+        if labels:
+            taken = seen.add_labels(turn.model, labels, now=turn.now)
+            flow = tx.decisions.fact(turn.model, LABEL_FLOW, LabelFlow) or LabelFlow()
+            counted = msgspec.structs.asdict(taken)
+            tx.decisions.remember(turn.model, LABEL_FLOW, received(flow, **counted))
         for kind, cursor in cursors.items():
             if cursor != before[kind]:
                 seen.save_cursor(turn.model, kind, cursor)

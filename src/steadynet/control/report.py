@@ -11,6 +11,8 @@ from steadynet.bundle.read import open_bundle
 from steadynet.control.facts import (
     ESTIMATES,
     HEAL,
+    LABEL_FLOW,
+    QUALITY_DETAIL,
     VERDICT,
     WATCH,
     EstimateNotes,
@@ -19,6 +21,7 @@ from steadynet.control.facts import (
     WatchNotes,
 )
 from steadynet.control.journal import JournalEntry, find_breaks
+from steadynet.control.quality_detail import QualityDetail
 from steadynet.control.replay import Replayed, replay
 from steadynet.control.store import Store, Transaction
 from steadynet.control.tally import Tally
@@ -26,6 +29,7 @@ from steadynet.control.world import live_workers
 from steadynet.errors import UnknownModel, UserError
 from steadynet.home import Home
 from steadynet.monitoring.estimate import Estimated
+from steadynet.monitoring.label_flow import LabelFlow, Sampling, delay_quantile_s, sampling_of
 from steadynet.monitoring.latency import quantile
 from steadynet.monitoring.reconcile import EstimateRecord, record_of
 from steadynet.monitoring.reports import Alert
@@ -70,6 +74,23 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the judge says of the present stage, some seconds old at most; None once it is over."""
 
 
+class LabelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How labels come."""
+
+    received: int
+    duplicates: int
+    contradictory: int
+    """Labels that said another thing than the one before them; the newest counts."""
+    late: int
+    """Labels that came more than a week after the answer."""
+    unknown: int
+    """Labels that name no row that is known."""
+    median_delay_s: float | None
+    p90_delay_s: float | None
+    sampling: Sampling | None
+    """Whether labelled rows are like all rows, by their scores; None for too few."""
+
+
 class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An open alert."""
 
@@ -109,6 +130,9 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[AlertStatus, ...]
     healing: str
     labelled_rows: int
+    labels: LabelStatus
+    detail: QualityDetail | None
+    """Slices, calibration curve and diagnosis on the champion's labelled rows."""
     signed_by: str
     """Fingerprint of the key that the champion's signature is verified with."""
 
@@ -154,6 +178,8 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             alerts=_alerts(tx, model),
             healing=_healing(heal),
             labelled_rows=tx.observations.count_labelled(model),
+            labels=_labels(tx, model, told),
+            detail=tx.decisions.fact(model, QUALITY_DETAIL, QualityDetail),
             signed_by=_signer(home),
         )
 
@@ -229,6 +255,20 @@ def _rollout(tx: Transaction, model: str) -> RolloutStatus | None:
         paused=last.paused_at is not None,
         reason=last.reason,
         verdict=told.verdict if told is not None and present and not last.over else None,
+    )
+
+
+def _labels(tx: Transaction, model: str, notes: EstimateNotes | None) -> LabelStatus:
+    flow = tx.decisions.fact(model, LABEL_FLOW, LabelFlow) or LabelFlow()
+    return LabelStatus(
+        received=flow.received,
+        duplicates=flow.duplicates,
+        contradictory=flow.contradictory,
+        late=flow.late,
+        unknown=tx.observations.count_unknown_labels(model),
+        median_delay_s=delay_quantile_s(flow, 0.5),
+        p90_delay_s=delay_quantile_s(flow, 0.9),
+        sampling=None if notes is None else sampling_of(notes.output, notes.labelled_output),
     )
 
 

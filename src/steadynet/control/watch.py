@@ -13,9 +13,10 @@ import msgspec
 from steadynet.control.alerting import decide
 from steadynet.control.champion import Champion
 from steadynet.control.estimating import Estimating
-from steadynet.control.facts import WATCH, WatchNotes
+from steadynet.control.facts import QUALITY_DETAIL, WATCH, WatchNotes
 from steadynet.control.labels import labelled_rows
 from steadynet.control.objectives import Objectives
+from steadynet.control.quality_detail import QualityDetail, quality_detail
 from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
 from steadynet.control.store import Transaction
 from steadynet.control.tally import Tally
@@ -25,6 +26,8 @@ from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
 from steadynet.monitoring.reports import Condition
 from steadynet.monitoring.windows import Window
 
+DETAIL_EVERY_S = 30.0
+"""The detail of quality draws samples, which costs more than a verdict."""
 LOOK_EVERY_S = 1.0
 """Verdicts change with thousands of rows; looking at them more often only costs."""
 
@@ -40,6 +43,7 @@ class Watch:
         self._looked = float("-inf")
         self._inputs: dict[str, DriftInputs | QualityInputs] = {}
         self._estimating = Estimating()
+        self._detail: QualityDetail | None = None
 
     def look(
         self,
@@ -67,6 +71,8 @@ class Watch:
             _journal_changes(turn, tx, after, self._inputs)
             tx.decisions.remember(turn.model, WATCH, after)
             self._estimating.store(turn, tx)
+            if self._detail is not None and self._detail.at == turn.now:
+                tx.decisions.remember(turn.model, QUALITY_DETAIL, self._detail)
             decide(turn, tx, after, (*conditions, *self._estimating.conditions(turn)))
         self._notes = after
         return after
@@ -128,6 +134,17 @@ class Watch:
         rows = labelled_rows(champion.target, labelled)
         report = assess_quality(champion.profile, rows, plan, notes.quality_state)
         self._inputs["quality"] = quality_inputs(champion.endpoint, rows, plan, notes.quality_state)
+        old = self._detail is None or turn.now - self._detail.at >= DETAIL_EVERY_S
+        if old or report.complete:
+            self._detail = quality_detail(
+                champion.version,
+                turn.now,
+                champion.profile,
+                champion.target,
+                labelled,
+                plan,
+                turn.spec.rollout.slices,
+            )
         if report.complete:
             # More rows than one window holds may wait already.
             self._joined = -1

@@ -42,6 +42,16 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer was worth to the caller."""
 
 
+class LabelsTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """What labels that were stored were to those before them."""
+
+    new: int = 0
+    duplicates: int = 0
+    """Same row, same label."""
+    contradictory: int = 0
+    """Same row, another label."""
+
+
 class Observations:
     """Windows, rows, labels and cursors of all models within one transaction."""
 
@@ -142,10 +152,17 @@ class Observations:
             insert_new(self._connection, tables.rows, values, keys=("model", "id", "role"))
             self._join(model, [_storable(row.id) for row in batch])
 
-    def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> None:
+    def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> LabelsTaken:
         """Store labels, the newest of each id, and join them with the rows that are there."""
+        taken = [0, 0, 0]
         for batch in _batches(feedback):
             newest = {_storable(item.id): item for item in batch}
+            known = self._labels_of(model, list(newest))
+            for item in batch:
+                row_id, label = _storable(item.id), msgspec.json.encode(item.label).decode()
+                before = known.get(row_id)
+                taken[0 if before is None else 1 if before == label else 2] += 1
+                known[row_id] = label
             values = [
                 {
                     "model": model,
@@ -158,6 +175,26 @@ class Observations:
             ]
             upsert(self._connection, tables.labels, values, keys=("model", "id"))
             self._join(model, list(newest))
+        return LabelsTaken(new=taken[0], duplicates=taken[1], contradictory=taken[2])
+
+    def _labels_of(self, model: str, ids: Sequence[str]) -> dict[str, str]:
+        """Return id → label as JSON, of those that are known."""
+        labels = tables.labels
+        query = sa.select(labels.c.id, labels.c.label_json).where(
+            (labels.c.model == model) & labels.c.id.in_(ids)
+        )
+        return {item.id: item.label_json for item in self._connection.execute(query)}
+
+    def count_unknown_labels(self, model: str) -> int:
+        """Return how many stored labels name no row that is known."""
+        labels, joins = tables.labels, tables.joins
+        known = sa.select(joins.c.label).where(joins.c.model == model)
+        query = (
+            sa.select(sa.func.count())
+            .select_from(labels)
+            .where((labels.c.model == model) & labels.c.number.not_in(known))
+        )
+        return self._connection.scalar(query) or 0
 
     def _join(self, model: str, ids: Sequence[str]) -> None:
         rows, labels = tables.rows, tables.labels
