@@ -24,7 +24,7 @@ from steadynet.monitoring.reports import DriftState
 from steadynet.spec.model import MonitoringSpec
 
 Table = dict[str, Column]
-PLAN = MonitoringSpec()
+PLAN = MonitoringSpec(drift_season_s=0)
 TRAINING_ROWS = 10_000
 QUIET_TABLES = ("telco_churn", "bank_additional", "diabetes_130", "california_housing")
 MOVING_TABLES = ("bank_additional", "bike_sharing_hour", "elec2", "wine_quality")
@@ -73,7 +73,7 @@ def watch(
     profile: Profile, windows: Iterator[Table], name: str, size: int = PLAN.drift_window_rows
 ) -> tuple[Quiet, int | None, int | None, str]:
     """Assess windows of `size` rows; returns counts, and the rows until drift was seen."""
-    plan = MonitoringSpec(drift_window_rows=size)
+    plan = MonitoringSpec(drift_window_rows=size, drift_season_s=0)
     state, judged, alarms, with_alarm, sustained = DriftState(), 0, 0, 0, 0
     rows, first, lasting, named = 0, None, None, ""
     for table in windows:

@@ -67,6 +67,7 @@ def _feature(name: str, values: Column, kind: Kind) -> FeatureProfile:
         counts=counted.counts,
         missing=counted.missing,
         edges=blank.edges,
+        magnitude=counted.magnitude,
         categories=blank.categories,
     )
 

@@ -111,6 +111,7 @@ max_step_s = 60.0
 
 [monitoring]
 drift_window_rows = {pace.drift_window_rows}
+drift_season_s = 0  # the story's traffic has no hours, and lasts minutes
 drift_windows = {pace.drift_windows}          # so many drifted windows in a row are sustained
 quality_window_rows = {pace.quality_window_rows}
 

@@ -15,7 +15,7 @@ from steadynet.monitoring.reports import DriftReport, DriftState, FeatureDrift
 from steadynet.monitoring.windows import FeatureCounts, Window
 from steadynet.spec.model import MonitoringSpec
 
-PLAN = MonitoringSpec()
+PLAN = MonitoringSpec(drift_season_s=0)
 ROWS = 2000
 CITIES = np.array(["Oslo", "Lima", "Pune", "Bonn", ""], dtype=object)
 
@@ -86,6 +86,14 @@ def pay_in_cents(table: Table, rng: np.random.Generator) -> None:
     table["amount"] = np.asarray(table["amount"], np.float64) * 100
 
 
+def pay_later_in_cents(table: Table, rng: np.random.Generator) -> None:
+    table["amount"] = np.asarray(table["amount"], np.float64) / 100
+
+
+def grow_ancient(table: Table, rng: np.random.Generator) -> None:
+    table["age"] = np.asarray(table["age"], np.float64) + 60
+
+
 def grow_older(table: Table, rng: np.random.Generator) -> None:
     table["age"] = np.asarray(table["age"], np.float64) + 8
 
@@ -101,7 +109,9 @@ def freeze_age(table: Table, rng: np.random.Generator) -> None:
         (lose_all_amounts, "amount", ("missing",), "to 100.0 %"),
         (open_a_city, "city", ("unseen",), "categories unknown to training rose from 0.0 %"),
         (prefer_lima, "city", ("shape",), "most at “Lima”"),
-        (pay_in_cents, "amount", ("range",), "as by a change of unit"),
+        (pay_in_cents, "amount", ("unit",), "values are about 100 times training's, as by a"),
+        (pay_later_in_cents, "amount", ("unit",), "values are about 0.01 times"),
+        (grow_ancient, "age", ("range",), "age: values moved to the ends of training's range"),
         (grow_older, "age", ("shape",), "age: its distribution changed"),
         (
             freeze_age,
@@ -140,7 +150,7 @@ def test_a_change_too_small_to_matter_is_no_drift_on_any_number_of_rows(
 
 
 def test_a_large_difference_on_few_rows_may_be_chance(profile: Profile) -> None:
-    plan = MonitoringSpec(drift_window_rows=30)
+    plan = MonitoringSpec(drift_window_rows=30, drift_season_s=0)
     reports = [assess_drift(profile, [window(profile, 100 + i, rows=30)], plan) for i in range(60)]
     assert sum(report.verdict != "steady" for report in reports) <= 3
 
@@ -218,3 +228,71 @@ def test_counts_that_do_not_fit_the_profile_are_told_and_judge_nothing(
 def test_a_report_goes_through_json(profile: Profile) -> None:
     report = assess_drift(profile, [window(profile, 50, pay_in_cents)], PLAN)
     assert msgspec.json.decode(msgspec.json.encode(report), type=DriftReport) == report
+
+
+def swap_amount_and_age(table: Table, rng: np.random.Generator) -> None:
+    table["amount"], table["age"] = table["age"], table["amount"]
+
+
+def test_swapped_columns_are_named_with_each_other(profile: Profile) -> None:
+    table = draw(np.random.default_rng(60), ROWS)
+    swapped = dict(table)
+    swap_amount_and_age(swapped, np.random.default_rng(61))
+    report = assess_drift(profile, [make_window(profile, swapped, score_of(table))], PLAN)
+    assert found(report, "amount").kinds == found(report, "age").kinds == ("swapped",)
+    assert found(report, "amount").swapped_with == "age"
+    assert "it has the values of age, as if the two were swapped" in report.sentence
+
+
+def test_swapped_categories_are_named_too() -> None:
+    rng = np.random.default_rng(62)
+    yes = np.array(["no", "yes"], dtype=object)
+    table: Table = {
+        "asked": rng.choice(yes, 20_000, p=[0.9, 0.1]),
+        "paid": rng.choice(yes, 20_000, p=[0.3, 0.7]),
+        "other": rng.choice(yes, 20_000, p=[0.5, 0.5]),
+    }
+    known = make_profile(table, np.linspace(0, 1, 20_000))
+    later: Table = {"asked": table["paid"][:2000], "paid": table["asked"][:2000]}
+    later["other"] = table["other"][:2000]
+    report = assess_drift(known, [make_window(known, later, np.linspace(0, 1, 2000))], PLAN)
+    assert found(report, "asked").swapped_with == "paid"
+    assert found(report, "other").kinds == ()
+
+
+def day_of(profile: Profile, seconds: float, rows: int = 20_000) -> Window:
+    """Return a whole season's traffic like training's, `seconds` long."""
+    whole = window(profile, 70, rows=rows)
+    return msgspec.structs.replace(whole, start=0.0, end=seconds)
+
+
+@pytest.mark.parametrize("change", [prefer_lima, freeze_age, grow_ancient])
+def test_another_mix_of_known_values_waits_for_a_whole_season(
+    profile: Profile, change: Change
+) -> None:
+    plan = MonitoringSpec()
+    state = DriftState()
+    report = None
+    for seed in range(plan.drift_windows + 2):
+        night = window(profile, 80 + seed, change)
+        report = assess_drift(profile, [night], plan, state, day_of(profile, 86_400.0))
+        state = report.state
+    assert report is not None
+    assert (report.verdict, report.sustained) == ("drifting", ())
+    assert "may be the time of day" in report.sentence
+    lasting = window(profile, 90, change, rows=ROWS)
+    whole = msgspec.structs.replace(lasting, start=0.0, end=86_400.0)
+    report = assess_drift(profile, [lasting], plan, state, whole)
+    assert report.verdict == "drifted"
+    short = msgspec.structs.replace(lasting, start=0.0, end=40_000.0)
+    assert assess_drift(profile, [lasting], plan, state, short).sustained == ()
+
+
+@pytest.mark.parametrize("change", [lose_amounts, open_a_city, pay_in_cents])
+def test_faults_do_not_wait_for_a_season(profile: Profile, change: Change) -> None:
+    plan = MonitoringSpec()
+    state = DriftState()
+    for seed in range(plan.drift_windows):
+        report = assess_drift(profile, [window(profile, 80 + seed, change)], plan, state)
+        state = report.state
+    assert report.verdict == "drifted"

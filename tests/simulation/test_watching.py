@@ -52,7 +52,7 @@ def test_changes_that_matter_are_sustained_after_the_planned_windows() -> None:
     }
     for name in seen.keys() - missed:
         assert seen[name].sustained_rows == plan.drift_windows * plan.drift_window_rows
-    assert seen["a number in another unit (x100)"].named == "number 0 (range)"
+    assert seen["a number in another unit (x100)"].named == "number 0 (unit)"
 
 
 @pytest.mark.parametrize(

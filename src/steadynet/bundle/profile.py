@@ -24,6 +24,8 @@ class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     missing: int
     edges: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
+    magnitude: Moments = Moments()
+    """Of 64 log10 |v|, rounded, of a number's values that are not 0; none in older bundles."""
     importance: float = 0.0
     """Loss gained by permuting the feature, as a share of all features' gains; 0 if unknown."""
     importance_error: float = 0.0

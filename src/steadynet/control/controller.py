@@ -161,7 +161,8 @@ class Controller:
             tx.observations.compact_windows(
                 self.model,
                 fine_before=turn.now - FINE_WINDOWS_S,
-                drop_before=turn.now - WINDOWS_KEPT_S,
+                drop_before=turn.now
+                - max(WINDOWS_KEPT_S, 2 * self._spec.monitoring.drift_season_s),
             )
             # Labels come late: twice as many rows are kept as a retrain may use.
             tx.observations.drop_rows(

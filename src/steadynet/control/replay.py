@@ -52,6 +52,8 @@ class DriftInputs(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
     plan: MonitoringSpec
     state: DriftState
+    season: Window | None = None
+    """All traffic of the season before."""
 
 
 class QualityInputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +156,7 @@ def _drift(entry: JournalEntry, profile_of: ProfileOf) -> tuple[str, ...]:
     told = msgspec.json.decode(entry.data_json, type=_DriftData)
     inputs = told.inputs
     profile = profile_of(inputs.champion)
-    found = assess_drift(profile, [inputs.window], inputs.plan, inputs.state)
+    found = assess_drift(profile, [inputs.window], inputs.plan, inputs.state, inputs.season)
     return _apart(("report", told.report, found), ("text", entry.text, found.sentence))
 
 

@@ -18,6 +18,7 @@ from steadynet.control.labels import labelled_rows
 from steadynet.control.objectives import Objectives
 from steadynet.control.quality_detail import QualityDetail, quality_detail
 from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
+from steadynet.control.season import Season
 from steadynet.control.store import Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
@@ -38,6 +39,7 @@ class Watch:
     def __init__(self) -> None:
         self._notes: WatchNotes | None = None
         self._traffic = Tally("", 0.0)
+        self._season: Season | None = None
         self._objectives = Objectives()
         self._joined = -1
         self._looked = float("-inf")
@@ -59,6 +61,7 @@ class Watch:
         notes = self._begin(turn, champion)
         self._estimating.begin(turn, champion)
         self._traffic.add(windows)
+        self._add_to_season(turn, champion, windows)
         self._objectives.add(turn, champion.manifest.slo, windows)
         if 0 <= turn.now - self._looked < LOOK_EVERY_S:
             self._notes = notes
@@ -99,18 +102,29 @@ class Watch:
             self._joined = -1
         return notes
 
+    def _add_to_season(self, turn: Turn, champion: Champion, windows: tuple[Window, ...]) -> None:
+        length = turn.spec.monitoring.drift_season_s
+        if self._season is None or self._season.version != champion.version:
+            with turn.store.read() as tx:
+                stored = tx.observations.windows(turn.model, turn.now - length) if length else ()
+            self._season = Season(champion.version, length, stored)
+        else:
+            self._season.add(windows)
+
     def _judge_drift(self, turn: Turn, champion: Champion, notes: WatchNotes) -> WatchNotes:
         seen = self._traffic.of(champion.version, "champion")
-        report = assess_drift(
-            champion.profile, [seen] if seen.rows else [], turn.spec.monitoring, notes.drift_state
-        )
-        if not report.complete:
+        if seen.rows < turn.spec.monitoring.drift_window_rows:
             return notes
+        season = None if self._season is None else self._season.whole()
+        report = assess_drift(
+            champion.profile, [seen], turn.spec.monitoring, notes.drift_state, season
+        )
         self._inputs["drift"] = DriftInputs(
             champion=champion.endpoint,
             window=seen,
             plan=turn.spec.monitoring,
             state=notes.drift_state,
+            season=season if any(drift.kinds for drift in report.features) else None,
         )
         self._traffic = Tally(turn.model, seen.end)
         self._estimating.take(turn, champion, seen, report)

@@ -11,6 +11,11 @@ for the bins, `RATE_CHANGE` for the two shares) which is *not chance* (false-dis
 all features below `alpha`). It is sustained after `drift_windows` such windows in a row. Both are
 needed: on many rows every difference is significant, and on few rows large ones come by chance.
 
+Traffic has hours and weekdays: for an hour it may well consist of one value of `hour`. So another
+mix of values that training knew (`SEASONAL` kinds) is sustained only where all traffic of the last
+`drift_season_s` shows it too; what no hour brings (missing or unknown values, another unit,
+swapped columns) does not wait.
+
 The bins of a datetime feature are not compared, since time moves on and every later row would be
 a drift; its missing values are.
 """
@@ -22,7 +27,8 @@ from collections.abc import Sequence
 import msgspec
 
 from steadynet.bundle.profile import FeatureProfile, Profile
-from steadynet.monitoring.drift_kinds import describe, kinds_of_shape
+from steadynet.monitoring.drift_causes import factor_of_unit, find_swaps
+from steadynet.monitoring.drift_kinds import SEASONAL, describe, kinds_of_shape
 from steadynet.monitoring.reports import (
     DriftKind,
     DriftReport,
@@ -43,6 +49,9 @@ OUTPUT = "(output)"
 """The name under which the network's outputs stand among the features."""
 RATE_CHANGE = 0.05
 """Change of the share of missing or unseen values that matters."""
+SEASON_SHARE = 0.95
+"""Part of a season that must have been seen."""
+SEASON_WORDS = ", which may be the time of day: it is sustained once a whole season shows it"
 _TESTS = 3
 
 
@@ -51,13 +60,15 @@ def assess_drift(
     windows: Sequence[Window],
     plan: MonitoringSpec,
     state: DriftState | None = None,
+    season: Window | None = None,
 ) -> DriftReport:
     """Compare the traffic of `windows` (one version, one role) with training.
 
     Until the windows hold `drift_window_rows` the verdict is `not_yet`, `complete` is false and
     the state is returned as it came: call again with more windows. Where `complete` is true the
     windows are used up: begin the next verdict with new ones and the returned state. A new
-    champion begins with no state.
+    champion begins with no state. `season` is all traffic of the last `plan.drift_season_s`,
+    `windows` included.
     """
     before = state or DriftState()
     rows = sum(window.rows for window in windows)
@@ -68,9 +79,15 @@ def assess_drift(
         )
     window = merge(windows)
     features, unmeasured = _compare_all(profile, window, plan)
+    features = _await_season(features, profile, season, plan)
     after = _count_in_a_row(before, features, window.start)
+    waiting_for = {drift.name for drift in features if drift.waits}
     sustained = tuple(
-        sorted(name for name, run in after.in_a_row.items() if run >= plan.drift_windows)
+        sorted(
+            name
+            for name, run in after.in_a_row.items()
+            if run >= plan.drift_windows and name not in waiting_for
+        )
     )
     return DriftReport(
         verdict=_verdict(features, sustained),
@@ -103,6 +120,16 @@ def _compare_all(
     judged = [
         _name_kinds(reference, seen, drift, plan) if chance < plan.alpha else drift
         for (reference, seen, drift), chance in zip(raw, corrected, strict=True)
+    ]
+    drifted = [
+        (reference, seen)
+        for (reference, seen, _), drift in zip(raw, judged, strict=True)
+        if drift.kinds and reference.name != OUTPUT and reference.kind != "datetime"
+    ]
+    swaps = find_swaps(drifted)
+    judged = [
+        _name_cause(reference, seen, drift, swaps.get(drift.name, ""))
+        for (reference, seen, _), drift in zip(raw, judged, strict=True)
     ]
     judged.sort(key=lambda drift: (not drift.kinds, -drift.importance, -drift.psi, drift.name))
     return tuple(judged), tuple(unmeasured)
@@ -176,8 +203,48 @@ def _name_kinds(
         kinds.append(kinds_of_shape(reference, seen))
     if not kinds:
         return drift
-    named = msgspec.structs.replace(drift, kinds=tuple(kinds))
+    return msgspec.structs.replace(drift, kinds=tuple(kinds))
+
+
+def _name_cause(
+    reference: FeatureProfile, seen: FeatureCounts, drift: FeatureDrift, swapped_with: str
+) -> FeatureDrift:
+    """Say in words how a feature drifted; name a change of unit, or of places, as the cause."""
+    if not drift.kinds:
+        return drift
+    kinds, factor = drift.kinds, None
+    if swapped_with:
+        kinds = ("swapped",)
+    elif reference.kind == "number" and {"range", "shape", "frozen"} & set(kinds):
+        factor = factor_of_unit(reference, seen)
+        if factor is not None:
+            kept = tuple(kind for kind in kinds if kind not in ("range", "shape", "frozen"))
+            kinds = (*kept, "unit")
+    named = msgspec.structs.replace(drift, kinds=kinds, factor=factor, swapped_with=swapped_with)
     return msgspec.structs.replace(named, sentence=describe(reference, seen, named))
+
+
+def _await_season(
+    features: tuple[FeatureDrift, ...],
+    profile: Profile,
+    season: Window | None,
+    plan: MonitoringSpec,
+) -> tuple[FeatureDrift, ...]:
+    """Mark drifts that the time of day may explain, as the traffic of a whole season does not."""
+    seasonal = [drift for drift in features if drift.kinds and set(drift.kinds) <= SEASONAL]
+    if not seasonal or plan.drift_season_s == 0:
+        return features
+    shown: set[str] = set()
+    if season is not None and season.end - season.start >= SEASON_SHARE * plan.drift_season_s:
+        whole, _ = _compare_all(profile, season, plan)
+        shown = {drift.name for drift in whole if drift.kinds}
+    waiting = {drift.name for drift in seasonal if drift.name not in shown}
+    return tuple(
+        msgspec.structs.replace(drift, waits=True, sentence=f"{drift.sentence}{SEASON_WORDS}")
+        if drift.name in waiting
+        else drift
+        for drift in features
+    )
 
 
 def _share(part: int, whole: int) -> float:

@@ -30,6 +30,10 @@ def kinds_of_shape(reference: FeatureProfile, seen: FeatureCounts) -> DriftKind:
     return "shape"
 
 
+SEASONAL: frozenset[DriftKind] = frozenset({"range", "frozen", "shape"})
+"""Kinds that hours and weekdays bring by themselves: they need a whole season to be believed."""
+
+
 def describe(reference: FeatureProfile, seen: FeatureCounts, drift: FeatureDrift) -> str:
     """Say in one sentence how a feature drifted."""
     said = []
@@ -44,6 +48,12 @@ def describe(reference: FeatureProfile, seen: FeatureCounts, drift: FeatureDrift
             f"categories unknown to training rose from {_percent(drift.unseen_reference)} "
             f"to {_percent(drift.unseen)}"
         )
+    if "unit" in drift.kinds and drift.factor is not None:
+        said.append(
+            f"all values are about {drift.factor:.3g} times training's, as by a change of unit"
+        )
+    if "swapped" in drift.kinds:
+        said.append(f"it has the values of {drift.swapped_with}, as if the two were swapped")
     if "range" in drift.kinds:
         said.append(_say_range(reference, seen))
     if "frozen" in drift.kinds:

@@ -46,6 +46,8 @@ MOST_UNCHECKED = 0.1
 OUTSIDE: Mapping[str, str] = {
     "missing": "missing values",
     "unseen": "unknown categories",
+    "unit": "another unit",
+    "swapped": "another column's values",
     "range": "values beyond training's range",
     "frozen": "a value that stands still",
 }

@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
-DriftKind = Literal["missing", "unseen", "range", "frozen", "shape"]
-"""What a drifted feature is: missing rate rose, categories never seen in training, values left
-the range of training (as a change of unit does), one value only, another distribution."""
+DriftKind = Literal["missing", "unseen", "unit", "swapped", "range", "frozen", "shape"]
+"""What a drifted feature is: missing rate rose, categories never seen in training, all values
+larger by one factor, the values of another feature, values moved to the ends of training's range,
+one value only, another distribution."""
 
 DriftVerdict = Literal["steady", "drifting", "drifted", "not_yet"]
 """`drifting`: this window differs; `drifted`: enough windows in a row did (sustained)."""
@@ -36,6 +37,12 @@ class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
     """Of the strongest test on this feature, before the false-discovery correction."""
     kinds: tuple[DriftKind, ...] = ()
     """Empty where the feature has not drifted."""
+    factor: float | None = None
+    """`unit`: by what factor values are larger than training's."""
+    swapped_with: str = ""
+    """`swapped`: the feature whose values it has."""
+    waits: bool = False
+    """Whether it may be the time of day: it is sustained once a whole season shows it."""
     importance: float = 0.0
     sentence: str = ""
 

@@ -29,6 +29,8 @@ class FeatureCounts(msgspec.Struct, frozen=True):
 
     counts: tuple[int, ...]
     missing: int = 0
+    magnitude: Moments = Moments()
+    """Of `statistics.magnitude`, the first values of each count."""
 
 
 class Pairs(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +139,7 @@ def _add_features(
         name: FeatureCounts(
             _add_bins(a.get(name, empty).counts, b.get(name, empty).counts),
             a.get(name, empty).missing + b.get(name, empty).missing,
+            _add_moments(a.get(name, empty).magnitude, b.get(name, empty).magnitude),
         )
         for name in sorted({*a, *b})
     }

@@ -30,6 +30,7 @@ from steadynet.monitoring.windows import (
 from steadynet.runtime.batching import Arrays, Columns, Scored
 from steadynet.runtime.matrix import Grid
 from steadynet.spec.kinds import Task
+from steadynet.statistics.magnitude import magnitude_of
 from steadynet.table.schema import MISSING_DATETIME
 
 _LATENCY_BOUNDS = LATENCY_FLOOR_S * LATENCY_GROWTH ** np.arange(LATENCY_BUCKETS)
@@ -169,7 +170,8 @@ def feature_counts(feature: FeatureProfile, values: np.ndarray) -> FeatureCounts
         return FeatureCounts((*known, found.total()), missing)
     absent = values == MISSING_DATETIME if values.dtype.kind == "i" else np.isnan(values)
     present = values[~absent]
-    return FeatureCounts(_bins(feature.edges, present), len(values) - len(present))
+    sizes = magnitude_of(present) if feature.kind == "number" else Moments()
+    return FeatureCounts(_bins(feature.edges, present), len(values) - len(present), sizes)
 
 
 def count_pairs(paired: Sequence[Paired], task: Task) -> Pairs:

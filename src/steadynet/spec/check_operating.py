@@ -70,6 +70,7 @@ def _monitoring(monitoring: MonitoringSpec) -> Iterator[Rule]:
     yield at_least("monitoring.drift_window_rows", monitoring.drift_window_rows, 1)
     yield positive("monitoring.drift_psi", monitoring.drift_psi)
     yield at_least("monitoring.drift_windows", monitoring.drift_windows, 1)
+    yield at_least("monitoring.drift_season_s", monitoring.drift_season_s, 0)
     yield at_least("monitoring.quality_window_rows", monitoring.quality_window_rows, 1)
     yield positive("monitoring.quality_loss_share", monitoring.quality_loss_share)
     yield share("monitoring.alpha", monitoring.alpha)

@@ -21,6 +21,7 @@ from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
 from steadynet.runtime.ranking import ranking_of
 from steadynet.spec.losses import Loss
+from steadynet.statistics.magnitude import magnitude_of
 from steadynet.statistics.moments import Moments
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.training.answers import Answers
@@ -113,6 +114,7 @@ def profile_feature(
         counts=tuple(counts.tolist()),
         missing=int(absent.sum()),
         edges=tuple(edges.tolist()),
+        magnitude=magnitude_of(present) if column.kind == "number" else Moments(),
         importance=importance,
         importance_error=error,
     )

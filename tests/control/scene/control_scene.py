@@ -37,7 +37,9 @@ from steadynet.spec.model import HealSpec, MonitoringSpec, RolloutSpec, Spec
 NAME = "payments"
 FAST = Spec(
     rollout=RolloutSpec(steps=(0.1, 0.5), min_requests=200, min_step_s=2.0, max_step_s=60.0),
-    monitoring=MonitoringSpec(drift_window_rows=500, drift_windows=2, quality_window_rows=200),
+    monitoring=MonitoringSpec(
+        drift_window_rows=500, drift_windows=2, quality_window_rows=200, drift_season_s=0
+    ),
     heal=HealSpec(min_labelled_rows=200, cooldown_s=30.0, max_failures=2),
 )
 
