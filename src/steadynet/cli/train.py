@@ -69,6 +69,10 @@ StartFrom = Annotated[
     str | None,
     typer.Option("--from", help="Go on from a version's weights: name@alias, name/3 or a path."),
 ]
+Recalibrate = Annotated[
+    bool,
+    typer.Option("--recalibrate", help="With --from: keep the network, fit its calibration anew."),
+]
 Parent = Annotated[str, typer.Option(hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
@@ -91,6 +95,7 @@ def train(
     register: Register = True,
     on_interrupt: OnInterruptOption = "ask",
     start_from: StartFrom = None,
+    recalibrate: Recalibrate = False,
     parent: Parent = "",
     as_json: Json = False,
 ) -> None:
@@ -122,6 +127,7 @@ def train(
         on_interrupt=on_interrupt,
         parent=parent,
         start_from=start_from,
+        recalibrate=recalibrate,
     )
     trained = _fit(run)
     failed = failed_gates(trained.manifest, chosen.gates)
@@ -150,6 +156,7 @@ class _Run:
     on_interrupt: OnInterrupt
     parent: str
     start_from: str | None
+    recalibrate: bool
 
 
 def targets_given(names: Sequence[str] | None) -> dict[str, object]:
@@ -183,6 +190,7 @@ def _fit(run: _Run) -> Trained:
     try:
         from steadynet.cli.progress import Interrupts, show_progress
         from steadynet.model import load_bundle
+        from steadynet.training.recalibrate import recalibrate
         from steadynet.training.run import train as fit
     except ModuleNotFoundError as error:
         raise MissingDependency(error.name or "torch", "train") from error
@@ -190,6 +198,20 @@ def _fit(run: _Run) -> Trained:
     console = stderr()
     interrupts = Interrupts(console, run.on_interrupt)
     earlier = None if run.start_from is None else load_bundle(run.start_from, home=run.home)
+    if run.recalibrate:
+        if earlier is None:
+            raise UserError(
+                "--recalibrate needs the version whose network is kept", do="Name it with --from."
+            )
+        with show_progress(console) as progress:
+            return recalibrate(
+                run.table,
+                run.spec,
+                home=run.home,
+                name=run.model,
+                parent=earlier,
+                progress=progress,
+            )
     try:
         with interrupts.caught() as stop, show_progress(console) as progress:
             return fit(

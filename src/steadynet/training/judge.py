@@ -123,7 +123,7 @@ def judge(
     return Judged(
         metrics=metrics,
         ece_floor=floor,
-        covered=_covered(tested, test_target, calibrations[0].head, coverage),
+        covered=covered_of(tested, test_target, calibrations[0].head, coverage),
         references=_finite(references),
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
@@ -189,7 +189,7 @@ def _judge_further(
         notes=target_notes(fitted.all_shares[asked.place], fitted.summaries, calibration),
         ece_floor=floor,
         coverage=coverage if isinstance(calibration.head, RegressionHead) else None,
-        covered=_covered(tested, test_target, calibration.head, coverage),
+        covered=covered_of(tested, test_target, calibration.head, coverage),
         decision_threshold=threshold,
         loss=code.loss,
     )
@@ -210,9 +210,10 @@ def _finite(references: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     }
 
 
-def _covered(
+def covered_of(
     tested: Answers, target: npt.NDArray[np.generic], head: Head, coverage: float
 ) -> Covered | None:
+    """Return what intervals or sets hold of rows with their target (N,); None without either."""
     method = "" if isinstance(head, ClassificationHead) else head.shape.method
     if isinstance(head, ClassificationHead):
         if head.sets is None:
