@@ -14,6 +14,8 @@ from steadynet.control.processes import LOG, OUTCOME, PID, kill_process
 from steadynet.control.report import model_status
 from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan
 from steadynet.files import write_atomic
+from steadynet.monitoring.records import Feedback
+from steadynet.rollout.state import Rollout
 
 
 def notes(scene: Scene) -> HealNotes:
@@ -244,3 +246,54 @@ def test_rows_without_redacted_columns_train_no_successor(scene: Scene) -> None:
     assert "elsewhere" not in answer
     assert "steadynet train" in answer
     assert notes(scene).attempts == ()
+
+
+def test_a_healed_version_waits_for_a_person_where_the_policy_says_so(scene: Scene) -> None:
+    heal = msgspec.structs.replace(scene.spec.heal, approval=True)
+    plan = msgspec.structs.replace(scene.spec.rollout, shadow_share=0.0, steps=(0.5,))
+    scene.spec = msgspec.structs.replace(scene.spec, heal=heal, rollout=plan)
+    controller = scene.controller()
+    controller.tick()
+    label(scene, controller, 250, "legit")
+    number = scene.send("retrain", way="recalibrate")
+    controller.tick()
+    state, answer = scene.answer_to(number)
+    assert (state, answer.split()[0]) == ("done", "recalibrated")
+    folder = Path(notes(scene).folder)
+    kill_process(folder)
+    made = msgspec.json.decode((folder / PLAN).read_bytes(), type=RetrainPlan)
+    assert made.way == "recalibrate"
+    outcome = RetrainOutcome(succeeded=True, reason="it is better", version="2", cpu_s=7.0)
+    write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
+    phase = ""
+    for _ in range(30):
+        controller.tick()
+        scene.obey()
+        scene.traffic("1", "champion", 400)
+        if scene.route().share:
+            scene.traffic("2", "challenger", 400)
+        scene.clock.advance(1.0)
+        with scene.store.read() as tx:
+            rollout = tx.decisions.running_rollout(NAME, Rollout)
+        phase = "" if rollout is None else rollout.phase
+        if phase == "awaiting_approval":
+            break
+    assert phase == "awaiting_approval"
+    assert scene.route().champion.version == "1"
+    scene.send("rollout.promote")
+    for _ in range(3):
+        controller.tick()
+    assert scene.route().champion.version == "2"
+    [attempt] = notes(scene).attempts
+    assert (attempt.outcome, attempt.way, attempt.cpu_s) == ("promoted", "recalibrate", 7.0)
+
+
+def test_labels_that_the_answers_brought_about_do_not_count(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    ids = [f"i{number}" for number in range(250)]
+    scene.answers(ids, 0.02)
+    scene.spool("feedback", [Feedback(id=item, label="legit", influenced=True) for item in ids])
+    scene.clock.advance(1.0)
+    controller.tick()
+    assert "0 labelled rows are there and 200 are needed" in order(scene, controller)[1]

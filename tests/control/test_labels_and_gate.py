@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.control.gate import compare
+from steadynet.control.gate_checks import cost_problems, wrong_answers
 from steadynet.control.label_tally import LabelTally
 from steadynet.control.labels import labelled_rows, moments_of, row_losses, truth_of
 from steadynet.control.retrain_plan import FEWEST_HELD_OUT, RetrainPlan, divide, retrain_spec
@@ -211,11 +214,11 @@ def test_the_gate_passes_an_equal_and_fails_a_worse_version(make_bundle: MakeBun
     worse = Predictor(make_bundle("m", variant="worse", seed=3))
     rows = answered_rows(champion, 2000)
     profile = champion.bundle.profile()
-    passed = compare(equal, champion, rows, RolloutSpec(), profile)
+    passed = compare(equal, champion, rows, Spec(), profile)
     assert passed.passed, passed.sentence
     assert passed.rows == 2000
     assert passed.low <= passed.difference.mean <= passed.high <= passed.tolerance
-    failed = compare(worse, champion, rows, RolloutSpec(), profile)
+    failed = compare(worse, champion, rows, Spec(), profile)
     assert not failed.passed
     assert "it is worse" in failed.sentence
     assert failed.challenger["auc"] < 0.5 < failed.champion["auc"]
@@ -225,7 +228,90 @@ def test_the_gate_does_not_pass_what_it_cannot_show(make_bundle: MakeBundle) -> 
     champion = Predictor(make_bundle("m", seed=1))
     other = Predictor(make_bundle("m", seed=40))
     rows = answered_rows(champion, FEWEST_HELD_OUT)
-    strict = RolloutSpec(loss_tolerance=1e-6)
+    strict = Spec(rollout=RolloutSpec(loss_tolerance=1e-6))
     assert not compare(other, champion, rows, strict, champion.bundle.profile()).passed
     with pytest.raises(GateFailed, match="too few labelled rows"):
         compare(other, champion, rows[:-1], strict, champion.bundle.profile())
+
+
+def test_a_version_that_is_worse_in_one_slice_alone_does_not_pass(
+    make_bundle: MakeBundle,
+) -> None:
+    """Few rows of a slice, answered the other way round, hardly show in the whole."""
+    champion = Predictor(make_bundle("m", seed=1))
+    other = Predictor(make_bundle("m", variant="worse", seed=3))
+    rows = answered_rows(champion, 3000)
+    foreign = [
+        msgspec.structs.replace(
+            item, row=msgspec.structs.replace(item.row, row={**item.row.row, "country": "FR"})
+        )
+        for item in answered_rows(champion, 60)
+    ]
+    loose = Spec(rollout=RolloutSpec(slices=("country",), loss_tolerance=9.0, slice_tolerance=0.05))
+    report = compare(other, champion, [*rows, *foreign], loose, champion.bundle.profile())
+    assert "it is worse where country = FR (60 rows" in report.sentence
+    assert not report.passed
+
+
+def test_answers_that_must_stay_right_are_asked_for(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    champion = Predictor(make_bundle("m", seed=1))
+    worse = Predictor(make_bundle("m", variant="worse", seed=3))
+    rows = answered_rows(champion, 8)
+    columns = champion.decoder.rows([item.row.row for item in rows])
+    labels = champion.run(columns)["label"].tolist()
+    file = tmp_path / "right.csv"
+    with file.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["amount", "label", "country", "new_card", "paid_at", "fraud"])
+        for item, label in zip(rows, labels, strict=True):
+            writer.writerow([*item.row.row.values(), label])
+    assert wrong_answers(champion, str(file)) == []
+    assert wrong_answers(champion, None) == []
+    [found] = wrong_answers(worse, str(file))
+    assert found == "8 of 8 rows that must stay right do not (lines 2, 3, 4, 5, 6 and 3 more)"
+    file.write_text(file.read_text().replace(labels[0], "perhaps", 1))
+    with pytest.raises(GateFailed, match="line 2 of the rows that must stay right"):
+        wrong_answers(champion, str(file))
+    with pytest.raises(GateFailed, match="cannot be read"):
+        wrong_answers(champion, str(tmp_path / "none.csv"))
+
+
+def test_a_version_that_costs_much_more_does_not_pass(make_bundle: MakeBundle) -> None:
+    champion = Predictor(make_bundle("m", seed=1))
+    slow = Predictor(make_bundle("m", variant="slow", seed=2))
+    row = [item.row.row for item in answered_rows(champion, 1)]
+    assert cost_problems(champion, champion, row, HealSpec()) == []
+    problems = cost_problems(slow, champion, row, HealSpec())
+    assert any("a row takes it" in problem for problem in problems)
+
+
+def test_rows_that_the_answer_brought_about_never_judge_and_train_as_the_policy_says() -> None:
+    rows = [
+        msgspec.structs.replace(labelled(n, "fraud", at=float(n)), influenced=n % 2 == 0)
+        for n in range(400)
+    ]
+    for policy, trains in (("drop", False), ("weight", True), ("keep", True)):
+        made = plan()
+        heal = msgspec.structs.replace(made.spec.heal, influenced=policy)
+        made = msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, heal=heal))
+        division = divide(rows, made)
+        assert any(item.influenced for item in division.train) == trains
+        assert any(item.influenced for item in division.holdout) == (policy == "keep")
+        assert division.left_out == (0 if trains else 200)
+        unweighted = divide(rows, msgspec.structs.replace(made, way="recalibrate"))
+        assert any(item.influenced for item in unweighted.train) == (policy == "keep")
+
+
+def test_rows_older_than_the_window_are_not_used_and_old_ones_as_many_as_named() -> None:
+    rows = [labelled(n, "fraud", at=float(n)) for n in range(1000)]
+    made = msgspec.structs.replace(plan(since=900.0), now=1000.0)
+    heal = msgspec.structs.replace(made.spec.heal, window_s=500.0, old_rows=1000)
+    made = msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, heal=heal))
+    division = divide(rows, made)
+    assert min(item.row.at for item in division.train) == 500.0
+    assert len(division.train) + len(division.holdout) == 500
+    none = msgspec.structs.replace(made.spec.heal, old_rows=0)
+    made = msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, heal=none))
+    assert min(item.row.at for item in divide(rows, made).train) >= 900.0

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadynet.control.policy import Attempt, HealView, Outcome, decide_heal, failures_in_a_row
+from steadynet.control.policy import (
+    WAYS,
+    Attempt,
+    HealView,
+    Outcome,
+    Way,
+    choose_way,
+    decide_heal,
+    failures_in_a_row,
+)
 from steadynet.spec.model import HealSpec
 
 SPEC = HealSpec(min_labelled_rows=100, cooldown_s=60.0, max_failures=3)
@@ -25,7 +34,10 @@ def test_nothing_to_heal_is_nothing() -> None:
 def test_sustained_drift_with_enough_labels_heals() -> None:
     decision = decide_heal(SPEC, DRIFTED)
     assert decision.action == "heal"
-    assert decision.reason == "drift is sustained in amount; 100 labelled rows"
+    assert decision.reason == (
+        "drift is sustained in amount; 100 labelled rows; trained anew, since there are rows "
+        "enough to learn from"
+    )
 
 
 def test_lost_quality_heals_and_is_named_first() -> None:
@@ -129,3 +141,111 @@ def test_a_champion_with_further_targets_is_never_retrained(requested: bool) -> 
     assert "steadynet train" in decision.reason
     quiet = msgspec.structs.replace(view, drifted=(), requested=False)
     assert decide_heal(SPEC, quiet).action == "nothing"
+
+
+# the way
+
+
+def failed(*ways: Way) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(started=float(number), outcome="failed", reason="it was worse", way=way)
+        for number, way in enumerate(ways)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "way"),
+    [
+        ({}, "retrain"),
+        ({"diagnosis": "recalibrate"}, "recalibrate"),
+        ({"diagnosis": "retrain"}, "retrain"),
+        ({"champion_rows": 10_000}, "fine_tune"),
+        ({"champion_rows": 150}, "retrain"),
+        ({"diagnosis": "recalibrate", "attempts": failed("recalibrate")}, "fine_tune"),
+        ({"diagnosis": "recalibrate", "attempts": failed("recalibrate", "fine_tune")}, "retrain"),
+        ({"champion_rows": 10_000, "attempts": failed("fine_tune")}, "retrain"),
+        ({"attempts": failed("retrain")}, "retrain"),
+        ({"requested_way": "recalibrate", "attempts": failed("recalibrate")}, "recalibrate"),
+    ],
+)
+def test_auto_takes_the_cheapest_way_that_can_help(change: dict[str, object], way: Way) -> None:
+    assert choose_way(SPEC, msgspec.structs.replace(DRIFTED, **change))[0] == way
+
+
+def test_a_way_that_the_spec_names_is_taken() -> None:
+    spec = msgspec.structs.replace(SPEC, way="fine_tune")
+    decision = decide_heal(spec, msgspec.structs.replace(DRIFTED, diagnosis="recalibrate"))
+    assert decision.way == "fine_tune"
+    assert decision.reason.endswith("fine-tuned from the champion, since heal.way says so")
+
+
+@given(
+    st.lists(st.sampled_from(WAYS), max_size=2),
+    st.sampled_from(["", "sound", "recalibrate", "retrain"]),
+    st.integers(0, 10_000),
+)
+def test_the_way_never_gets_weaker_from_one_failure_to_the_next(
+    ways: list[Way], diagnosis: str, rows: int
+) -> None:
+    view = msgspec.structs.replace(
+        DRIFTED, diagnosis=diagnosis, champion_rows=rows, attempts=failed(*ways)
+    )
+    chosen = WAYS.index(choose_way(SPEC, view)[0])
+    assert all(chosen > WAYS.index(way) or way == "retrain" for way in ways)
+
+
+# causes, freezes, budgets
+
+MONDAY = 1_704_067_200.0
+"""2024-01-01, a Monday, at midnight UTC."""
+HOUR = 3600.0
+
+
+def test_an_old_champion_and_a_time_of_the_week_are_causes_where_they_are_named() -> None:
+    view = HealView(now=MONDAY + 3 * HOUR, labelled_rows=100, champion_made=MONDAY - 40 * 86_400)
+    assert decide_heal(SPEC, view).action == "nothing"
+    aged = msgspec.structs.replace(SPEC, on=("age",))
+    assert decide_heal(aged, view).reason.startswith("the champion is 40.1 days old")
+    young = msgspec.structs.replace(view, champion_made=MONDAY)
+    assert decide_heal(aged, young).action == "nothing"
+    weekly = msgspec.structs.replace(SPEC, on=("schedule",), schedule=("Mon 03:00",))
+    assert decide_heal(weekly, view).reason.startswith("it is due (Mon 03:00)")
+    made = (Attempt(started=view.now, outcome="failed"),)
+    later = msgspec.structs.replace(view, now=view.now + HOUR, attempts=made)
+    assert decide_heal(weekly, later).action == "nothing"
+    next_week = msgspec.structs.replace(later, now=view.now + 7 * 86_400.0)
+    assert decide_heal(weekly, next_week).action == "heal"
+
+
+def test_a_burning_budget_is_a_cause_where_it_is_named() -> None:
+    view = HealView(now=1.0, labelled_rows=100, burning=("latency",))
+    assert decide_heal(SPEC, view).action == "nothing"
+    spec = msgspec.structs.replace(SPEC, on=("burn",))
+    assert decide_heal(spec, view).reason.startswith("the error budget of latency burns")
+
+
+def test_nothing_is_begun_in_a_freeze_but_by_a_person() -> None:
+    spec = msgspec.structs.replace(
+        SPEC, freeze=("Fri 16:00 - Mon 08:00",), time_zone="Europe/Berlin"
+    )
+    frozen = msgspec.structs.replace(DRIFTED, now=MONDAY + 6 * HOUR)
+    assert "changes are frozen for 1.0 h more" in decide_heal(spec, frozen).reason
+    thawed = msgspec.structs.replace(DRIFTED, now=MONDAY + 7 * HOUR)
+    assert decide_heal(spec, thawed).action == "heal"
+    asked = msgspec.structs.replace(frozen, requested=True)
+    assert decide_heal(spec, asked).action == "heal"
+
+
+def test_the_days_runs_and_processor_hours_are_a_budget() -> None:
+    runs = tuple(
+        Attempt(started=MONDAY + number * HOUR, outcome="promoted", cpu_s=1800.0)
+        for number in range(4)
+    )
+    view = msgspec.structs.replace(DRIFTED, now=MONDAY + 5 * HOUR, attempts=runs)
+    few = msgspec.structs.replace(SPEC, runs_per_day=4)
+    assert "4 attempts were made within 24 h (limit 4)" in decide_heal(few, view).reason
+    cheap = msgspec.structs.replace(SPEC, cpu_hours_per_day=2.0)
+    assert "attempts took 2.00 processor hours" in decide_heal(cheap, view).reason
+    tomorrow = msgspec.structs.replace(view, now=MONDAY + 24.5 * HOUR)
+    assert decide_heal(few, tomorrow).action == "heal"
+    assert decide_heal(cheap, tomorrow).action == "heal"

@@ -77,6 +77,7 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
         tx.observations.add_labels("m", [Feedback(id="a", label="yes", at=1.0)], now=2.0)
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE labels DROP COLUMN value")
+    connection.execute("ALTER TABLE labels DROP COLUMN influenced")
     connection.execute("UPDATE about SET value = '1' WHERE key = 'schema_version'")
     connection.commit()
     connection.close()
@@ -311,6 +312,17 @@ def test_a_shadow_answer_is_joined_by_the_same_id_and_asked_for_apart(store: Sto
         assert tx.observations.count_labelled("m") == 1
     assert [item.row.version for item in seen] == ["1"]
     assert [item.row.version for item in shadow] == ["2"]
+
+
+def test_labels_that_the_answer_brought_about_are_told_apart(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("a"), row("b")])
+        labels = [Feedback(id="a", label="yes"), Feedback(id="b", label="no", influenced=True)]
+        tx.observations.add_labels("m", labels, now=1.0)
+        found = tx.observations.labelled("m", limit=9)
+        assert tx.observations.count_labelled("m") == 2
+        assert tx.observations.count_labelled("m", influenced=False) == 1
+    assert [(item.row.id, item.influenced) for item in found] == [("a", False), ("b", True)]
 
 
 def test_the_newest_label_of_an_id_counts_once(store: Store) -> None:

@@ -16,7 +16,7 @@ SHOWN_LINES = 10
 def feedback(
     model: Annotated[str, typer.Argument(help="A model's name.")],
     labels: Annotated[
-        Path, typer.Argument(help="A CSV file with the columns id,label[,at][,value].")
+        Path, typer.Argument(help="A CSV file with the columns id,label[,at][,value][,influenced].")
     ],
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out instead of refusing all.")
@@ -27,7 +27,8 @@ def feedback(
 
     `id` is the row's id: the request's id, or "<request id>#<i>" for row i of several. `label`
     is spelled as in the training table. `at` (ISO 8601 or seconds since 1970 UTC) says when it
-    became known; `value` is what the answer was worth, in your own unit (see rollout.value). One
+    became known; `value` is what the answer was worth, in your own unit (see rollout.value);
+    `influenced` is true where the answer itself brought the label about (see heal.influenced). One
     bad line refuses the whole file, unless --skip-bad.
     """
     from steadynet.bundle.manifest import MANIFEST, decode_manifest

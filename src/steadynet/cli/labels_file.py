@@ -1,4 +1,4 @@
-"""A file of labels: CSV with the columns id, label and, if known, at and value."""
+"""A file of labels: CSV with the columns id, label and, if known, at, value and influenced."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import csv
 import math
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from steadynet.control.labels import truth_of
 from steadynet.errors import TableError
 from steadynet.monitoring.records import Feedback
 from steadynet.table.schema import Target
 
+YES_OR_NO = MappingProxyType(
+    {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+)
 BadLine = tuple[int, str]
 """Line number in the file, and what is wrong with it; never a value."""
 
@@ -30,7 +34,7 @@ def read_labels(path: Path, target: Target) -> tuple[list[Feedback], list[BadLin
             if absent:
                 raise TableError(
                     f"{path.name} lacks the column {absent[0]!r}",
-                    expected="the columns id,label and, if known, at and value",
+                    expected="the columns id,label and, if known, at, value and influenced",
                     got=", ".join(repr(name) for name in reader.fieldnames or []) or "nothing",
                 )
             for row in reader:
@@ -70,8 +74,11 @@ def _label(row: dict[str, str], target: Target) -> Feedback | str:
         return "`value` is no number"
     if worth is not None and not math.isfinite(worth):
         return "`value` is not finite"
+    influenced = (row.get("influenced") or "false").strip().lower()
+    if influenced not in YES_OR_NO:
+        return "`influenced` is neither true nor false"
     truth = float(label) if target.task == "regression" else label
-    return Feedback(id=row_id, label=truth, at=known, value=worth)
+    return Feedback(id=row_id, label=truth, at=known, value=worth, influenced=YES_OR_NO[influenced])
 
 
 def _seconds(text: str) -> float:

@@ -1,9 +1,9 @@
-"""`steadynet retrain`: train a new version on what was learnt in production."""
+"""`steadynet retrain`: make a new version of what was learnt in production."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,12 +17,18 @@ POLL_S = 0.5
 
 def retrain(
     model: Annotated[str, typer.Argument(help="A model's name.")],
+    way: Annotated[
+        Literal["auto", "recalibrate", "fine-tune", "retrain"],
+        typer.Option(
+            help="Fit the calibration anew, go on from the champion's weights, or train anew."
+        ),
+    ] = "auto",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the new version's rollout or failure.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
-    """Train a new version on the newest labelled rows, gate it, and roll it out.
+    """Make a new version of the newest labelled rows, gate it, and roll it out.
 
     Exit code 4 where, with --wait, it did not pass its gate or was rolled back. Without a server
     --wait ends when the gate has been passed, since a rollout needs traffic.
@@ -36,7 +42,8 @@ def retrain(
 
     home = Home.default()
     name = LocalRegistry(home).resolve(model).name
-    answered = ask(home, name, RETRAIN, {}, remembered_spec(home, name))
+    arguments = {} if way == "auto" else {"way": way.replace("-", "_")}
+    answered = ask(home, name, RETRAIN, arguments, remembered_spec(home, name))
     attempt = _wait(home, name) if wait else None
     if as_json:
         print_json({"model": name, "answer": answered.answer, "attempt": attempt})
@@ -47,7 +54,8 @@ def retrain(
         else:
             stdout().print(f"  follow it with: steadynet why {name}", markup=False)
     if attempt is not None and attempt.outcome == "failed":
-        raise GateFailed(f"the retrain of {name} failed: {attempt.reason}")
+        # The answer has said why; an error in JSON beside it would be a second document.
+        raise typer.Exit(GateFailed.exit_code)
 
 
 def _wait(home: Home, name: str) -> Attempt:

@@ -41,6 +41,8 @@ class RolloutNotes(msgspec.Struct, frozen=True, kw_only=True):
     none was known; seconds."""
     challenger_edges: tuple[float, ...] = ()
     """Inner edges of the challenger's output histogram."""
+    approval: bool = False
+    """Whether a person has to promote it whatever `rollout.approval` says."""
     holdout: Moments = Moments()
     """Challenger's loss minus the champion's on rows held out from its training."""
 

@@ -11,13 +11,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from steadynet.control.champion import Champion
 from steadynet.control.facts import HEAL, HealNotes, WatchNotes
-from steadynet.control.policy import Attempt, HealDecision, HealView, decide_heal
+from steadynet.control.policy import (
+    WAY_WORDS,
+    Attempt,
+    HealDecision,
+    HealView,
+    Way,
+    decide_heal,
+)
 from steadynet.control.processes import OUTCOME, PID, process_state, reap, start_process
 from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan, lacking_columns
 from steadynet.control.rollouts import START
@@ -28,7 +36,9 @@ from steadynet.monitoring.reports import Condition
 from steadynet.rollout.state import Rollout
 
 RETRAIN = "retrain"
-ATTEMPTS_KEPT = 20
+ATTEMPTS_KEPT = 100
+COUNT_EVERY_S = 10.0
+"""Between two counts of labelled rows: each reads all of them."""
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -37,6 +47,8 @@ class Healing:
 
     def __init__(self) -> None:
         self._process: int | None = None
+        self._counted: tuple[float, float, int] | None = None
+        """When, since when, and how many labelled rows were counted last."""
 
     def advance(
         self, turn: Turn, champion: Champion, watch: WatchNotes, rollout: Rollout | None
@@ -88,8 +100,12 @@ class Healing:
             with turn.write() as tx:
                 tx.commands.answer(order.number, "refused", lacking)
             return notes
-        view = _view(turn, champion, watch, notes, rollout, requested=order is not None)
+        view = _view(turn, champion, watch, notes, rollout, order)
         decision = decide_heal(turn.spec.heal, view)
+        if decision.action != "nothing":
+            # Counting rows reads them all: only where there is something to decide.
+            view = self._counting(turn, view, anew=order is not None)
+            decision = decide_heal(turn.spec.heal, view)
         if decision.action == "heal":
             return self._begin(turn, champion, view, notes, decision, order)
         if order is not None:
@@ -124,21 +140,46 @@ class Healing:
             home=str(turn.home.root),
             champion=champion.endpoint,
             reason=decision.reason,
+            way=decision.way,
+            now=turn.now,
             spec=turn.spec,
             since=view.since,
             last_join=joined,
         )
         write_atomic(folder / PLAN, msgspec.json.encode(plan))
-        attempt = Attempt(started=turn.now, outcome="running", reason=decision.reason)
+        attempt = Attempt(
+            started=turn.now, outcome="running", reason=decision.reason, way=decision.way
+        )
         after = HealNotes(attempts=(*notes.attempts, attempt)[-ATTEMPTS_KEPT:], folder=str(folder))
         with turn.write() as tx:
-            text = f"a new version is trained: {decision.reason}"
+            text = f"a new version is made: {decision.reason}"
             _journal(turn, tx, "heal.started", text, {**_inputs(turn, view), "folder": str(folder)})
             tx.decisions.remember(turn.model, HEAL, after)
             if order is not None:
-                tx.commands.answer(order.number, "done", f"retraining in {folder}")
+                words = f"{WAY_WORDS[decision.way]} in {folder}"
+                tx.commands.answer(order.number, "done", words)
         self._start(folder, turn)
         return after
+
+    def _counting(self, turn: Turn, view: HealView, *, anew: bool) -> HealView:
+        """Return the view with how many labelled rows may be used."""
+        since = view.since or 0.0
+        if turn.spec.heal.window_s is not None:
+            since = max(since, turn.now - turn.spec.heal.window_s)
+        kept = self._counted
+        if (
+            anew
+            or kept is None
+            or kept[1] != (view.since or 0.0)
+            or turn.now - kept[0] >= COUNT_EVERY_S
+        ):
+            with turn.store.read() as tx:
+                count = tx.observations.count_labelled(
+                    turn.model, since=since, influenced=turn.spec.heal.influenced != "drop"
+                )
+            kept = (turn.now, view.since or 0.0, count)
+            self._counted = kept
+        return msgspec.structs.replace(view, labelled_rows=kept[2])
 
     def _start(self, folder: Path, turn: Turn) -> None:
         command = [sys.executable, "-m", "steadynet.control.retrain_job", str(folder)]
@@ -152,8 +193,7 @@ def _view(
     watch: WatchNotes,
     notes: HealNotes,
     rollout: Rollout | None,
-    *,
-    requested: bool,
+    order: Command | None,
 ) -> HealView:
     drifted = watch.drift.sustained if watch.drift is not None else ()
     lost = watch.quality is not None and watch.quality.verdict == "lost"
@@ -162,32 +202,48 @@ def _view(
         *([watch.quality.since] if watch.quality is not None and lost else []),
     ]
     since = min((start for start in starts if start is not None), default=None)
-    with turn.store.read() as tx:
-        labelled = tx.observations.count_labelled(turn.model, since=since or 0.0)
+    burning = () if watch.slo is None else watch.slo.firing
+    named = None if order is None else order.arguments.get("way")
     return HealView(
         now=turn.now,
         drifted=drifted,
         quality_lost=lost,
+        burning=tuple(sorted({burn.objective for burn in burning if burn.kind == "page"})),
         since=since,
-        labelled_rows=labelled,
+        champion_made=_seconds_of(champion.manifest.created),
+        champion_rows=champion.manifest.provenance.rows.get("train", 0),
         rollout_running=rollout is not None and not rollout.over,
         attempts=notes.attempts,
-        requested=requested,
+        requested=order is not None,
+        requested_way=None if named is None else msgspec.convert(named, Way),
         more_targets=tuple(target.name for target in champion.manifest.schema.more_targets),
     )
+
+
+def _seconds_of(created: str) -> float:
+    """Return when a bundle was made, seconds UTC; 0 where its manifest does not say it rightly."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _send_out(turn: Turn, notes: HealNotes, running: Attempt, outcome: RetrainOutcome) -> HealNotes:
     """Ask for the rollout of a version that passed its gate."""
     version = outcome.version
-    attempt = msgspec.structs.replace(running, version=version)
+    attempt = msgspec.structs.replace(running, version=version, cpu_s=outcome.cpu_s)
     with turn.write() as tx:
         holdout = None if outcome.gate is None else msgspec.to_builtins(outcome.gate.difference)
         number = tx.commands.send(
             turn.model,
             at=turn.now,
             kind=START,
-            arguments={"version": version, "holdout": holdout, "by": "heal"},
+            arguments={
+                "version": version,
+                "holdout": holdout,
+                "by": "heal",
+                "approval": turn.spec.heal.approval,
+            },
         )
         after = msgspec.structs.replace(
             notes, attempts=(*notes.attempts[:-1], attempt), command=number
@@ -224,6 +280,8 @@ def _finish(
     ended = msgspec.convert(
         {**msgspec.to_builtins(running), "outcome": outcome, "reason": reason}, Attempt
     )
+    if details is not None:
+        ended = msgspec.structs.replace(ended, cpu_s=details.cpu_s)
     after = msgspec.structs.replace(
         notes, attempts=(*notes.attempts[:-1], ended), folder="", command=0
     )

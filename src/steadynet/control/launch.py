@@ -59,6 +59,7 @@ def launch(turn: Turn, champion: Champion, version: str, *, command: Command) ->
             labels_after=tx.observations.last_join(turn.model),
             tail_s=_usual_tail_s(turn, tx, champion.version),
             challenger_edges=bundle.profile().output.edges,
+            approval=bool(command.arguments.get("approval", False)),
             holdout=Moments() if holdout is None else msgspec.convert(holdout, Moments),
         )
         tx.decisions.remember(turn.model, ROLLOUT, notes)

@@ -11,6 +11,7 @@ import csv
 import fcntl
 import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from typing import IO
 import msgspec
 
 from steadynet.bundle.manifest import Manifest
-from steadynet.bundle.read import Bundle, open_bundle, verify_bundle
+from steadynet.bundle.read import open_bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.control.gate import compare
 from steadynet.control.processes import OUTCOME
@@ -32,11 +33,11 @@ from steadynet.control.retrain_plan import (
     SPEC,
     TRAIN_TABLE,
     Division,
-    GateReport,
     RetrainOutcome,
     RetrainPlan,
     divide,
     retrain_spec,
+    weight_column,
 )
 from steadynet.control.store import LabelledRow, Store
 from steadynet.errors import GateFailed, SteadynetError, TrainingError
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str]) -> None:
         except OSError as error:
             reason = f"a file could not be used: {error.strerror or type(error).__name__}"
             outcome = RetrainOutcome(succeeded=False, reason=reason)
+        outcome = msgspec.structs.replace(outcome, cpu_s=_processor_s())
         write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
 
 
@@ -88,12 +90,19 @@ def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
     _write_inputs(folder, plan, champion.manifest, division)
     answer = _train(folder, plan)
     challenger = verify_bundle(Path(answer.bundle), signing_key(home).public)
-    gate = _compare(challenger, champion, division, plan)
+    gate = compare(
+        Predictor(challenger),
+        Predictor(champion),
+        division.holdout,
+        plan.spec,
+        champion.profile(),
+    )
     return RetrainOutcome(
         succeeded=gate.passed,
         reason=gate.sentence,
         version=answer.version or "",
         trained_rows=len(division.train),
+        left_out=division.left_out,
         gate=gate,
     )
 
@@ -109,19 +118,27 @@ def _write_inputs(folder: Path, plan: RetrainPlan, champion: Manifest, division:
     if not division.train:
         raise GateFailed("there are no labelled rows to train on")
     with (folder / TRAIN_TABLE).open("w", newline="", encoding="utf-8") as file:
-        _write_table(file, champion.schema, division.train)
+        _write_table(file, champion.schema, division.train, plan)
     encoder = msgspec.json.Encoder()
     (folder / HOLDOUT).write_bytes(encoder.encode_lines(division.holdout))
     (folder / SPEC).write_text(render_spec(retrain_spec(plan, champion)), encoding="utf-8")
 
 
-def _write_table(file: IO[str], schema: Schema, rows: Sequence[LabelledRow]) -> None:
+def _write_table(
+    file: IO[str], schema: Schema, rows: Sequence[LabelledRow], plan: RetrainPlan
+) -> None:
     columns = schema.features
+    names = [*(column.name for column in columns), schema.target.name]
+    heal = plan.spec.heal
+    weighted = heal.influenced == "weight" and plan.way != "recalibrate"
     writer = csv.writer(file)
-    writer.writerow([*(column.name for column in columns), schema.target.name])
+    writer.writerow([*names, weight_column(schema)] if weighted else names)
     for item in rows:
         cells = [_cell(column, item.row.row.get(column.name)) for column in columns]
-        writer.writerow([*cells, _class_text(schema, item.label)])
+        cells.append(_class_text(schema, item.label))
+        if weighted:
+            cells.append(repr(heal.influenced_weight if item.influenced else 1.0))
+        writer.writerow(cells)
 
 
 def _cell(column: Column, value: object) -> str:
@@ -152,7 +169,7 @@ def _train(folder: Path, plan: RetrainPlan) -> _Answer:
     command = [
         *(sys.executable, "-m", "steadynet.cli.main", "train", str(folder / TRAIN_TABLE)),
         *("--name", plan.model, "--spec", str(folder / SPEC), "--json"),
-        *("--parent", plan.champion.manifest_sha256),
+        *_way_options(plan),
     ]
     environment = {**os.environ, "STEADYNET_HOME": plan.home, "OMP_NUM_THREADS": "1"}
     with (folder / ANSWER).open("wb") as answer:
@@ -182,16 +199,18 @@ def _train(folder: Path, plan: RetrainPlan) -> _Answer:
     return said
 
 
-def _compare(
-    challenger: Bundle, champion: Bundle, division: Division, plan: RetrainPlan
-) -> GateReport:
-    return compare(
-        Predictor(challenger),
-        Predictor(champion),
-        division.holdout,
-        plan.spec.rollout,
-        champion.profile(),
-    )
+def _way_options(plan: RetrainPlan) -> tuple[str, ...]:
+    """Return the options of `steadynet train` that make it go the plan's way."""
+    if plan.way == "retrain":
+        return ("--parent", plan.champion.manifest_sha256)
+    goes_on = ("--from", plan.champion.bundle)
+    return (*goes_on, "--recalibrate") if plan.way == "recalibrate" else goes_on
+
+
+def _processor_s() -> float:
+    """Return the processor time of this process and those that it has waited for, seconds."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(item.ru_utime + item.ru_stime for item in used)
 
 
 def _lock(file: IO[bytes]) -> bool:

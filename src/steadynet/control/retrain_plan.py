@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import msgspec
 
 from steadynet.bundle.manifest import Manifest
+from steadynet.control.policy import Way
 from steadynet.control.store import LabelledRow
 from steadynet.rollout.route import Endpoint
 from steadynet.spec.kinds import Kind
 from steadynet.spec.model import Spec, TableSpec
 from steadynet.statistics.moments import Moments
+from steadynet.table.schema import Schema
 
 PLAN = "plan.json"
 TRAIN_TABLE = "train.csv"
@@ -34,6 +36,9 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True):
     home: str
     champion: Endpoint
     reason: str
+    way: Way = "retrain"
+    now: float = 0.0
+    """When it was decided on, seconds UTC."""
     spec: Spec
     since: float | None
     """Rows answered since then (seconds UTC) show the world as it is; None: all rows do."""
@@ -66,6 +71,10 @@ class RetrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     version: str = ""
     trained_rows: int = 0
+    left_out: int = 0
+    """Rows whose label the answer had brought about."""
+    cpu_s: float = 0.0
+    """Processor time of the training, seconds."""
     gate: GateReport | None = None
 
 
@@ -74,6 +83,8 @@ class Division(msgspec.Struct, frozen=True, kw_only=True):
 
     train: tuple[LabelledRow, ...]
     holdout: tuple[LabelledRow, ...]
+    left_out: int = 0
+    """Rows whose label the answer had brought about."""
 
 
 def divide(rows: Sequence[LabelledRow], plan: RetrainPlan) -> Division:
@@ -81,21 +92,34 @@ def divide(rows: Sequence[LabelledRow], plan: RetrainPlan) -> Division:
 
     A share of the *recent* rows is held out, so that the gate asks about the world as it is; the
     others train. Rows from before the change train only as far as the recent ones are few: up to
-    twice `min_labelled_rows` in all.
+    twice `min_labelled_rows` in all, or `old_rows`. Rows whose label the answer brought about
+    never judge, and train as `heal.influenced` says; a way that knows no weights leaves them out.
     """
     heal = plan.spec.heal
+    if heal.window_s is not None:
+        rows = [item for item in rows if item.row.at >= plan.now - heal.window_s]
+    weighted = heal.influenced == "weight" and plan.way != "recalibrate"
+    used = [item for item in rows if not item.influenced or weighted or heal.influenced == "keep"]
     start = 0
     if plan.since is not None:
         since = plan.since
-        start = next((n for n, item in enumerate(rows) if item.row.at >= since), len(rows))
-    recent, older = rows[start:], rows[:start]
-    fill = max(0, 2 * heal.min_labelled_rows - len(recent))
+        start = next((n for n, item in enumerate(used) if item.row.at >= since), len(used))
+    recent, older = used[start:], used[:start]
+    fill = heal.old_rows
+    if fill is None:
+        fill = max(0, 2 * heal.min_labelled_rows - len(recent))
     filled = older[len(older) - min(fill, len(older)) :]
     if not recent:
         recent, filled = filled, []
-    held = [item for item in recent if _unit(item.row.id) < heal.holdout_share]
-    kept = [item for item in recent if _unit(item.row.id) >= heal.holdout_share]
-    return Division(train=(*filled, *kept), holdout=tuple(held))
+    judges = [
+        item
+        for item in recent
+        if _unit(item.row.id) < heal.holdout_share
+        and (not item.influenced or heal.influenced == "keep")
+    ]
+    held = {item.number for item in judges}
+    kept = [item for item in recent if item.number not in held]
+    return Division(train=(*filled, *kept), holdout=tuple(judges), left_out=len(rows) - len(used))
 
 
 def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
@@ -115,9 +139,22 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
     )
     split = msgspec.structs.replace(plan.spec.split, time_column=None, group_column=None)
     training = msgspec.structs.replace(plan.spec.training, threads=1)
+    if plan.way != "retrain":
+        # What is gone on from decides what a fit from nothing would choose.
+        training = msgspec.structs.replace(training, preset="fast", distill=False, search_trials=0)
+    if plan.spec.heal.influenced == "weight" and plan.way != "recalibrate":
+        table = msgspec.structs.replace(table, weight_column=weight_column(schema))
     return msgspec.structs.replace(
         plan.spec, name=plan.model, table=table, split=split, training=training
     )
+
+
+def weight_column(schema: Schema) -> str:
+    """Return the name of the column of weights: one that no column of the table has."""
+    name = "row_weight"
+    while name in {schema.target.name, *(column.name for column in schema.features)}:
+        name += "_"
+    return name
 
 
 def lacking_columns(spec: Spec, champion: Manifest) -> str:

@@ -41,6 +41,7 @@ from steadynet.rollout.evidence import Evidence, Verdict
 from steadynet.rollout.judge import judge
 from steadynet.rollout.route import Route
 from steadynet.rollout.state import Observation, Rollout, Transition
+from steadynet.spec.model import RolloutSpec
 
 LABELS_PER_TICK = 5_000
 TELL_EVERY_S = 1.0
@@ -60,6 +61,7 @@ ORDERS: MappingProxyType[str, machine.Command] = MappingProxyType(
 @dataclass(frozen=True, kw_only=True)
 class _Step:
     before: Rollout
+    plan: RolloutSpec
     observation: Observation
     evidence: Evidence | None
     transition: Transition
@@ -92,15 +94,17 @@ class Rollouts:
             # A start that came while another rollout ran has waited for its end.
             wanted = next((item for item in commands if item.kind == START), None)
             return None if wanted is None else _launch(turn, champion, wanted)
+        plan = _plan(turn, notes)
         evidence = self._look(turn, champion, rollout, notes, windows)
         observation = _observe(turn, rollout, evidence, order)
-        transition = machine.step(rollout, turn.spec.rollout, observation)
+        transition = machine.step(rollout, plan, observation)
         unrecorded = route is not None and route.challenger is None
         if unrecorded:
             transition = _end_unrecorded(rollout, turn)
         if transition.reason or order is not None:
             step = _Step(
                 before=rollout,
+                plan=plan,
                 observation=observation,
                 evidence=evidence,
                 transition=transition,
@@ -158,6 +162,12 @@ class Rollouts:
             )
         self._labels.add(labelled, canary_starts=notes.canary_starts)
         return gather_evidence(rollout, self._tally, self._labels, notes, champion.yardstick)
+
+
+def _plan(turn: Turn, notes: RolloutNotes) -> RolloutSpec:
+    """Return the plan of a rollout: a healed version may need a person's word."""
+    plan = turn.spec.rollout
+    return msgspec.structs.replace(plan, approval=plan.approval or notes.approval)
 
 
 def _observe(
@@ -239,7 +249,7 @@ def _record(turn: Turn, tx: Transaction, step: _Step) -> None:
     inputs = RolloutInputs(
         rollout=state,
         before=step.before,
-        plan=turn.spec.rollout,
+        plan=step.plan,
         evidence=step.evidence,
         observation=step.observation,
         unrecorded=step.unrecorded,

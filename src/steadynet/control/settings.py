@@ -25,11 +25,20 @@ def controller_spec(home: Home, name: str, path: Path | None) -> Spec:
 
     Raises `SpecError`, and `UserError` where the store's URL cannot be read.
     """
-    spec = load_spec(path)
+    spec = _with_absolute_paths(load_spec(path), Path() if path is None else path.parent)
     remember_store(home)
     # It may name a webhook, whose URL may be a secret.
     write_atomic(spec_path(home, name), msgspec.json.encode(spec), mode=0o600)
     return spec
+
+
+def _with_absolute_paths(spec: Spec, folder: Path) -> Spec:
+    """Return the spec with files named beside it by where they lie, for other folders' use."""
+    named = spec.heal.must_stay_right
+    if named is None:
+        return spec
+    heal = msgspec.structs.replace(spec.heal, must_stay_right=str((folder / named).absolute()))
+    return msgspec.structs.replace(spec, heal=heal)
 
 
 def remembered_spec(home: Home, name: str) -> Spec:

@@ -38,3 +38,6 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the answer was worth, in the caller's own unit; see `[rollout] value`."""
     at: float = 0.0
     """When it became known, seconds UTC; 0 means when it was received."""
+    influenced: bool = False
+    """Whether the answer itself brought this about, as where a payment was blocked for its score:
+    such a row shows what was done, not what would have been. See `[heal] influenced`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from steadynet.errors import SpecError
+from steadynet.spec.calendar import read_moment, read_span, time_zone
 from steadynet.spec.model import Spec
 from steadynet.spec.operating import AlertsSpec, HealSpec, MonitoringSpec, RolloutSpec, Slo
 from steadynet.spec.rules import Rule, at_least, part, positive, share
@@ -79,10 +81,38 @@ def _monitoring(monitoring: MonitoringSpec) -> Iterator[Rule]:
 def _heal(heal: HealSpec) -> Iterator[Rule]:
     yield at_least("heal.min_labelled_rows", heal.min_labelled_rows, 1)
     yield at_least("heal.max_rows", heal.max_rows, heal.min_labelled_rows)
+    yield positive("heal.window_s", heal.window_s)
+    yield at_least("heal.old_rows", heal.old_rows, 0)
+    yield share("heal.influenced_weight", heal.influenced_weight)
     yield share("heal.holdout_share", heal.holdout_share)
+    yield at_least("heal.max_latency_ratio", heal.max_latency_ratio, 1)
+    yield at_least("heal.max_size_ratio", heal.max_size_ratio, 1)
     yield at_least("heal.cooldown_s", heal.cooldown_s, 0)
+    yield Rule("heal.runs_per_day", heal.runs_per_day, 1 <= heal.runs_per_day <= 100, "1 to 100")
+    yield positive("heal.cpu_hours_per_day", heal.cpu_hours_per_day)
     yield at_least("heal.max_failures", heal.max_failures, 1)
     yield positive("heal.timeout_s", heal.timeout_s)
+    yield positive("heal.max_age_s", heal.max_age_s)
+    yield Rule(
+        "heal.schedule",
+        list(heal.schedule),
+        bool(heal.schedule) == ("schedule" in heal.on),
+        'times where heal.on names "schedule", and none otherwise',
+    )
+    yield from _times(heal)
+
+
+def _times(heal: HealSpec) -> Iterator[Rule]:
+    for path, texts, read in (
+        ("heal.schedule", heal.schedule, read_moment),
+        ("heal.freeze", heal.freeze, read_span),
+        ("heal.time_zone", (heal.time_zone,), time_zone),
+    ):
+        for text in texts:
+            try:
+                read(text)
+            except SpecError as error:
+                yield Rule(path, text, False, error.expected or "")
 
 
 def _alerts(alerts: AlertsSpec) -> Iterator[Rule]:

@@ -111,24 +111,65 @@ class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[heal]`: when and how a new version is trained by itself."""
+    """`[heal]`: when and how a new version is made by itself."""
 
     enabled: bool = True
-    """Whether new versions are trained without being asked for."""
-    on: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
-    """What a new version is trained for."""
+    """Whether new versions are made without being asked for."""
+    on: tuple[Literal["drift", "quality", "age", "schedule", "burn"], ...] = ("drift", "quality")
+    """What a new version is made for: sustained drift, lost quality, the champion's age
+    (`max_age_s`), a time of the week (`schedule`), an objective whose error budget burns so fast
+    that it pages."""
+    way: Literal["auto", "recalibrate", "fine_tune", "retrain"] = "auto"
+    """`recalibrate` fits the calibration anew and keeps the network, `fine_tune` goes on from its
+    weights, `retrain` trains anew. `auto` recalibrates where labels show that the order of rows is
+    intact, goes on from the weights where recent rows are few beside those of training, trains
+    anew otherwise, and takes the next stronger way where one has failed."""
     min_labelled_rows: int = 1000
-    """Labelled rows of the changed world that a retrain needs."""
+    """Labelled rows of the changed world that a new version needs."""
     max_rows: int = 100_000
-    """Most recent labelled rows that a retrain uses."""
+    """Most recent labelled rows that it is made of."""
+    window_s: float | None = None
+    """Rows that were answered longer ago are not used."""
+    old_rows: int | None = None
+    """Rows from before the change that also train; unless set as many as fill twice
+    `min_labelled_rows`."""
+    influenced: Literal["drop", "weight", "keep"] = "drop"
+    """What becomes of rows whose label the answer itself brought about (feedback with
+    `influenced = true`, as a payment that was blocked): left out, counted by `influenced_weight`
+    in the fit and left out of the comparison, or used as any other."""
+    influenced_weight: float = 0.2
+    """What such a row counts in the fit where they are weighted."""
     holdout_share: float = 0.3
     """Share of the newest labelled rows kept to compare challenger and champion."""
+    must_stay_right: str | None = None
+    """A CSV file of rows with the answers that a new version must give, in columns named as the
+    table's. A number must lie within its interval."""
+    max_latency_ratio: float = 2.0
+    """One row may take the challenger so many times as long as the champion (less than half a
+    millisecond more does not matter)."""
+    max_size_ratio: float = 4.0
+    """The challenger's graph may have so many times the champion's bytes (less than 16 MB do not
+    matter)."""
     cooldown_s: float = 3600.0
-    """Shortest time between two retrains."""
+    """Shortest time between two attempts."""
+    runs_per_day: int = 12
+    """Most attempts within 24 hours."""
+    cpu_hours_per_day: float = 24.0
+    """Processor hours of attempts within 24 hours, after which no other is begun."""
     max_failures: int = 3
-    """Failed retrains in a row after which healing stops and pages."""
+    """Failed attempts in a row after which healing stops and pages."""
     timeout_s: float = 3600.0
-    """Longest time of a retrain."""
+    """Longest time of an attempt."""
+    max_age_s: float = 30 * 86_400.0
+    """The champion's age from which a new version is made, where `on` names `age`."""
+    schedule: tuple[str, ...] = ()
+    """When one is made, where `on` names `schedule`, as `["Sun 03:00", "daily 04:30"]`."""
+    freeze: tuple[str, ...] = ()
+    """When none is begun, as `["Fri 16:00 - Mon 08:00", "daily 22:00 - 06:00"]`; a person may."""
+    time_zone: str = "UTC"
+    """Whose clock `schedule` and `freeze` mean, as `Europe/Berlin`."""
+    approval: bool = False
+    """Let a healed version wait for `steadynet rollout promote` after its last step."""
 
 
 class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

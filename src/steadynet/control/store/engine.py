@@ -38,7 +38,15 @@ def _add_values(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE labels ADD COLUMN value DOUBLE PRECISION")
 
 
-MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({1: _add_values})
+def _add_influenced(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "ALTER TABLE labels ADD COLUMN influenced BOOLEAN DEFAULT false NOT NULL"
+    )
+
+
+MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType(
+    {1: _add_values, 2: _add_influenced}
+)
 """Layout number → the step that makes the next layout of it."""
 
 

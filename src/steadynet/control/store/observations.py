@@ -40,6 +40,8 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
     labelled_at: float
     value: float | None = None
     """What the answer was worth to the caller."""
+    influenced: bool = False
+    """Whether the answer itself brought the label about."""
 
 
 class LabelsTaken(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +172,7 @@ class Observations:
                     "label_json": msgspec.json.encode(item.label).decode(),
                     "at": item.at or now,
                     "value": item.value,
+                    "influenced": item.influenced,
                 }
                 for row_id, item in newest.items()
             ]
@@ -243,14 +246,18 @@ class Observations:
         query = _labelled_query().where(where).order_by(joins.c.number).limit(limit)
         return [_labelled(item) for item in self._connection.execute(query)]
 
-    def count_labelled(self, model: str, *, since: float = 0.0) -> int:
-        """Return how many rows answered to a user at `since` or later have labels."""
-        joins, rows = tables.joins, tables.rows
-        query = (
-            sa.select(sa.func.count())
-            .select_from(joins.join(rows, rows.c.number == joins.c.row))
-            .where((joins.c.model == model) & (rows.c.at >= since) & (rows.c.role != "shadow"))
-        )
+    def count_labelled(self, model: str, *, since: float = 0.0, influenced: bool = True) -> int:
+        """Return how many rows answered to a user at `since` or later have labels.
+
+        Without `influenced` those are left out whose label the answer brought about.
+        """
+        joins, rows, labels = tables.joins, tables.rows, tables.labels
+        joined = joins.join(rows, rows.c.number == joins.c.row)
+        where = (joins.c.model == model) & (rows.c.at >= since) & (rows.c.role != "shadow")
+        if not influenced:
+            joined = joined.join(labels, labels.c.number == joins.c.label)
+            where &= labels.c.influenced.is_(False)
+        query = sa.select(sa.func.count()).select_from(joined).where(where)
         return self._connection.scalar(query) or 0
 
     def rows_after(self, model: str, *, after: int, limit: int) -> list[tuple[int, LoggedRow]]:
@@ -298,22 +305,29 @@ class Observations:
         return dropped
 
 
-def _labelled_query() -> sa.Select[tuple[int, bytes, str, float, float | None]]:
+def _labelled_query() -> sa.Select[tuple[int, bytes, str, float, float | None, bool]]:
     rows, labels, joins = tables.rows, tables.labels, tables.joins
     joined = joins.join(rows, rows.c.number == joins.c.row).join(
         labels, labels.c.number == joins.c.label
     )
-    columns = (joins.c.number, rows.c.body, labels.c.label_json, labels.c.at, labels.c.value)
-    return sa.select(*columns).select_from(joined)
+    return sa.select(
+        joins.c.number,
+        rows.c.body,
+        labels.c.label_json,
+        labels.c.at,
+        labels.c.value,
+        labels.c.influenced,
+    ).select_from(joined)
 
 
-def _labelled(item: sa.Row[tuple[int, bytes, str, float, float | None]]) -> LabelledRow:
+def _labelled(item: sa.Row[tuple[int, bytes, str, float, float | None, bool]]) -> LabelledRow:
     return LabelledRow(
         number=item.number,
         row=msgspec.msgpack.decode(item.body, type=LoggedRow),
         label=msgspec.json.decode(item.label_json, type=str | float),
         labelled_at=item.at,
         value=item.value,
+        influenced=item.influenced,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it with every change of a table, and add the step to `engine.MIGRATIONS`."""
 
 metadata = sa.MetaData()
@@ -124,6 +124,7 @@ labels = sa.Table(
     sa.Column("label_json", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("value", sa.Double),
+    sa.Column("influenced", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("model", "id", name="labels_by_id"),
     sqlite_autoincrement=True,
 )
