@@ -297,3 +297,24 @@ def test_labels_that_the_answers_brought_about_do_not_count(scene: Scene) -> Non
     scene.clock.advance(1.0)
     controller.tick()
     assert "0 labelled rows are there and 200 are needed" in order(scene, controller)[1]
+
+
+def test_auto_recalibrates_where_labels_show_that_the_order_of_rows_is_intact(
+    scene: Scene,
+) -> None:
+    """Scores are twice as high as what happens, and those that are higher happen more often."""
+    heal = msgspec.structs.replace(scene.spec.heal, way="auto")
+    scene.spec = msgspec.structs.replace(scene.spec, heal=heal)
+    controller = scene.controller()
+    controller.tick()
+    for part in range(10):
+        for score in (0.1, 0.5, 0.9):
+            ids = [f"{part}-{score}-{number}" for number in range(40)]
+            scene.answers(ids, score)
+            frauds = round(40 * score / 2)
+            scene.truths(ids[:frauds], "fraud")
+            scene.truths(ids[frauds:], "legit")
+            scene.clock.advance(1.0)
+            controller.tick()
+    assert notes(scene).attempts[0].way == "recalibrate"
+    assert any("order of rows is intact" in text for text in scene.told("heal.started"))

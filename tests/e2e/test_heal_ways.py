@@ -122,7 +122,7 @@ def labelled(trained: Path, tmp_path: Path) -> Callable[[float], tuple[Home, Pat
             labels.append(Feedback(id=f"r{number}", label=label, influenced=number % 9 == 0))
         for kind, records in (("rows", rows), ("feedback", labels)):
             writer = SpoolWriter(home.spool("payments", kind), "test")
-            writer.append(records)  # type: ignore[arg-type]
+            writer.append(records)
             writer.close()
         return home, folder
 

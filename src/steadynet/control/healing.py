@@ -18,6 +18,7 @@ import msgspec
 
 from steadynet.control.champion import Champion
 from steadynet.control.facts import HEAL, HealNotes, WatchNotes
+from steadynet.control.labels import labelled_rows
 from steadynet.control.policy import (
     WAY_WORDS,
     Attempt,
@@ -32,11 +33,14 @@ from steadynet.control.rollouts import START
 from steadynet.control.store import Command, Transaction
 from steadynet.control.turn import Turn
 from steadynet.files import write_atomic
+from steadynet.monitoring.diagnosis import diagnose
 from steadynet.monitoring.reports import Condition
 from steadynet.rollout.state import Rollout
 
 RETRAIN = "retrain"
 ATTEMPTS_KEPT = 100
+DIAGNOSED_ROWS = 5_000
+"""Newest labelled rows that say which way to heal."""
 COUNT_EVERY_S = 10.0
 """Between two counts of labelled rows: each reads all of them."""
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -105,6 +109,9 @@ class Healing:
         if decision.action != "nothing":
             # Counting rows reads them all: only where there is something to decide.
             view = self._counting(turn, view, anew=order is not None)
+            decision = decide_heal(turn.spec.heal, view)
+        if decision.action == "heal":
+            view = _diagnosed(turn, champion, view)
             decision = decide_heal(turn.spec.heal, view)
         if decision.action == "heal":
             return self._begin(turn, champion, view, notes, decision, order)
@@ -218,6 +225,17 @@ def _view(
         requested_way=None if named is None else msgspec.convert(named, Way),
         more_targets=tuple(target.name for target in champion.manifest.schema.more_targets),
     )
+
+
+def _diagnosed(turn: Turn, champion: Champion, view: HealView) -> HealView:
+    """Return the view with what the champion's newest labelled rows call for."""
+    with turn.store.read() as tx:
+        rows = tx.observations.labelled(turn.model, limit=DIAGNOSED_ROWS, version=champion.version)
+    since = view.since or 0.0
+    told = [item for item in rows if item.row.at >= since and not item.influenced]
+    labelled = labelled_rows(champion.target, told)
+    found = diagnose(champion.profile, labelled, turn.spec.monitoring)
+    return msgspec.structs.replace(view, diagnosis=found.cause)
 
 
 def _seconds_of(created: str) -> float:

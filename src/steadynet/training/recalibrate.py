@@ -311,6 +311,7 @@ def _judge(
         threshold=how.threshold,
         importance=importance,
         more_targets={},
+        loss=loss,
     )
     floor = None
     if schema.target.classes:

@@ -40,7 +40,7 @@ FAST = Spec(
     monitoring=MonitoringSpec(
         drift_window_rows=500, drift_windows=2, quality_window_rows=200, drift_season_s=0
     ),
-    heal=HealSpec(min_labelled_rows=200, cooldown_s=30.0, max_failures=2),
+    heal=HealSpec(min_labelled_rows=200, cooldown_s=30.0, max_failures=2, way="retrain"),
 )
 
 
