@@ -8,6 +8,7 @@ $STEADYNET_HOME (default ./.steadynet)
 ├── models/<name>/aliases.json             local copy of the registry's aliases
 ├── runs/<id>/                             checkpoints and logs of trainings
 ├── control.db                             the control store, unless store.url names another
+├── journal/<name>.json                    newest entry of a journal, signed
 ├── store.url                              the control store's URL; it may hold a password
 └── serving/<name>/
     ├── route.json                         what the workers shall do, written by the controller

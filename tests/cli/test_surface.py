@@ -45,7 +45,7 @@ COMMANDS = {
     },
     "evaluate": {"--json"},
     "predict": {"--output", "--json"},
-    "verify": {"--key", "--json"},
+    "verify": {"--key", "--journal", "--json"},
     "conformance": {"--model", "--grpc", "--request", "--header", "--json"},
     "serve": {
         "--all",

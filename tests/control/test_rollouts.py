@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import msgspec
@@ -90,7 +91,10 @@ def test_a_bad_version_is_rolled_back_within_seconds_and_says_why(
     assert waited <= 5
     assert scene.route().champion.version == "1"
     [text] = scene.told("rollout.aborted")
-    assert "version 2 was rolled back at 10 % after" in text
+    what = "error rate" if faults else "share of slow requests"
+    told = rf"version 2 was rolled back at 10 % after \d+ s: {what} \+\d+\.\d\d % \("
+    told += r"[\d.]+ % against [\d.]+ %, 95 % CS \+[\d.]+ … \+[\d.]+, tolerance [\d.]+\)"
+    assert re.fullmatch(told + r" on [\d ]+ requests", text), text
     alerts = [text for text in scene.told("alert.opened") if "rolled back" in text]
     assert len(alerts) == 1
     second(scene, controller)

@@ -121,7 +121,10 @@ def test_a_challenger_that_always_fails_is_shown_within_tens_of_requests() -> No
     verdict = judge(PLAN, evidence)
     assert verdict.outcome == "fail"
     assert signal(verdict, "errors").outcome == "fail"
-    assert "faulty requests: 100.00 % against 0.00 %" in verdict.sentence
+    assert verdict.sentence == (
+        "error rate +100.00 % (100.00 % against 0.00 %, 95 % CS +55.92 … +100.00, tolerance 0.50) "
+        "on 20 requests"
+    )
 
 
 def test_faults_counted_apart_from_requests_do_not_break_the_judge() -> None:

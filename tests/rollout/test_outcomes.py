@@ -65,7 +65,7 @@ def test_a_version_that_is_worse_in_one_slice_fails_and_the_slice_is_named() -> 
     )
     found = judge_slices(SLICED, evidence)
     assert found.outcome == "fail"
-    assert "worst of 2 slices is region = south" in found.sentence
+    assert "loss where region = south, the worst of 2 slices (CS +0.27" in found.sentence
     assert judge(SLICED, evidence).outcome == "fail"
     assert judge(PLAN, evidence).outcome != "fail"
 
@@ -123,7 +123,7 @@ def with_tail(new: float, old: float, n: int = 20_000) -> Evidence:
 def test_a_longer_tail_fails_though_every_answer_is_within_the_objective() -> None:
     verdict = judge(TAILED, with_tail(0.05, 0.01))
     assert verdict.outcome == "fail"
-    assert "tail: requests above 20 ms: 5.00 % against 1.00 %" in verdict.sentence
+    assert "share of requests above 20 ms +4.00 % (5.00 % against 1.00 %" in verdict.sentence
     assert judge(TAILED, with_tail(0.011, 0.01)).outcome != "fail"
     unasked = judge(PLAN, with_tail(0.05, 0.01))
     assert unasked.outcome != "fail"

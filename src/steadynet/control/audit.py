@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steadynet.clock import Clock, SystemClock
+from steadynet.control.anchor import sign_head
 from steadynet.control.journal import JournalEntry, find_breaks
 from steadynet.control.store import Store
 from steadynet.home import Home
@@ -21,7 +22,9 @@ def record(
     """Chain an entry to the home's journal. Raises `StoreError`."""
     at = (clock or SystemClock()).now()
     with Store.of(home) as store, store.write() as tx:
-        return tx.journal.append(HOME, at=at, kind=kind, text=text, data=data)
+        entry = tx.journal.append(HOME, at=at, kind=kind, text=text, data=data)
+    sign_head(home, HOME, entry.number, entry.digest)
+    return entry
 
 
 def history(home: Home, count: int) -> tuple[list[JournalEntry], list[str]]:

@@ -16,13 +16,14 @@ import socket
 
 from steadynet.clock import Clock, SystemClock
 from steadynet.control.aliases import AliasKeeper
+from steadynet.control.anchor import sign_head
 from steadynet.control.champion import Champion, load_champion
 from steadynet.control.delivering import Delivering
 from steadynet.control.healing import Healing
 from steadynet.control.ingest import ingest
 from steadynet.control.publish import publish
 from steadynet.control.rollouts import Rollouts
-from steadynet.control.store import Lease, Store
+from steadynet.control.store import Lease, Store, Transaction
 from steadynet.control.turn import Turn
 from steadynet.control.watch import Watch
 from steadynet.errors import LeaseLost
@@ -62,6 +63,8 @@ class Controller:
         self._lease_s = lease_s
         self._lease: Lease | None = None
         self._housekept = float("-inf")
+        self._signed = 0
+        """Number of the newest entry of the journal that was signed."""
         self._forget()
 
     def _forget(self) -> None:
@@ -111,6 +114,8 @@ class Controller:
         self._aliases.close()
         if self._lease is not None:
             with self._store.write() as tx:
+                if tx.lease(self.model) == self._lease:
+                    self._sign(tx)
                 tx.release_lease(self._lease)
             self._lease = None
 
@@ -170,3 +175,14 @@ class Controller:
                 keep=2 * self._spec.heal.max_rows,
                 before=turn.now - ROWS_KEPT_S,
             )
+            self._sign(tx)
+
+    def _sign(self, tx: Transaction) -> None:
+        """Sign the newest entry of the journal, where it was not signed yet.
+
+        Under the store's lock, so that no controller puts an older entry in its place.
+        """
+        head = tx.journal.head(self.model)
+        if head is not None and head[0] != self._signed:
+            sign_head(self.home, self.model, *head)
+            self._signed = head[0]

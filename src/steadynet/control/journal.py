@@ -15,6 +15,8 @@ import msgspec
 
 from steadynet.files import sha256_bytes
 
+CODE = "steadynet"
+"""Key of an entry's data: the version of the code that wrote it."""
 GENESIS = "0" * 64
 """What the first entry of a model names as the digest before it."""
 
@@ -56,6 +58,21 @@ def make_entry(
         previous=previous,
         digest=_digest(previous, model, number, at, kind, text, data_json),
     )
+
+
+def find_forgery(entries: Iterable[JournalEntry], anchor: tuple[int, str]) -> list[str]:
+    """Return what is wrong with a chain beside a signed number and digest of one of its entries.
+
+    A chain that was written anew from some entry on is whole in itself; what was signed before
+    then is no longer in it.
+    """
+    number, digest = anchor
+    found = next((entry for entry in entries if entry.number == number), None)
+    if found is None:
+        return [f"entry {number}, which was signed, is missing"]
+    if found.digest != digest:
+        return [f"entry {number} is not the one that was signed: the journal was written anew"]
+    return []
 
 
 def find_breaks(entries: Iterable[JournalEntry], head: tuple[int, str] | None) -> list[str]:

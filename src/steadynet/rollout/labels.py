@@ -9,7 +9,7 @@ import msgspec
 
 from steadynet.rollout.budget import signal_alpha
 from steadynet.rollout.evidence import Evidence, LabelledLoss, Outcome, Signal
-from steadynet.rollout.wording import broken, no_data, signed
+from steadynet.rollout.wording import broken, no_data, sequence, signed
 from steadynet.spec.model import RolloutSpec
 from steadynet.statistics.sequential import (
     FEWEST_VALUES,
@@ -144,8 +144,8 @@ def _live_bounds(plan: RolloutSpec, evidence: Evidence) -> Bounds:
 def _sentence(difference: float, bounds: Bounds, tolerance: float, *, leans: bool) -> str:
     low, high = bounds
     if math.isinf(low):
-        text = f"loss differs by {signed(difference)}, on too few labelled rows to bound it"
+        bound = f"too few labelled rows to bound it, tolerance {signed(tolerance).lstrip('+')}"
     else:
-        text = f"loss differs by between {signed(low)} and {signed(high)}"
-    text = f"{text}, tolerance {signed(tolerance)}"
+        bound = sequence(low, high, tolerance)
+    text = f"loss on labelled rows {signed(difference)} ({bound})"
     return f"{text}; it leans against the challenger" if leans else text

@@ -12,7 +12,7 @@ import msgspec
 from steadynet.rollout.budget import signal_alpha, stage_alpha
 from steadynet.rollout.evidence import Evidence, Outcome, Signal
 from steadynet.rollout.labels import bound_loss, estimate_loss
-from steadynet.rollout.wording import broken, no_data, signed
+from steadynet.rollout.wording import broken, no_data, sequence, signed
 from steadynet.spec.model import RolloutSpec
 from steadynet.statistics.moments import Moments
 from steadynet.statistics.sequential import (
@@ -56,8 +56,8 @@ def judge_calibration(plan: RolloutSpec, evidence: Evidence) -> Signal:
         low=low,
         high=high,
         sentence=(
-            f"mean score off by {signed(means[0])} against {signed(means[1])}, further by between "
-            f"{signed(low)} and {signed(high)}, tolerance {signed(tolerance)}"
+            f"mean score off by {signed(means[0])} against {signed(means[1])} "
+            f"({sequence(low, high, tolerance)})"
         ),
     )
 
@@ -108,8 +108,8 @@ def judge_slices(plan: RolloutSpec, evidence: Evidence) -> Signal:
         challenger_n=losses.paired.n + sum(stage.challenger.n for stage in losses.stages),
         champion_n=losses.paired.n + sum(stage.champion.n for stage in losses.stages),
         sentence=(
-            f"worst of {len(known)} slices is {worst}: loss differs by between {signed(low)} and "
-            f"{signed(high)}, tolerance {signed(tolerance)}"
+            f"loss where {worst}, the worst of {len(known)} slices "
+            f"({sequence(low, high, tolerance)})"
         ),
     )
 
@@ -147,8 +147,8 @@ def judge_value(plan: RolloutSpec, evidence: Evidence) -> Signal:
         low=low,
         high=high,
         sentence=(
-            f"mean value is worse by between {signed(low)} and {signed(high)}, tolerance "
-            f"{signed(plan.value_tolerance)}"
+            f"mean value worse by {signed(stratified_difference(arms)[0])} "
+            f"({sequence(low, high, plan.value_tolerance)})"
         ),
     )
 

@@ -9,7 +9,7 @@ import msgspec
 from steadynet.rollout.evidence import Arm, Evidence, Outcome, PairedScores, Signal, SignalName
 from steadynet.rollout.labels import leans_better, shown_better
 from steadynet.rollout.shape import largest_gap
-from steadynet.rollout.wording import broken, no_data, points, signed
+from steadynet.rollout.wording import broken, no_data, points, sequence, signed
 from steadynet.spec.model import RolloutSpec
 from steadynet.statistics.sequential import (
     FEWEST_VALUES,
@@ -30,7 +30,7 @@ def judge_errors(plan: RolloutSpec, challenger: Arm, control: Arm, alpha: float)
         (float(challenger.faults), max(challenger.requests, challenger.faults)),
         (float(control.faults), max(control.requests, control.faults)),
         alpha=(alpha, plan.alpha),
-        what="faulty requests",
+        what="error rate",
     )
 
 
@@ -41,7 +41,7 @@ def judge_latency(plan: RolloutSpec, challenger: Arm, control: Arm, alpha: float
         (min(challenger.slow, float(challenger.timed)), challenger.timed),
         (min(control.slow, float(control.timed)), control.timed),
         alpha=(alpha, plan.alpha),
-        what="slow requests",
+        what="share of slow requests",
     )
 
 
@@ -62,7 +62,7 @@ def judge_tail(
         (min(challenger.tail, float(challenger.timed)), challenger.timed),
         (min(control.tail, float(control.timed)), control.timed),
         alpha=(alpha, plan.alpha),
-        what=f"requests above {1000 * evidence.tail_s:.4g} ms",
+        what=f"share of requests above {1000 * evidence.tail_s:.4g} ms",
     )
 
 
@@ -126,8 +126,9 @@ def _judge_rate(
         low=low,
         high=high,
         sentence=(
-            f"{what}: {points(rates[0])} against {points(rates[1])}, "
-            f"difference between {points(low)} and {points(high)}, tolerance {points(tolerance)}"
+            f"{what} {100 * (rates[0] - rates[1]):+.2f} % ({points(rates[0])} against "
+            f"{points(rates[1])}, {100 * (1 - max(alpha)):g} % CS {100 * low:+.2f} … "
+            f"{100 * high:+.2f}, tolerance {100 * tolerance:.2f})"
         ),
     )
 
@@ -153,6 +154,7 @@ def _judge_mean_score(plan: RolloutSpec, evidence: Evidence, control: Arm, alpha
         return mean_difference_bounds(treated, control.score, **sides)
 
     low, high = bounds(alpha / 2)
+    moved = paired.mean if paired.n else treated.mean - control.score.mean
     outcome: Outcome = "fail" if low > tolerance or high < -tolerance else "not_yet"
     if outcome == "not_yet":
         narrow = bounds(plan.alpha)
@@ -161,13 +163,10 @@ def _judge_mean_score(plan: RolloutSpec, evidence: Evidence, control: Arm, alpha
     return msgspec.structs.replace(
         sized,
         outcome=outcome,
-        estimate=paired.mean if paired.n else treated.mean - control.score.mean,
+        estimate=moved,
         low=low,
         high=high,
-        sentence=(
-            f"mean score moved by between {signed(low)} and {signed(high)}, "
-            f"tolerance {signed(tolerance).lstrip('+')} either way"
-        ),
+        sentence=(f"mean score {signed(moved)} ({sequence(low, high, tolerance)} either way)"),
     )
 
 

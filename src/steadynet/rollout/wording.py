@@ -15,6 +15,17 @@ def signed(value: float) -> str:
     return f"{value:+.3g}"
 
 
+def sequence(low: float, high: float, tolerance: float, *, alpha: float | None = None) -> str:
+    """Write the ends of a confidence sequence beside the tolerance; `alpha` is of one end."""
+    level = "" if alpha is None else f"{100 * (1 - alpha):g} % "
+    return f"{level}CS {signed(low)} … {signed(high)}, tolerance {signed(tolerance).lstrip('+')}"
+
+
+def counted(number: int) -> str:
+    """Write a count: 3812 → `3 812`."""
+    return f"{number:,}".replace(",", " ")
+
+
 def no_data(what: str, got: int = 0, needed: int | None = None) -> str:
     """Say that there is too little to judge on."""
     if needed is None:
@@ -33,8 +44,8 @@ def verdict_sentence(
     """Say why the whole verdict is what it is."""
     if outcome == "fail":
         failed = [signal for signal in signals if signal.outcome == "fail"]
-        reasons = "; ".join(f"{signal.name}: {signal.sentence}" for signal in failed)
-        return f"worse than the champion after {requests} requests: {reasons}"
+        reasons = "; ".join(signal.sentence for signal in failed)
+        return f"{reasons} on {counted(requests)} requests"
     if outcome == "broken":
         reasons = "; ".join(f"{s.name}: {s.sentence}" for s in signals if s.outcome == "broken")
         return f"not judged after {requests} requests: {reasons}"

@@ -8,7 +8,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from steadynet.control.journal import GENESIS, JournalEntry, make_entry
+import steadynet
+from steadynet.control.journal import CODE, GENESIS, JournalEntry, make_entry
 from steadynet.control.store import tables
 from steadynet.control.store.upsert import upsert
 
@@ -22,7 +23,10 @@ class JournalTable:
     def append(
         self, model: str, *, at: float, kind: str, text: str, data: Mapping[str, object]
     ) -> JournalEntry:
-        """Chain an entry to the model's journal and return it. `data` must be JSON's."""
+        """Chain an entry to the model's journal and return it. `data` must be JSON's.
+
+        The version of the code that decides is written beside it.
+        """
         head = self.head(model)
         number, previous = head or (0, GENESIS)
         entry = make_entry(
@@ -32,7 +36,9 @@ class JournalTable:
             kind=kind,
             # PostgreSQL's texts hold no NUL, and an error's words may.
             text=text.replace("\x00", "\ufffd"),
-            data_json=msgspec.json.encode(data, order="sorted").decode(),
+            data_json=msgspec.json.encode(
+                {**data, CODE: steadynet.__version__}, order="sorted"
+            ).decode(),
             previous=previous,
         )
         self._connection.execute(sa.insert(tables.journal).values(msgspec.structs.asdict(entry)))
@@ -51,6 +57,12 @@ class JournalTable:
             sa.select(heads.c.number, heads.c.digest).where(heads.c.model == model)
         ).one_or_none()
         return None if row is None else (row.number, row.digest)
+
+    def models(self) -> list[str]:
+        """Return whose journals there are."""
+        heads, journal = tables.journal_heads, tables.journal
+        query = sa.select(heads.c.model).union(sa.select(journal.c.model))
+        return sorted(self._connection.scalars(query))
 
     def last(self, model: str, count: int, *, kinds: str = "%") -> list[JournalEntry]:
         """Return the model's `count` newest entries of kinds like the SQL pattern, oldest first."""
