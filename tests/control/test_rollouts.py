@@ -375,3 +375,31 @@ def test_status_tells_what_a_stage_waits_for(scene: Scene) -> None:
     ended = model_status(scene.home, NAME, scene.clock.now()).rollout
     assert ended is not None
     assert ended.verdict is None
+
+
+def test_each_step_waits_for_a_person_and_what_waits_is_watched(scene: Scene) -> None:
+    plan = msgspec.structs.replace(scene.spec.rollout, approve_steps=True)
+    scene.spec = msgspec.structs.replace(scene.spec, rollout=plan)
+    controller = scene.controller()
+    begin(scene, controller)
+    approved: list[float] = []
+    for share in (0.0, 0.1):
+        for _ in range(15):
+            second(scene, controller)
+            assert scene.route().share == share
+        rollout = model_status(scene.home, NAME, scene.clock.now()).rollout
+        assert rollout is not None
+        assert rollout.phase == "awaiting_approval"
+        number = scene.send("rollout.promote")
+        second(scene, controller)
+        assert scene.answer_to(number)[0] == "done"
+        approved.append(scene.route().share)
+    assert approved == [0.1, 0.5]
+    for _ in range(15):
+        second(scene, controller)
+    assert scene.route().share == 0.5
+    # Nobody is there to approve when it begins to fail.
+    for _ in range(5):
+        second(scene, controller, faults=80)
+    assert scene.route().challenger is None
+    assert "error rate" in scene.told("rollout.aborted")[0]

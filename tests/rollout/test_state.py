@@ -275,9 +275,15 @@ class AnyRollout(RuleBasedStateMachine):
         shadow_share=st.sampled_from([0.0, 0.5, 1.0]),
         on_timeout=st.sampled_from(["hold", "abort"]),
         approval=st.booleans(),
+        approve_steps=st.booleans(),
     )
     def plan_it(
-        self, steps: tuple[float, ...], shadow_share: float, on_timeout: str, approval: bool
+        self,
+        steps: tuple[float, ...],
+        shadow_share: float,
+        on_timeout: str,
+        approval: bool,
+        approve_steps: bool,
     ) -> None:
         self.plan = msgspec.convert(
             {
@@ -285,6 +291,7 @@ class AnyRollout(RuleBasedStateMachine):
                 "shadow_share": shadow_share,
                 "on_timeout": on_timeout,
                 "approval": approval,
+                "approve_steps": approve_steps,
                 "min_step_s": 5.0,
                 "max_step_s": 60.0,
             },

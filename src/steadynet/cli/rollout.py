@@ -39,7 +39,7 @@ def start(
 
 @app.command()
 def promote(model: Model, as_json: Json = False) -> None:
-    """Make the challenger champion now."""
+    """Make the challenger champion now; where a step waits for approval, go on to the next."""
     _order(model, "rollout.promote", as_json=as_json)
 
 

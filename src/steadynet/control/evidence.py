@@ -76,7 +76,7 @@ def gather_evidence(
     rollout: Rollout, tally: Tally, labels: LabelTally, notes: RolloutNotes, unit: Yardstick
 ) -> Evidence:
     """Return the evidence on the rollout's present stage."""
-    role: Role = "shadow" if rollout.phase == "shadow" else "challenger"
+    role: Role = "shadow" if rollout.stage == "shadow" else "challenger"
     treated = tally.of(rollout.challenger, role)
     control = tally.of(rollout.champion, "champion")
     return Evidence(

@@ -135,7 +135,7 @@ class Rollouts:
         windows: tuple[Window, ...],
     ) -> Evidence | None:
         """Return the evidence on the present stage; None while there is nothing to judge."""
-        if rollout.phase not in ("shadow", "canary"):
+        if rollout.phase not in ("shadow", "canary", "awaiting_approval"):
             return None
         stage = (rollout.id, rollout.stage, rollout.stage_started)
         if self._stage == stage:

@@ -2,6 +2,7 @@
 
     pending ─ workers loaded ─▶ shadow ─ pass ─▶ canary 0 ─ pass ─▶ … canary n-1 ─ pass ─▶ promoted
                                                                          └▶ awaiting_approval ─▲
+    with `approve_steps` each ─ pass ─▶ awaiting_approval ─ promote ─▶ the next stage
     (any of these) ─ fail, load failure, abort, time is up ─▶ aborted
 
 It reads no clock and keeps no memory: time comes with the observation, and all else is in the
@@ -11,7 +12,7 @@ before acting on it, and act again after a restart: both are safe, by these inva
 1. Before promotion the share grows only by one entry of `RolloutSpec.steps` at a time, and it
    falls only to 0.
 2. A rollout is promoted only by the `pass` of its last stage, or by the command `promote` once
-   the challenger is loaded.
+   the challenger is loaded. Where a step waits for approval the command goes on to the next one.
 3. `aborted` has share 0 and mirror 0, and nothing follows it or `promoted`: every later
    observation returns the same state and the action `none`.
 4. A verdict counts only in the stage that it was made on, so that the same observation, given
@@ -56,6 +57,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: Phase = "pending"
     canary: int = 0
     """Index into `RolloutSpec.steps` while the phase is `canary` or `awaiting_approval`."""
+    awaits: int | None = None
+    """The step that a person's approval begins; None where it promotes."""
     share: float = 0.0
     """Share of traffic that the route gives the challenger."""
     mirror: float = 0.0
@@ -68,6 +71,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def stage(self) -> str:
         """Return the name that evidence and verdict carry: `shadow`, `canary 0`, …"""
+        if self.phase == "awaiting_approval" and self.mirror > 0:
+            return "shadow"
         if self.phase in ("canary", "awaiting_approval"):
             return f"canary {self.canary}"
         return self.phase
@@ -154,6 +159,10 @@ def _on_command(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transit
     if seen.command == "promote" and state.phase == "pending":
         refused = f"version {state.challenger} cannot be promoted before workers have loaded it"
         return Transition(state=state, action="none", reason=refused)
+    awaited = len(plan.steps) if state.awaits is None else state.awaits
+    if seen.command == "promote" and awaited < len(plan.steps):
+        going = msgspec.structs.replace(state, paused_at=None)
+        return _enter_canary(going, plan, seen.now, awaited, "approved by command")
     if seen.command == "promote":
         return _promote(state, seen.now, "promoted by command")
     if seen.command == "pause" and state.paused_at is None:
@@ -225,18 +234,30 @@ def _verdict_on_this_stage(state: Rollout, seen: Observation) -> Verdict | None:
 def _next_canary(
     state: Rollout, plan: RolloutSpec, now: float, following: int, why: str
 ) -> Transition:
-    if following < len(plan.steps):
-        share = plan.steps[following]
-        reason = f"{why}; version {state.challenger} gets {100 * share:g} % of requests"
-        return _enter(state, now, "canary", canary=following, share=share, reason=reason)
     unjudged = state.phase == "pending"
-    if plan.approval or unjudged:
+    if following < len(plan.steps):
+        if plan.approve_steps and not unjudged:
+            waiting = msgspec.structs.replace(
+                state,
+                phase="awaiting_approval",
+                awaits=following,
+                reason=f"{why}; it waits for approval to get {100 * plan.steps[following]:g} %",
+            )
+            return Transition(state=waiting, action="none", reason=waiting.reason)
+        return _enter_canary(state, plan, now, following, why)
+    if plan.approval or plan.approve_steps or unjudged:
         note = "the plan has no stage to judge it in, so it waits" if unjudged else "it waits"
         waiting = msgspec.structs.replace(
             state, phase="awaiting_approval", reason=f"{why}; {note} for approval"
         )
         return Transition(state=waiting, action="none", reason=waiting.reason)
     return _promote(state, now, why)
+
+
+def _enter_canary(state: Rollout, plan: RolloutSpec, now: float, step: int, why: str) -> Transition:
+    share = plan.steps[step]
+    reason = f"{why}; version {state.challenger} gets {100 * share:g} % of requests"
+    return _enter(state, now, "canary", canary=step, share=share, reason=reason)
 
 
 def _enter(
@@ -256,6 +277,7 @@ def _enter(
         share=share,
         mirror=mirror,
         stage_started=now,
+        awaits=None,
         reason=reason,
     )
     return Transition(state=entered, action="set_route", reason=reason)

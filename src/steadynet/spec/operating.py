@@ -86,6 +86,9 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     labels count when they come, and are not waited for."""
     approval: bool = False
     """Wait for `steadynet rollout promote` after the last step."""
+    approve_steps: bool = False
+    """Wait for `steadynet rollout promote` after the shadow and each step; it goes on to the next.
+    What waits is watched, and rolled back where it is shown to be worse."""
 
 
 class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
