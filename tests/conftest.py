@@ -26,6 +26,7 @@ from steadynet.bundle.profile import (
     FeatureProfile,
     OutputProfile,
     Profile,
+    hidden_feature,
 )
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
@@ -33,14 +34,22 @@ from steadynet.bundle.write import BundleDraft, write_bundle
 from steadynet.home import Home
 from steadynet.runtime.columns import decode_rows
 from steadynet.statistics.moments import Moments
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target, input_name
+from steadynet.table.schema import (
+    HIDDEN,
+    MISSING_DATETIME,
+    NOVELTY,
+    Column,
+    Schema,
+    Target,
+    input_name,
+)
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 
 Row = dict[str, Cell]
-Variant = Literal["good", "raises", "nan", "slow", "worse"]
+Variant = Literal["good", "raises", "nan", "slow", "worse", "watched"]
 """`raises` raises on country "XX"; `nan` answers NaN for negative amounts; `slow` multiplies large
-matrices first; `worse` answers the opposite."""
+matrices first; `worse` answers the opposite; `watched` tells what only monitoring looks at."""
 Task = Literal["binary", "regression"]
 
 CLASSES = ("legit", "fraud")
@@ -195,6 +204,8 @@ def tiny_graph(task: Task, variant: Variant, seed: int, slow_products: int) -> b
     builder = GraphBuilder()
     score = spoil(builder, score_of(builder, seed), variant, slow_products)
     answers = add_answers(builder, score, task)
+    if variant == "watched":
+        answers += add_watched(builder)
     types = {"category": STRING, "datetime": INT64}
     inputs = [
         helper.make_tensor_value_info(
@@ -207,6 +218,20 @@ def tiny_graph(task: Task, variant: Variant, seed: int, slow_products: int) -> b
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def add_watched(builder: GraphBuilder) -> list[onnx.ValueInfoProto]:
+    """Add what only monitoring looks at: an amount above 500 is far from training."""
+    amount, label = builder.number("amount"), builder.number(input_name("label"))
+    share = builder.node("Mul", amount, builder.f32(1 / 500))
+    builder.nodes += [
+        helper.make_node("Concat", [share, label], [HIDDEN], axis=1),
+        helper.make_node("Squeeze", [share, builder.constant(np.array([1]))], [NOVELTY]),
+    ]
+    return [
+        helper.make_tensor_value_info(HIDDEN, FLOAT, ["N", 2]),
+        helper.make_tensor_value_info(NOVELTY, FLOAT, ["N"]),
+    ]
 
 
 def add_answers(builder: GraphBuilder, score: str, task: Task) -> list[onnx.ValueInfoProto]:
@@ -260,7 +285,11 @@ def golden_rows(model: bytes, schema: Schema) -> tuple[GoldenRow, ...]:
     return tuple(
         GoldenRow(
             inputs={name: value for name, value in row.items() if name in features},
-            outputs={name: answer(name, position) for name in answers},
+            outputs={
+                name: answer(name, position)
+                for name in answers
+                if not name.startswith("steadynet/")
+            },
         )
         for position, row in enumerate(rows)
     )
@@ -274,6 +303,7 @@ def profile_of(model: bytes, schema: Schema) -> Profile:
     score = answers["probabilities"][:, -1] if "probabilities" in answers else answers["prediction"]
     labels, counts = np.unique(answers.get("label", np.array([], dtype=str)), return_counts=True)
     edges = np.quantile(score, np.linspace(0.1, 0.9, 9))
+    hidden = answers.get(HIDDEN)
     return Profile(
         rows=len(rows),
         features=tuple(
@@ -291,6 +321,19 @@ def profile_of(model: bytes, schema: Schema) -> Profile:
         calibration=(
             CalibrationBin(low=0.0, high=0.5, rows=260, mean_score=0.21, observed=0.2),
             CalibrationBin(low=0.5, high=1.0, rows=140, mean_score=0.74, observed=0.76),
+        ),
+        hidden=()
+        if hidden is None
+        else tuple(
+            FeatureProfile(
+                name=hidden_feature(place),
+                kind="number",
+                counts=bin_counts(cuts, hidden[:, place]),
+                missing=0,
+                edges=tuple(map(float, cuts)),
+            )
+            for place in range(2)
+            for cuts in [np.quantile(hidden[:, place], [0.25, 0.5, 0.75])]
         ),
         checked=Checked(bins=tuple(map(checked_bin, bin_counts(edges, score))), ranking=0.8),
     )

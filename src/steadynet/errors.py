@@ -6,6 +6,7 @@
     │   ├── TableError                  a table that cannot be trained on or scored
     │   └── MissingDependency           an optional part is not installed
     ├── InputError                      one prediction request does not fit the schema
+    │   ├── OutOfDistribution           422: rows unlike training, which the model refuses
     │   └── TooManyRows                 413: more rows than one request may have
     ├── BundleError                     exit code 3
     │   ├── BundleTampered              a digest, a signature or a file name is wrong
@@ -109,6 +110,10 @@ class InputError(SteadynetError):
     ) -> None:
         self.column = column
         super().__init__(what, expected=expected, got=got, do=do)
+
+
+class OutOfDistribution(InputError):
+    """Rows too far from training for a model that refuses such."""
 
 
 class TooManyRows(InputError):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steadynet.errors import SpecError, TrainingError
-from steadynet.export.network import EXPORTERS, export_network, members_name
+from steadynet.export.network import EXPORTERS, export_network, hidden_name, members_name
 from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.networks import NETWORKS, NetworkSize, TabularNetwork, build_network
 from steadynet.table.layout import FeatureLayout
@@ -168,6 +168,29 @@ def test_the_exported_graph_gives_the_same(
         expected = answers(network, numbers, categories)
         # Sums of hundreds of shaken weights: rounding is of the size of their parts.
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
+
+
+@every_network
+@every_layout
+def test_the_last_hidden_layer_is_told_for_monitoring(name: str, shape: str) -> None:
+    layout = layout_of(shape)
+    network = network_of(name, layout, SIZES[0], outputs=2)
+    model = export_network(network, layout, with_hidden=True)
+    made = {node.output[0] for node in model.graph.node}
+    assert hidden_name("network") in made
+    output = model.graph.output.add()
+    output.name = hidden_name("network")
+    output.type.tensor_type.elem_type = 1
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    numbers, categories = rows_of(layout, 7)
+    feed = {NUMBERS: numbers} if layout.numbers else {}
+    if layout.categories:
+        feed[CATEGORIES] = categories
+    found = session.run([hidden_name("network")], feed)[0]
+    assert found.ndim == 2
+    assert len(found) == 7
+    assert np.isfinite(found).all()
+    assert float(found.std()) > 0
 
 
 @every_network

@@ -115,6 +115,7 @@ def test_every_error_has_a_code() -> None:
     expected = {
         "InputError": codes.INVALID_ARGUMENT,
         "TooManyRows": codes.INVALID_ARGUMENT,
+        "OutOfDistribution": codes.INVALID_ARGUMENT,
         "Unauthenticated": codes.UNAUTHENTICATED,
         "Forbidden": codes.PERMISSION_DENIED,
         "UnknownModel": codes.NOT_FOUND,

@@ -418,6 +418,7 @@ def test_every_error_has_a_status() -> None:
         "UnknownModel": 404,
         "CannotLoad": 400,
         "TooManyRows": 413,
+        "OutOfDistribution": 422,
         "Overloaded": 429,
         "RateLimited": 429,
         "NotReady": 503,

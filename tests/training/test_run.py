@@ -26,6 +26,7 @@ from steadynet.runtime.metrics import classification_metrics, regression_metrics
 from steadynet.runtime.predictor import Predictor
 from steadynet.spec.model import Spec, SplitSpec, TableSpec, TrainingSpec
 from steadynet.table.convert import encode_target, to_columns
+from steadynet.table.schema import HIDDEN, NOVELTY
 from steadynet.table.split import split_rows
 from steadynet.training.checkpoint import NAME
 from steadynet.training.progress import EpochEnded, Event, Resumed, StepStarted
@@ -100,6 +101,34 @@ def test_the_bundle_verifies_and_reproduces_its_golden_rows(
     assert len(golden) >= 24
     assert any(all(cell is None for cell in row.inputs.values()) for row in golden)
     assert any(cell == float("inf") for row in golden for cell in row.inputs.values())
+
+
+def test_the_graph_tells_how_far_rows_are_from_training(
+    trained: tuple[Trained, pl.DataFrame, Recorder], home: Home
+) -> None:
+    bundle = opened(trained[0], home)
+    predictor, profile = Predictor(bundle), bundle.profile()
+    golden = predictor.decoder.rows([row.inputs for row in bundle.golden()])
+    assert set(predictor.run(golden)) == set(predictor.outputs)
+    found = predictor.run_watched(golden)
+    assert np.isfinite(found[NOVELTY]).all()
+    assert found[HIDDEN].shape[1] == len(profile.hidden) > 0
+    assert profile.hidden[0].name == "(hidden 1)"
+    assert sum(profile.hidden[0].counts) == bundle.manifest.provenance.rows["test"]
+    table = trained[1].select([c.name for c in predictor.schema.features])
+    known = predictor.decoder.rows(table.to_dicts())
+    near = predictor.run_watched(known)[NOVELTY]
+    assert float((near > 1).mean()) < 0.05
+    strange = {
+        column.name: np.full_like(known[column.name], "steadynet: no such text")
+        if column.kind == "category"
+        else known[column.name] * np.float32(1000)
+        if column.kind == "number"
+        else known[column.name]
+        for column in predictor.schema.features
+    }
+    far = predictor.run_watched(strange)[NOVELTY]
+    assert float(np.median(far)) > float(np.quantile(near, 0.99))
 
 
 def test_the_reported_metrics_are_those_of_raw_onnxruntime(
@@ -288,6 +317,7 @@ from pathlib import Path
 from steadynet.home import Home
 from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.training import loop
+from steadynet.table.schema import HIDDEN, NOVELTY
 from steadynet.training.run import train
 
 class Tell:

@@ -104,8 +104,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     calibration: tuple[CalibrationBin, ...] = ()
     more_targets: dict[str, TargetProfile] = msgspec.field(default_factory=dict)
     """Further target → the same of it."""
+    hidden: tuple[FeatureProfile, ...] = ()
+    """Components of the network's last hidden layer on validation rows, named `(hidden 1)` and so
+    on; none where the graph does not tell them."""
     checked: Checked | None = None
     """None in bundles from before it was kept: quality is then not estimated without labels."""
+
+
+def hidden_feature(place: int) -> str:
+    """Return the name of a component of the last hidden layer, by its place from 0."""
+    return f"(hidden {place + 1})"
 
 
 def encode_profile(profile: Profile) -> bytes:

@@ -50,6 +50,7 @@ def write_tabm(writer: GraphWriter, module: TabularNetwork) -> str:
         scale = writer.constant(array_of(module.scales[layer])[:, None], "scale")
         bias = writer.constant(array_of(module.biases[layer])[:, None], "bias")
         hidden = writer.add("Relu", writer.add("Add", writer.add("Mul", hidden, scale), bias))
+    writer.hidden, writer.hidden_of_members = hidden, True
     members_first = writer.add("Transpose", hidden, perm=[0, 2, 1, 3])
     heads = writer.constant(array_of(module.heads), "heads")
     deep = writer.add("Transpose", writer.add("MatMul", members_first, heads), perm=[0, 2, 1, 3])
@@ -79,6 +80,7 @@ def write_residual(writer: GraphWriter, module: TabularNetwork) -> str:
         inner = writer.add("Relu", _write_layer(writer, normed, rise, rise_bias))
         hidden = writer.add("Add", hidden, _write_layer(writer, inner, fall, fall_bias))
     last = writer.add("Relu", write_norm(writer, module.last_norm, hidden, lead=2))
+    writer.hidden = last
     answer = _write_layer(writer, last, module.head, module.head_bias)
     return writer.add("Unsqueeze", answer, writer.integers([2], "axis"))
 
@@ -101,6 +103,7 @@ def write_mixture(writer: GraphWriter, module: TabularNetwork) -> str:
         writer.add("Unsqueeze", shares, writer.integers([3], "axis")),
     )
     flat = writer.add("Reshape", weighed, writer.integers([groups, -1, experts * width], "flat"))
+    writer.hidden = flat
     answer = writer.add("MatMul", flat, writer.constant(array_of(module.fall), "fall"))
     bias = writer.add("MatMul", shares, writer.constant(array_of(module.fall_bias), "bias"))
     return writer.add("Unsqueeze", writer.add("Add", answer, bias), writer.integers([2], "axis"))
@@ -124,6 +127,7 @@ def write_realmlp(writer: GraphWriter, module: TabularNetwork) -> str:
         product = writer.add("MatMul", hidden, writer.constant(weights, "matrix"))
         made = writer.add("Add", product, writer.constant(array_of(bias), "bias"))
         hidden = writer.add("Mul", made, writer.add("Sigmoid", made))
+    writer.hidden = hidden
     weights = array_of(module.head) / np.float32(math.sqrt(module.head.shape[1]))
     answer = writer.add("MatMul", hidden, writer.constant(weights, "head"))
     answer = writer.add("Add", answer, writer.constant(array_of(module.head_bias), "bias"))
@@ -171,6 +175,7 @@ def write_transformer(writer: GraphWriter, module: TabularNetwork) -> str:
     last = writer.add("Gather", tokens, place, axis=2)
     last = writer.add("Squeeze", last, writer.integers([2], "axis"))  # (G, N, H)
     last = writer.add("Relu", write_norm(writer, module.last_norm, last, lead=2))
+    writer.hidden = last
     answer = _write_layer(writer, last, module.head, module.head_bias)
     return writer.add("Unsqueeze", answer, writer.integers([2], "axis"))
 

@@ -42,15 +42,28 @@ from steadynet.networks.tabm import TabM
 from steadynet.table.layout import FeatureLayout
 
 
+def hidden_name(component: str) -> str:
+    """Return the name of a network's last hidden layer."""
+    return f"steadynet/{component}/hidden"
+
+
 def members_name(component: str) -> str:
     """Return the name of the tensor that a component of a blend ends in."""
     return f"steadynet/{component}/members"
 
 
 def export_network(
-    module: TabularNetwork, layout: FeatureLayout, component: str = "network"
+    module: TabularNetwork,
+    layout: FeatureLayout,
+    component: str = "network",
+    *,
+    with_hidden: bool = False,
 ) -> onnx.ModelProto:
-    """Return the network's graph; the batch is dynamic. Its inner names carry `component`."""
+    """Return the network's graph; the batch is dynamic. Its inner names carry `component`.
+
+    `with_hidden` adds the tensor `hidden_name`, float32 (N, H): what the last layer takes, of the
+    first member of the first group.
+    """
     write = EXPORTERS.get(type(module))
     if write is None:
         raise TrainingError(
@@ -62,6 +75,8 @@ def export_network(
     rows_first = writer.add("Transpose", grouped, perm=[1, 0, 2, 3])
     shape = writer.integers([0, module.groups * module.members, module.outputs], "member_shape")
     writer.add("Reshape", rows_first, shape, output=members_name(component))
+    if with_hidden:
+        _write_hidden(writer, component)
     inputs = []
     if layout.numbers:
         inputs.append(
@@ -78,6 +93,15 @@ def export_network(
         members_name(component), TensorProto.FLOAT, ["N", members, module.outputs]
     )
     return writer.model(component, inputs, [output])
+
+
+def _write_hidden(writer: GraphWriter, component: str) -> None:
+    """Write the last hidden layer of the first group's first member as (N, H)."""
+    first = writer.integers([0], "first")
+    found, single = writer.add("Gather", writer.hidden, first, axis=0), [0]  # (1, N, ...)
+    if writer.hidden_of_members:
+        found, single = writer.add("Gather", found, first, axis=2), [0, 2]
+    writer.add("Squeeze", found, writer.integers(single, "single"), output=hidden_name(component))
 
 
 def _write_ensemble(writer: GraphWriter, module: TabularNetwork) -> str:
@@ -105,6 +129,7 @@ def _write_ensemble(writer: GraphWriter, module: TabularNetwork) -> str:
         bias = writer.constant(array_of(module.biases[layer])[:, None], "bias")
         scaled = writer.add("Mul", hidden, scale)
         hidden = writer.add("Relu", writer.add("Add", scaled, bias))  # (G, N, M, H)
+    writer.hidden, writer.hidden_of_members = hidden, True
     members_first = writer.add("Transpose", hidden, perm=[0, 2, 1, 3])  # (G, M, N, H)
     heads = writer.constant(array_of(module.heads), "heads")
     deep = writer.add("Transpose", writer.add("MatMul", members_first, heads), perm=[0, 2, 1, 3])
@@ -125,7 +150,8 @@ def _write_perceptron(writer: GraphWriter, module: TabularNetwork) -> str:
     for layer, bias in enumerate(module.biases):
         if layer > 0:
             matrix = writer.constant(array_of(module.matrices[layer]), "matrix")
-            hidden = writer.add("MatMul", writer.add("Relu", hidden), matrix)
+            writer.hidden = writer.add("Relu", hidden)
+            hidden = writer.add("MatMul", writer.hidden, matrix)
         hidden = writer.add("Add", hidden, writer.constant(array_of(bias), "bias"))
     return writer.add("Unsqueeze", hidden, writer.integers([2], "axis"))
 

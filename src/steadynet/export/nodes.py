@@ -28,6 +28,10 @@ class GraphWriter:
         self._count = 0
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.hidden = ""
+        """What a network's last layer takes, (G, N, H)."""
+        self.hidden_of_members = False
+        """Whether it is of several members, (G, N, M, H)."""
 
     def constant(self, values: npt.NDArray[np.generic], what: str) -> str:
         """Add a constant; `what` stands in its name."""

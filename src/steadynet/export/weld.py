@@ -24,7 +24,9 @@ def weld(
     blends: Sequence[onnx.ModelProto],
     heads: Sequence[onnx.ModelProto],
 ) -> onnx.ModelProto:
-    """Return one checked model: the inputs of `features`, the outputs of `heads`, one per target.
+    """Return one checked model: the inputs of `features`, the outputs of `heads`.
+
+    There is one head per target, and one more where the graph also says how new a row is.
 
     Raises `TrainingError` where they do not fit together.
     """

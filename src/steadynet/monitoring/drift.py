@@ -107,6 +107,8 @@ def _compare_all(
 ) -> tuple[tuple[FeatureDrift, ...], tuple[str, ...]]:
     """Compare every feature and the output; returns them worst first, and what did not fit."""
     references = [*profile.features, _output_reference(profile)]
+    # Traffic of a server from before has no counts of the hidden layer.
+    references += [item for item in profile.hidden if item.name in window.features]
     counts = {**window.features, OUTPUT: FeatureCounts(window.output)}
     raw: list[tuple[FeatureProfile, FeatureCounts, FeatureDrift]] = []
     unmeasured: list[str] = []
@@ -121,10 +123,11 @@ def _compare_all(
         _name_kinds(reference, seen, drift, plan) if chance < plan.alpha else drift
         for (reference, seen, drift), chance in zip(raw, corrected, strict=True)
     ]
+    own = {item.name for item in profile.features}
     drifted = [
         (reference, seen)
         for (reference, seen, _), drift in zip(raw, judged, strict=True)
-        if drift.kinds and reference.name != OUTPUT and reference.kind != "datetime"
+        if drift.kinds and reference.name in own and reference.kind != "datetime"
     ]
     swaps = find_swaps(drifted)
     judged = [

@@ -43,6 +43,8 @@ FEWEST_CHECKED = 5
 """Test rows that a bin needs for its scores to count as checked."""
 MOST_UNCHECKED = 0.1
 """Share of a window's rows in other bins from which nothing is estimated."""
+MOST_NOVEL = 0.05
+"""Share of rows far from training from which nothing is estimated; 0.1 % are usual."""
 OUTSIDE: Mapping[str, str] = {
     "missing": "missing values",
     "unseen": "unknown categories",
@@ -125,8 +127,11 @@ def _doubts(checked: Checked, window: Window, drifts: Sequence[FeatureDrift]) ->
         f"{OUTSIDE[kind]} in {drift.name}"
         for drift in drifts
         for kind in drift.kinds
-        if kind in OUTSIDE and drift.name != "(output)"
+        if kind in OUTSIDE and not drift.name.startswith("(")
     ]
+    if window.novel > MOST_NOVEL * sum(window.output):
+        share = 100 * window.novel / sum(window.output)
+        found.append(f"{share:.0f} % of rows are far from all training rows")
     unchecked = sum(
         count
         for count, known in zip(window.output, checked.bins, strict=True)

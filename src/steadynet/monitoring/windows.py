@@ -67,6 +67,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[int, ...] = ()
     """Rows per bin of the profile's output histogram."""
     labels: dict[str, int] = msgspec.field(default_factory=dict)
+    novel: int = 0
+    """Rows that are farther from training than nearly all held-out rows were."""
     features: dict[str, FeatureCounts] = msgspec.field(default_factory=dict)
     pairs: Pairs = Pairs()
     workers: tuple[str, ...] = ()
@@ -111,6 +113,7 @@ def _merge_two(a: Window, b: Window) -> Window:
         score=_add_moments(a.score, b.score),
         output=_add_bins(a.output, b.output),
         labels=_add_counts(a.labels, b.labels),
+        novel=a.novel + b.novel,
         features=_add_features(a.features, b.features),
         pairs=Pairs(
             rows=a.pairs.rows + b.pairs.rows,

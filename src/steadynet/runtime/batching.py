@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from math import inf
 from queue import SimpleQueue
 from time import monotonic
@@ -39,6 +39,7 @@ from steadynet.errors import (
 from steadynet.runtime.columns import plain_values
 from steadynet.runtime.matrix import join_matrices
 from steadynet.runtime.outputs import parts_of
+from steadynet.table.schema import HIDDEN, NOVELTY
 
 Table = Mapping[str, Sequence[Any] | np.ndarray]
 """Column name → the values of a caller's rows as they were sent: a list, or a typed tensor (N,)."""
@@ -76,6 +77,8 @@ class Scored(NamedTuple):
     outputs: Arrays
     seconds: float
     """How long decoding and the run took."""
+    watched: Arrays | None = None
+    """What only monitoring looks at, `HIDDEN` and `NOVELTY`, where the graph tells it."""
 
 
 class Answer(NamedTuple):
@@ -86,6 +89,8 @@ class Answer(NamedTuple):
     """When the run that held the group began, `time.monotonic()`."""
     seconds: float
     """How long it took, decoding of the columns included."""
+    novelty: np.ndarray | None = None
+    """How far each row is from training, 1 being the limit; None where the graph does not tell."""
 
 
 Outcome = Answer | SteadynetError
@@ -131,6 +136,9 @@ def score_groups(
     try:
         columns = scorer.decode(_join(scorer.columns, tables))
         outputs = scorer.run(columns)
+        watched = {name: outputs[name] for name in (HIDDEN, NOVELTY) if name in outputs}
+        if watched:
+            outputs = {name: array for name, array in outputs.items() if name not in watched}
         _check_outputs(outputs, sum(rows))
         seconds = monotonic() - began
     # A graph runs in foreign code that may raise anything; whatever it is must stay with the rows
@@ -142,10 +150,18 @@ def score_groups(
         first, first_runs = score_groups(scorer, tables[:middle], rows[:middle])
         second, second_runs = score_groups(scorer, tables[middle:], rows[middle:])
         return [*first, *second], [*first_runs, *second_runs]
-    scored = Scored(sum(rows), columns, outputs, seconds)
+    scored = Scored(sum(rows), columns, outputs, seconds, watched or None)
+    novelty = watched.get(NOVELTY)
     if len(tables) == 1:
-        return [Answer(outputs, began, seconds)], [scored]
-    return [Answer(part, began, seconds) for part in parts_of(outputs, rows)], [scored]
+        return [Answer(outputs, began, seconds, novelty)], [scored]
+    parts = parts_of(outputs, rows)
+    if novelty is None:
+        return [Answer(part, began, seconds) for part in parts], [scored]
+    ends = accumulate(rows)
+    return [
+        Answer(part, began, seconds, novelty[end - count : end])
+        for part, end, count in zip(parts, ends, rows, strict=True)
+    ], [scored]
 
 
 def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:

@@ -17,7 +17,7 @@ from steadynet.runtime.columns import ColumnDecoder
 from steadynet.runtime.graph_check import check_graph
 from steadynet.runtime.matrix import Grid
 from steadynet.spec.kinds import Kind
-from steadynet.table.schema import PREDICTION_SET, Schema, input_name, output_names
+from steadynet.table.schema import HIDDEN, NOVELTY, PREDICTION_SET, Schema, input_name, output_names
 
 _INPUT_TYPES: dict[Kind, str] = {
     "number": "tensor(float)",
@@ -69,7 +69,8 @@ class Predictor:
         answered = {*self.outputs, PREDICTION_SET}
         names = [node.name for node in self._session.get_outputs()]
         self.outputs = tuple(name for name in names if name in answered)
-        self._bound = BoundRuns(self._session, [name for _, name in self._names], self.outputs)
+        self._fetched = (*self.outputs, *(name for name in (HIDDEN, NOVELTY) if name in names))
+        self._bound = BoundRuns(self._session, [name for _, name in self._names], self._fetched)
 
     def run(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the graph's outputs by name for columns of arrays (N, 1).
@@ -79,12 +80,20 @@ class Predictor:
         `lower` and `upper` are float32 [N]. Raises `InputError` where the columns do not fit the
         schema, and `ModelFault` where the graph itself raises.
         """
+        found = self.run_watched(columns)
+        return {name: found[name] for name in self.outputs}
+
+    def run_watched(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what `run` does and, where the graph has them, what only monitoring looks at.
+
+        `HIDDEN` float32 [N, K] and `NOVELTY` float32 [N].
+        """
         try:
             if type(columns) is Grid and columns.array.shape[1] <= MAX_BOUND_ROWS:
                 answers = self._bound.run(columns.array)
             else:
                 feed = {name: columns[column] for column, name in self._names}
-                answers = self._session.run(self.outputs, feed)
+                answers = self._session.run(self._fetched, feed)
         except (KeyError, *_ORT_ERRORS) as error:
             # Either the columns are wrong or the model is; looking only now costs nothing before.
             self._check_columns(columns)
@@ -92,7 +101,7 @@ class Predictor:
                 "exception",
                 f"{self.bundle.manifest.name} could not compute an answer ({type(error).__name__})",
             ) from error
-        return dict(zip(self.outputs, answers, strict=True))
+        return dict(zip(self._fetched, answers, strict=True))
 
     def check_golden(self) -> None:
         """Run the golden rows; raise `GoldenMismatch` where this machine answers otherwise."""

@@ -12,6 +12,7 @@ from steadynet.errors import (
     Forbidden,
     InputError,
     NotReady,
+    OutOfDistribution,
     Overloaded,
     RateLimited,
     SteadynetError,
@@ -84,6 +85,7 @@ def status_of(error: SteadynetError) -> int:
 
 _STATUS: tuple[tuple[type[SteadynetError], int], ...] = (
     (TooManyRows, 413),
+    (OutOfDistribution, 422),
     (InputError, 400),
     (Unauthenticated, 401),
     (Forbidden, 403),

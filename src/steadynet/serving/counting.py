@@ -31,7 +31,7 @@ from steadynet.runtime.batching import Arrays, Columns, Scored
 from steadynet.runtime.matrix import Grid
 from steadynet.spec.kinds import Task
 from steadynet.statistics.magnitude import magnitude_of
-from steadynet.table.schema import MISSING_DATETIME
+from steadynet.table.schema import HIDDEN, MISSING_DATETIME, NOVELTY
 
 _LATENCY_BOUNDS = LATENCY_FLOOR_S * LATENCY_GROWTH ** np.arange(LATENCY_BUCKETS)
 
@@ -112,6 +112,7 @@ def count(
     """Return the window of what was counted between `start` and `end` (seconds UTC)."""
     outputs = _joined([run.outputs for run in counted.scored])
     columns = _joined_columns([run.columns for run in counted.scored])
+    watched = _joined([run.watched for run in counted.scored if run.watched])
     score = score_of(outputs, reference.task) if outputs else np.zeros(0)
     return Window(
         model=reference.model,
@@ -133,10 +134,22 @@ def count(
             feature.name: feature_counts(feature, columns[feature.name][:, 0])
             for feature in reference.profile.features
             if feature.name in columns
-        },
+        }
+        | _hidden_counts(reference.profile, watched),
+        novel=int(np.count_nonzero(watched[NOVELTY] > 1)) if NOVELTY in watched else 0,
         pairs=count_pairs(counted.paired, reference.task),
         workers=(worker,),
     )
+
+
+def _hidden_counts(profile: Profile, watched: Arrays) -> dict[str, FeatureCounts]:
+    """Count the components of the last hidden layer on their profile's bins."""
+    if HIDDEN not in watched:
+        return {}
+    return {
+        feature.name: FeatureCounts(_bins(feature.edges, watched[HIDDEN][:, place]))
+        for place, feature in enumerate(profile.hidden)
+    }
 
 
 def score_of(outputs: Arrays, task: Task) -> np.ndarray:

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from steadynet.errors import (
     CallerTimeout,
@@ -28,6 +29,7 @@ from steadynet.errors import (
     InputError,
     ModelFault,
     NotReady,
+    OutOfDistribution,
     Overloaded,
     SteadynetError,
     TooManyRows,
@@ -73,12 +75,25 @@ class Ask(msgspec.Struct):
         return left
 
 
+MOST_FAR = 100
+"""Rows far from training that an answer names."""
+
+
 class Reply(NamedTuple):
     """One prediction."""
 
     loaded: LoadedVersion
     role: Role
     outputs: Arrays
+    novelty: np.ndarray | None = None
+    """How far each row is from training, 1 being the limit."""
+    far: tuple[int, ...] = ()
+    """Positions of rows beyond the limit, where the model flags them."""
+
+    @property
+    def far_text(self) -> str:
+        """Return the positions of rows beyond the limit as a text, the first ones of many."""
+        return ",".join(map(str, self.far[:MOST_FAR]))
 
 
 class DataPlane:
@@ -88,6 +103,7 @@ class DataPlane:
         self.model = model
         self.telemetry = telemetry
         self._serve = serve
+        self._flags_far = serve.out_of_distribution != "answer"
         self._deployment: Deployment | None = None
         self._deployed = asyncio.Event()
 
@@ -160,6 +176,27 @@ class DataPlane:
         Raises `InputError`, `UnknownModel`, `NotReady`, `Overloaded`, `DeadlineExceeded` or
         `ModelFault`.
         """
+        reply = await self._answer(ask)
+        if self._flags_far and reply.novelty is not None and reply.novelty.max(initial=0.0) > 1:
+            far = np.flatnonzero(reply.novelty > 1).tolist()
+            self._judge_far(far)
+            return reply._replace(far=tuple(far))
+        return reply
+
+    def _judge_far(self, far: list[int]) -> None:
+        """Count a request with rows far from training, or refuse it."""
+        if self._serve.out_of_distribution == "refuse":
+            self.telemetry.events["out_of_distribution_refused"] += 1
+            shown = ", ".join(map(str, far[:10]))
+            raise OutOfDistribution(
+                f"{len(far)} of the rows are unlike all that the model was trained on",
+                expected="rows within the range of training",
+                got=f"rows {shown}{' and more' if len(far) > 10 else ''}",
+                do="Check units, categories and missing values of these rows.",
+            )
+        self.telemetry.events["out_of_distribution_flagged"] += 1
+
+    async def _answer(self, ask: Ask) -> Reply:
         deployment = self.deployment
         if ask.rows > self._serve.max_request_rows:
             raise TooManyRows(
@@ -204,7 +241,7 @@ class DataPlane:
         self._count(ask, routed)
         loaded, role = champion.loaded, champion.role
         self.telemetry.log(loaded, role, ask.id, ask.table, ask.rows, answer.outputs)
-        return Reply(loaded, role, answer.outputs)
+        return Reply(loaded, role, answer.outputs, answer.novelty)
 
     async def _by_challenger(self, ask: Ask, challenger: Challenger) -> Reply:
         """Let the challenger answer, or else the champion in its place."""
@@ -259,7 +296,7 @@ class DataPlane:
             _note(ask, ask.trace, asked, answer, loaded, "challenger")
         self._count(ask, challenger.tally)
         self.telemetry.log(loaded, "challenger", ask.id, ask.table, ask.rows, answer.outputs)
-        return Reply(loaded, "challenger", answer.outputs)
+        return Reply(loaded, "challenger", answer.outputs, answer.novelty)
 
     def _mirror(self, ask: Ask, challenger: Challenger, champion_outputs: Arrays) -> None:
         """Let the challenger answer unseen what the champion has answered."""

@@ -51,6 +51,8 @@ EVENTS: dict[str, str] = {
     "feedback": "Labels received.",
     "connections_refused": "Connections closed at once because there were too many.",
     "requests_too_slow": "Requests that did not come, or answers that were not read, in time.",
+    "out_of_distribution_flagged": "Requests with rows far from training, answered with a flag.",
+    "out_of_distribution_refused": "Requests refused for rows far from training.",
     "caller_timeouts": "Requests whose callers had set themselves a shorter time than the server.",
 }
 """Every event that is counted, and what it means."""
@@ -168,6 +170,11 @@ def _window_counters(total: Snapshot) -> Iterator[Metric]:
             "steadynet_requests", "Requests routed to the version.", labels=labels
         ),
         "rows": CounterMetricFamily("steadynet_rows", "Rows computed.", labels=labels),
+        "novel": CounterMetricFamily(
+            "steadynet_out_of_distribution_rows",
+            "Rows farther from training than nearly all held-out rows.",
+            labels=labels,
+        ),
         "invalid": CounterMetricFamily(
             "steadynet_invalid_requests", "Requests refused for their input.", labels=labels
         ),
@@ -187,6 +194,7 @@ def _window_counters(total: Snapshot) -> Iterator[Metric]:
         values = [window.model, window.version, window.role]
         plain["requests"].add_metric(values, window.requests)
         plain["rows"].add_metric(values, window.rows)
+        plain["novel"].add_metric(values, window.novel)
         plain["invalid"].add_metric(values, window.invalid)
         plain["failed"].add_metric(values, window.failed)
         plain["fallbacks"].add_metric(values, window.fallbacks)

@@ -31,6 +31,8 @@ INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
 PYTHON_NUMBERS = (b"NaN", b"Infinity")
 """Numbers that Python's `json` writes and JSON does not have."""
 MAX_FEEDBACK = 10_000
+FAR_HEADER = b"x-out-of-distribution"
+"""Positions of the rows that are far from training."""
 """Labels in one request."""
 
 Handler = Callable[[Request, Receive], Awaitable[HttpAnswer]]
@@ -139,15 +141,17 @@ class ModelPaths:
         content = oip.infer_out(
             self._name, loaded.version, request.request_id, names, reply.outputs
         )
+        headers = loaded.headers
+        if reply.far:
+            headers = [*headers, (FAR_HEADER, reply.far_text.encode())]
+            content.parameters = {"out_of_distribution": reply.far_text}
         binary = oip.binary_outputs(asked, names)
         if not binary:
-            return HttpAnswer(200, encode_json(content), headers=loaded.headers)
+            return HttpAnswer(200, encode_json(content), headers=headers)
         tail = oip.split_binary(content, reply.outputs, binary)
         head = encode_json(content)
         length = (b"inference-header-content-length", b"%d" % len(head))
-        return HttpAnswer(
-            200, head + tail, b"application/octet-stream", headers=[*loaded.headers, length]
-        )
+        return HttpAnswer(200, head + tail, b"application/octet-stream", headers=[*headers, length])
 
     async def invocations(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer MLflow's `POST /invocations`."""
@@ -171,6 +175,8 @@ class ModelPaths:
         )
         answer = json_answer(invocations.predictions(reply.outputs))
         answer.headers = reply.loaded.headers
+        if reply.far:
+            answer.headers = [*answer.headers, (FAR_HEADER, reply.far_text.encode())]
         return answer
 
     async def feedback(self, request: Request, receive: Receive) -> HttpAnswer:

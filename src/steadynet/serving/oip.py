@@ -104,6 +104,8 @@ class InferOut(msgspec.Struct, gc=False):
     model_version: str
     id: str
     outputs: list[TensorOut | BinaryTensorOut]
+    parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """`out_of_distribution`: positions of rows far from training, where the model flags them."""
 
 
 class TensorMetadata(msgspec.Struct):

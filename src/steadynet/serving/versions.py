@@ -60,7 +60,7 @@ class LoadedVersion:
 
     def run(self, columns: Columns) -> Arrays:
         """Return the graph's outputs, one row per row."""
-        return self._predictor.run(columns)
+        return self._predictor.run_watched(columns)
 
     def _names_of(self, kind: Kind) -> frozenset[str]:
         return frozenset(column.name for column in self.schema.features if column.kind == kind)

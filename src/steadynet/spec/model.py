@@ -216,6 +216,10 @@ class ServeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """After this long without an answer a request gets 504."""
     challenger_deadline_ms: float = 50.0
     """After this long without the challenger's answer the champion answers."""
+    out_of_distribution: Literal["answer", "flag", "refuse"] = "answer"
+    """Requests with rows farther from training than 999 of 1000 held-out rows: `answer` them like
+    others (they are counted), `flag` them (header `X-Out-Of-Distribution`, parameter
+    `out_of_distribution`), or `refuse` them with 422."""
     window_s: float = 1.0
     """How often workers publish their counts."""
     log_share: float = 1.0

@@ -26,6 +26,10 @@ MISSING_DATETIME = -(2**63)
 
 PREDICTION_SET = "prediction_set"
 """The main target's set of classes, where there is one."""
+HIDDEN = "steadynet/hidden"
+"""Components (N, K) of the network's last hidden layer, where the graph has them."""
+NOVELTY = "steadynet/novelty"
+"""How far a row is from training (N,), where the graph has it: 1 is the limit."""
 RESERVED_NAMES = frozenset(
     {"label", "probabilities", "prediction", "lower", "upper", PREDICTION_SET}
 )

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from steadynet.table.schema import Schema, input_name
+from steadynet.features.draft import PREFIX
+from steadynet.table.schema import HIDDEN, NOVELTY, Schema, input_name
 
 CHUNK_ROWS = 4096
 
@@ -31,10 +32,19 @@ class WeldedGraph:
             model, options, providers=["CPUExecutionProvider"]
         )
         self._inputs = {column.name: input_name(column.name) for column in schema.features}
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        names = [node.name for node in self._session.get_outputs()]
+        self._outputs = [name for name in names if not name.startswith(PREFIX)]
+        self.tells_novelty = NOVELTY in names
 
     def run(self, columns: Columns) -> Answers:
-        """Return every output [N] or [N, C] by name for columns (N, 1)."""
+        """Return every answer [N] or [N, C] by name for columns (N, 1)."""
+        return self._run(columns, self._outputs)
+
+    def novelty(self, columns: Columns) -> Answers:
+        """Return `NOVELTY` (N,) and `HIDDEN` (N, K); nothing where the graph has neither."""
+        return self._run(columns, [NOVELTY, HIDDEN]) if self.tells_novelty else {}
+
+    def _run(self, columns: Columns, outputs: list[str]) -> Answers:
         rows = len(next(iter(columns.values())))
         parts = []
         for start in range(0, rows, CHUNK_ROWS):
@@ -42,10 +52,10 @@ class WeldedGraph:
                 entering: columns[name][start : start + CHUNK_ROWS]
                 for name, entering in self._inputs.items()
             }
-            parts.append(self._session.run(self._outputs, feed))
+            parts.append(self._session.run(outputs, feed))
         return {
             name: np.concatenate([part[place] for part in parts])
-            for place, name in enumerate(self._outputs)
+            for place, name in enumerate(outputs)
         }
 
 

@@ -22,7 +22,7 @@ from steadynet.features.run import Tensors
 from steadynet.runtime.coverage import coverage_of
 from steadynet.runtime.ece_floor import ece_floor
 from steadynet.spec.model import Spec
-from steadynet.table.schema import answers_about
+from steadynet.table.schema import HIDDEN, answers_about
 from steadynet.training.answers import Answers, WeldedGraph
 from steadynet.training.calibrate import Calibration
 from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
@@ -95,6 +95,7 @@ def judge(
         importance=importance,
         more_targets=dict(zip(names, (found for _, found in further), strict=True)),
         loss=code.loss,
+        hidden=graph.novelty(test_columns).get(HIDDEN),
     )
     references = fit_references(
         tensors,

@@ -16,6 +16,7 @@ from steadynet.bundle.profile import (
     OutputProfile,
     Profile,
     TargetProfile,
+    hidden_feature,
 )
 from steadynet.explain.importance import ColumnImportance
 from steadynet.runtime.metrics import decide, mass_bins, per_row_loss
@@ -43,11 +44,13 @@ def profile_training(
     importance: Sequence[ColumnImportance],
     more_targets: dict[str, TargetProfile],
     loss: Loss | None = None,
+    hidden: npt.NDArray[Any] | None = None,
 ) -> Profile:
     """Make the profile.
 
     `columns` are the training rows'; `unseen` the graph's answers to rows that no member was
-    fitted on; `tested` its answers to the test part, whose truth is `target` (N,).
+    fitted on; `tested` its answers to the test part, whose truth is `target` (N,). `hidden` (N, K)
+    are components of the last hidden layer on rows that nothing was fitted on.
     """
     shares = importance_shares(importance)
     main = profile_target(schema, unseen=unseen, tested=tested, target=target, threshold=threshold)
@@ -64,6 +67,7 @@ def profile_training(
         loss_deviation=main.loss_deviation,
         calibration=main.calibration,
         more_targets=more_targets,
+        hidden=() if hidden is None else profile_hidden(hidden),
         checked=check_by_score(schema, main.output.edges, tested, target, threshold, loss),
     )
 
@@ -131,6 +135,16 @@ def bin_edges(values: Floats) -> Floats:
     if len(distinct) <= MOST_EDGES:
         return (distinct[1:] + distinct[:-1]) / 2
     return np.unique(np.quantile(finite, np.linspace(0, 1, MOST_EDGES + 2)[1:-1]))
+
+
+def profile_hidden(components: npt.NDArray[Any]) -> tuple[FeatureProfile, ...]:
+    """Count the components (N, K) of the last hidden layer like numbers."""
+    return tuple(
+        profile_feature(
+            Column(name=hidden_feature(place), kind="number", reason=""), components[:, place]
+        )
+        for place in range(components.shape[1])
+    )
 
 
 def profile_output(schema: Schema, answers: Answers, threshold: float | None) -> OutputProfile:

@@ -39,7 +39,7 @@ from steadynet.training.search import SearchReport
 from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
 from steadynet.training.threads import thread_count, within_threads
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
-from steadynet.training.welding import calibrate_all, sides_of, weld_parts
+from steadynet.training.welding import calibrate_all, novelty_of_rows, sides_of, weld_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,8 @@ def train(
     heads = [calibration.head for calibration in calibrations]
 
     shown.on(StepStarted(step="welding and checking the graph"))
-    welded = weld_parts(features, fitted, calibrations, table.schema)
+    novelty = novelty_of_rows(fitted, tensors)
+    welded = weld_parts(features, fitted, calibrations, table.schema, novelty)
     graph = WeldedGraph(welded, table.schema, threads=threads)
     test_columns = table.part(table.judged.test)
     check_parity(

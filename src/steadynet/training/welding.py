@@ -10,15 +10,19 @@ import numpy as np
 from steadynet.export.blend import export_blend
 from steadynet.export.head import RegressionHead, export_head
 from steadynet.export.interval import Sides
+from steadynet.export.network import hidden_name
+from steadynet.export.novelty import Novelty, export_novelty
 from steadynet.export.weld import for_further_target, weld
 from steadynet.features.fit import FeatureGraph
 from steadynet.features.run import Tensors
 from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.table.schema import OUTPUTS, Schema, output_name
 from steadynet.training.calibrate import Calibration, calibrate
+from steadynet.training.components import FittedNetwork
 from steadynet.training.conformal import HeldRows
 from steadynet.training.data import Floats, Indices
 from steadynet.training.fitted import Fitted
+from steadynet.training.novelty import export_hidden, fit_novelty
 from steadynet.training.prepare import Table
 from steadynet.training.trees import tree_cells
 
@@ -81,10 +85,21 @@ def calibrate_all(fitted: Fitted, table: Table, tensors: Tensors, spec: Spec) ->
 
 
 def weld_parts(
-    features: FeatureGraph, fitted: Fitted, calibrations: Sequence[Calibration], schema: Schema
+    features: FeatureGraph,
+    fitted: Fitted,
+    calibrations: Sequence[Calibration],
+    schema: Schema,
+    novelty: Novelty | None = None,
 ) -> bytes:
-    """Return the serialized graph from raw columns to calibrated answers of every target."""
-    components = [component.export() for component in fitted.components]
+    """Return the serialized graph from raw columns to calibrated answers of every target.
+
+    With `novelty`, it also says how new a row is to the first network.
+    """
+    watched = None if novelty is None else first_network(fitted)
+    components = [
+        export_hidden(component) if component is watched else component.export()
+        for component in fitted.components
+    ]
     blends, heads = [], []
     for place, calibration in enumerate(calibrations):
         if calibration.spread is not None:
@@ -101,8 +116,24 @@ def weld_parts(
             head = for_further_target(head, place, named)
         blends.append(blend)
         heads.append(head)
+    if watched is not None and novelty is not None:
+        heads.append(export_novelty(novelty, hidden_name(watched.name)))
     serialized: bytes = weld(features.model, components, blends, heads).SerializeToString()
     return serialized
+
+
+def first_network(fitted: Fitted) -> FittedNetwork | None:
+    """Return the first network of a blend."""
+    networks = (item for item in fitted.components if isinstance(item, FittedNetwork))
+    return next(networks, None)
+
+
+def novelty_of_rows(fitted: Fitted, tensors: Tensors) -> Novelty | None:
+    """Return how far rows are from those that the first network's first group was fitted on."""
+    network, folds = first_network(fitted), fitted.ground.folds
+    if network is None:
+        return None
+    return fit_novelty(network, tensors, folds.fit[0], folds.held[0])
 
 
 def sides_of(fitted: Fitted, calibration: Calibration) -> Callable[[Tensors], Sides]:
