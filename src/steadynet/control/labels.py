@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from steadynet.control.store import LabelledRow
+from steadynet.monitoring.poisoning import Suspicion, check_labels
 from steadynet.monitoring.quality import LabelledRows
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.statistics.moments import Moments
@@ -77,6 +78,19 @@ def truth_of(target: Target, label: str | float) -> float | None:
     except ValueError:
         return None
     return value if np.isfinite(value) else None
+
+
+def suspicions_of(
+    target: Target, rows: Sequence[LabelledRow], source: str | None
+) -> tuple[Suspicion, ...]:
+    """Return what is odd about labelled rows before anything is trained on them."""
+    fitting = [
+        item
+        for item in sorted(rows, key=lambda item: item.row.at)
+        if _truth(target, item) is not None
+    ]
+    features = [item.row.row for item in fitting]
+    return check_labels(labelled_rows(target, fitting), features, source)
 
 
 def moments_of(values: Iterable[float]) -> Moments:

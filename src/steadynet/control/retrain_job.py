@@ -25,6 +25,7 @@ from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import open_bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
 from steadynet.control.gate import compare
+from steadynet.control.labels import suspicions_of
 from steadynet.control.processes import OUTCOME
 from steadynet.control.retrain_plan import (
     ANSWER,
@@ -87,6 +88,7 @@ def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
         Path(plan.champion.bundle), manifest_sha256=plan.champion.manifest_sha256
     )
     division = divide(_labelled_rows(home, plan), plan)
+    suspicions = _check_labels(plan, champion.manifest, division)
     _write_inputs(folder, plan, champion.manifest, division)
     answer = _train(folder, plan)
     challenger = verify_bundle(Path(answer.bundle), signing_key(home).public)
@@ -99,12 +101,28 @@ def retrain(folder: Path, plan: RetrainPlan) -> RetrainOutcome:
     )
     return RetrainOutcome(
         succeeded=gate.passed,
-        reason=gate.sentence,
+        reason="; ".join((gate.sentence, *suspicions)),
         version=answer.version or "",
         trained_rows=len(division.train),
         left_out=division.left_out,
         gate=gate,
     )
+
+
+def _check_labels(plan: RetrainPlan, champion: Manifest, division: Division) -> list[str]:
+    """Return what is odd about the labels. Raises `GateFailed` for what must not be learnt."""
+    heal = plan.spec.heal
+    if not heal.check_labels:
+        return []
+    found = suspicions_of(champion.schema.target, division.train, heal.source_column)
+    refused = [item.sentence for item in found if item.refuses]
+    if refused:
+        raise GateFailed(
+            "the labels are not fit to be learnt from",
+            got="; ".join(refused),
+            do="Look at where they come from; heal.check_labels = false trains on them anyway.",
+        )
+    return [item.sentence for item in found]
 
 
 def _labelled_rows(home: Home, plan: RetrainPlan) -> list[LabelledRow]:

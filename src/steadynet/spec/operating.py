@@ -144,6 +144,12 @@ class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What such a row counts in the fit where they are weighted."""
     holdout_share: float = 0.3
     """Share of the newest labelled rows kept to compare challenger and champion."""
+    check_labels: bool = True
+    """Whether labels are looked at before anything is trained on them: equal rows that contradict
+    each other and sudden shifts are noted, a source unlike all others refuses."""
+    source_column: str | None = None
+    """The column that says where a row's label came from, as the shop or the feed; it must be a
+    feature."""
     must_stay_right: str | None = None
     """A CSV file of rows with the answers that a new version must give, in columns named as the
     table's. A number must lie within its interval."""
