@@ -6,7 +6,7 @@ looks at the same rows twice nor forgets how long a drift has lasted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -19,7 +19,7 @@ from steadynet.control.objectives import Objectives
 from steadynet.control.quality_detail import QualityDetail, quality_detail
 from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
 from steadynet.control.season import Season
-from steadynet.control.store import Transaction
+from steadynet.control.store import LabelledRow, Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
 from steadynet.monitoring.drift import assess_drift
@@ -27,8 +27,13 @@ from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
 from steadynet.monitoring.reports import Condition
 from steadynet.monitoring.windows import Window
 
+InputsOf = Callable[[], DriftInputs | QualityInputs]
+"""Makes what a verdict is recomputed from, where it is written down."""
+
 DETAIL_EVERY_S = 30.0
 """The detail of quality draws samples, which costs more than a verdict."""
+DETAIL_SOONEST_S = 10.0
+"""The same where a window is complete."""
 LOOK_EVERY_S = 1.0
 """Verdicts change with thousands of rows; looking at them more often only costs."""
 
@@ -43,7 +48,10 @@ class Watch:
         self._objectives = Objectives()
         self._joined = -1
         self._looked = float("-inf")
-        self._inputs: dict[str, DriftInputs | QualityInputs] = {}
+        self._inputs: dict[str, InputsOf] = {}
+        self._labelled: list[LabelledRow] = []
+        self._labelled_since = -1
+        """The labelled rows of the quality window that is not complete, and where it began."""
         self._estimating = Estimating()
         self._detail: QualityDetail | None = None
 
@@ -119,13 +127,14 @@ class Watch:
         report = assess_drift(
             champion.profile, [seen], turn.spec.monitoring, notes.drift_state, season
         )
-        self._inputs["drift"] = DriftInputs(
+        inputs = DriftInputs(
             champion=champion.endpoint,
             window=seen,
             plan=turn.spec.monitoring,
             state=notes.drift_state,
             season=season if any(drift.kinds for drift in report.features) else None,
         )
+        self._inputs["drift"] = lambda: inputs
         self._traffic = Tally(turn.model, seen.end)
         self._estimating.take(turn, champion, seen, report)
         return msgspec.structs.replace(
@@ -138,18 +147,23 @@ class Watch:
             joined = tx.observations.last_join(turn.model)
             if joined == self._joined:
                 return notes
-            labelled = tx.observations.labelled_after(
+            # What was read for the last look is not read again.
+            kept = self._labelled if self._labelled_since == notes.labels_since else []
+            new = tx.observations.labelled_after(
                 turn.model,
-                after=notes.labels_since,
-                limit=plan.quality_window_rows * LONGEST_WINDOW,
+                after=kept[-1].number if kept else notes.labels_since,
+                limit=plan.quality_window_rows * LONGEST_WINDOW - len(kept),
                 version=champion.version,
             )
         self._joined = joined
+        labelled = self._labelled = [*kept, *new]
+        self._labelled_since = notes.labels_since
         rows = labelled_rows(champion.target, labelled)
         report = assess_quality(champion.profile, rows, plan, notes.quality_state)
-        self._inputs["quality"] = quality_inputs(champion.endpoint, rows, plan, notes.quality_state)
-        old = self._detail is None or turn.now - self._detail.at >= DETAIL_EVERY_S
-        if old or report.complete:
+        endpoint, state = champion.endpoint, notes.quality_state
+        self._inputs["quality"] = lambda: quality_inputs(endpoint, rows, plan, state)
+        age = DETAIL_EVERY_S if self._detail is None else turn.now - self._detail.at
+        if age >= (DETAIL_SOONEST_S if report.complete else DETAIL_EVERY_S):
             self._detail = quality_detail(
                 champion.version,
                 turn.now,
@@ -171,7 +185,7 @@ def _journal_changes(
     turn: Turn,
     tx: Transaction,
     after: WatchNotes,
-    inputs: Mapping[str, DriftInputs | QualityInputs],
+    inputs: Mapping[str, InputsOf],
 ) -> None:
     """Write down verdicts on this version that differ from the last one written down.
 
@@ -181,8 +195,13 @@ def _journal_changes(
         if report is None or report.verdict == "not_yet":
             continue
         kind = f"{name}.{report.verdict}"
-        data = {"report": report, "version": after.version, "inputs": inputs.get(name)}
         told = tx.journal.last(turn.model, 1, kinds=f"{name}.%")
         if told and told[0].kind == kind and told[0].data.get("version") == after.version:
             continue
+        made = inputs.get(name)
+        data = {
+            "report": report,
+            "version": after.version,
+            "inputs": None if made is None else made(),
+        }
         tx.journal.append(turn.model, at=turn.now, kind=kind, text=report.sentence, data=data)

@@ -25,8 +25,16 @@ def insert_new(
     connection: Connection, table: sa.Table, values: Sequence[dict[str, Any]], keys: Sequence[str]
 ) -> None:
     """Insert the rows whose `keys` do not exist yet; leave the others as they are."""
-    insert = _insert(connection, table)
-    connection.execute(insert.on_conflict_do_nothing(index_elements=list(keys)), list(values))
+    insert = _insert(connection, table).on_conflict_do_nothing(index_elements=list(keys))
+    compiled = insert.compile(dialect=connection.dialect, column_keys=list(values[0]))
+    # Thousands of rows a second come this way: they go to the driver as they are.
+    if compiled.positiontup is None:
+        connection.exec_driver_sql(str(compiled), list(values))
+        return
+    names = compiled.positiontup
+    connection.exec_driver_sql(
+        str(compiled), [tuple(row[name] for name in names) for row in values]
+    )
 
 
 def _insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
