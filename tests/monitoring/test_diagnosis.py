@@ -110,6 +110,12 @@ def test_without_a_known_ranking_the_loss_after_recalibration_decides(classifier
     old = msgspec.structs.replace(classifier, checked=None)
     assert diagnose(old, binary(1000, 3, shift=1.0), PLAN).cause == "recalibrate"
     assert diagnose(old, binary(1000, 4, noise=3.0), PLAN).cause == "retrain"
+    # The controller stores it as JSON, which knows no value of NumPy's.
+    for found in (
+        diagnose(old, binary(1000, 3, shift=1.0), PLAN),
+        diagnose(old, binary(60, 5), PLAN),
+    ):
+        assert msgspec.json.decode(msgspec.json.encode(found), type=Diagnosis) == found
 
 
 def test_a_quantile_is_not_miscalibrated_for_being_above_most_rows() -> None:

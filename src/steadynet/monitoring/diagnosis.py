@@ -102,7 +102,7 @@ def diagnose(profile: Profile, labelled: LabelledRows, plan: MonitoringSpec) -> 
     own = per_row_loss(labelled.target, labelled.answers)
     lost = _is_lost(profile, own, plan)
     restored = float(after.mean()) <= float(before.mean()) - max(
-        0.0, own.mean() - _limit(profile, plan)
+        0.0, float(own.mean()) - float(_limit(profile, plan))
     )
     if reference is None and quantile is None:
         intact = restored
@@ -117,8 +117,8 @@ def diagnose(profile: Profile, labelled: LabelledRows, plan: MonitoringSpec) -> 
         ranking=ranking,
         ranking_high=high,
         ranking_reference=reference,
-        ranking_intact=intact,
-        miscalibrated=miscalibrated,
+        ranking_intact=bool(intact),
+        miscalibrated=bool(miscalibrated),
         calibration_error=error,
         loss=float(before.mean()),
         loss_recalibrated=float(after.mean()),
