@@ -45,9 +45,11 @@ def test_ping_and_version(client: ScoringServerClient) -> None:
 def test_every_kind_of_data_has_the_same_answer(client: ScoringServerClient) -> None:
     frame = pd.DataFrame(ROWS, columns=COLUMNS)
     expected = records(client, frame)
-    assert [set(record) for record in expected] == [{"label", "probabilities"}] * 2
-    assert sum(expected[0]["probabilities"]) == pytest.approx(1.0, abs=1e-5)
-    assert expected[0]["probabilities"] != expected[1]["probabilities"]
+    names = {"label", "probability_legit", "probability_fraud"}
+    assert [set(record) for record in expected] == [names] * 2
+    first, second = ([row[f"probability_{c}"] for c in ("legit", "fraud")] for row in expected)
+    assert sum(first) == pytest.approx(1.0, abs=1e-5)
+    assert first != second
     assert records(client, np.array(ROWS, dtype=object)) == expected
     assert records(client, frame, params={"threshold": 0.5}) == expected
     typed = frame.assign(paid_at=pd.to_datetime(frame["paid_at"]))

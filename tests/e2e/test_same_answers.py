@@ -176,7 +176,11 @@ def test_by_http(trained: Trained, raw: Answers, port: int) -> None:
         answer = connection.getresponse()
         text = answer.read()
         assert answer.status == 200, text[:500]
-        got += [entry["probabilities"] for entry in json.loads(text)["predictions"]]
+        classes = trained.bundle.manifest.schema.target.classes
+        got += [
+            [entry[f"probability_{name}"] for name in classes]
+            for entry in json.loads(text)["predictions"]
+        ]
     connection.close()
     np.testing.assert_allclose(np.array(got), raw, atol=TOLERANCE)
 

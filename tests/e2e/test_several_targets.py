@@ -18,9 +18,10 @@ import onnxruntime
 import polars as pl
 import pytest
 
-from steadynet.bundle.manifest import MODEL
+from steadynet.bundle.manifest import MANIFEST, MODEL, decode_manifest
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
+from steadynet.runtime.answers import as_columns
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +132,10 @@ def ask(port: int, method: str, path: str, body: object = None) -> dict[str, Any
 def test_http_answers_every_target_by_its_name(folder: Path, raw: Raw, port: int) -> None:
     rows = pl.read_csv(folder / "clients.csv").select(NUMBERS).to_dicts()
     found = ask(port, "POST", "/invocations", {"dataframe_records": rows})["predictions"]
-    assert list(found[0]) == list(raw)
-    for name, values in raw.items():
+    bundle = LocalRegistry(Home(folder / "home")).resolve("clients@champion").bundle
+    columns = as_columns(raw, decode_manifest((bundle / MANIFEST).read_bytes()).schema)
+    assert list(found[0]) == list(columns)
+    for name, values in columns.items():
         got = [row[name] for row in found]
         if values.dtype.kind in "Ob":
             assert got == values.tolist()

@@ -233,6 +233,12 @@ def test_an_id_and_a_sticky_key_may_come_as_metadata(with_caller: Callable[..., 
     with_caller(work)
 
 
+def assignment(answer: Any) -> tuple[str, str]:
+    """Return in which role a version answered, and why."""
+    given = answer.parameters
+    return given["model_role"].string_param, given["routed_by"].string_param
+
+
 def test_a_sticky_key_stays_on_one_version_which_the_answer_names(
     with_caller: Callable[..., Any], load: Load, make_route: MakeRoute
 ) -> None:
@@ -250,8 +256,12 @@ def test_a_sticky_key_stays_on_one_version_which_the_answer_names(
             by_parameter = await caller.call("ModelInfer", request)
             assert by_metadata.model_version == by_parameter.model_version
             seen.add(by_metadata.model_version)
+            role = {"1": "champion", "2": "challenger"}[by_metadata.model_version]
+            assert assignment(by_metadata) == assignment(by_parameter) == (role, "sticky-key")
             request.model_version = "challenger"
-            assert (await caller.call("ModelInfer", request)).model_version == "2"
+            by_version = await caller.call("ModelInfer", request)
+            assert by_version.model_version == "2"
+            assert assignment(by_version) == ("challenger", "version")
         assert seen == {"1", "2"}
 
     with_caller(work)

@@ -223,10 +223,50 @@ def test_the_sticky_header_is_the_sticky_parameter(
                         "/v2/models/payments/infer",
                         json={**infer_body(), "parameters": {"sticky_key": key}},
                     )
+                    by_mlflow_parameter = await client.post(
+                        "/invocations",
+                        json={"instances": [ROW], "params": {"sticky_key": key}},
+                    )
                     version = by_header.headers["x-model-version"]
                     assert by_parameter.json()["model_version"] == version
+                    role = {"1": "champion", "2": "challenger"}[version]
+                    told = {"x-model-role": role, "x-routed-by": "sticky-key"}
+                    for answer in (by_header, by_parameter, by_mlflow_parameter):
+                        assert told.items() <= answer.headers.items()
+                    parameters = {"model_role": role, "routed_by": "sticky-key"}
+                    assert by_parameter.json()["parameters"] == parameters
                     seen.add(version)
                 assert seen == {"1", "2"}
+
+    asyncio.run(main())
+
+
+def test_an_answer_says_why_its_version_answered(
+    load: Load, make_route: MakeRoute, open_plane: OpenPlane, open_client: OpenClient
+) -> None:
+    champion, challenger, bad = load("1"), load("2"), load("3", variant="raises")
+    poison = {**ROW, "country": "XX"}
+
+    async def main() -> None:
+        async with open_plane() as plane, open_client(plane) as client:
+
+            async def why(path: str = "/invocations", row: Any = ROW) -> tuple[str, str, str]:
+                content = infer_body() if path.endswith("infer") else {"instances": [row]}
+                headers = (await client.post(path, json=content)).headers
+                names = ("x-model-version", "x-model-role", "x-routed-by")
+                version, role, routed_by = (headers.get(name, "") for name in names)
+                return version, role, routed_by
+
+            plane.deploy(make_route(champion), champion, None)
+            assert await why() == ("1", "", ""), "there was nothing to choose"
+            named = "/v2/models/payments/versions/{}/infer"
+            assert await why(named.format("1")) == ("1", "champion", "version")
+            plane.deploy(make_route(champion, challenger, share=1.0), champion, challenger)
+            assert await why() == ("2", "challenger", "request-id")
+            assert await why(named.format("champion")) == ("1", "champion", "version")
+            plane.deploy(make_route(champion, bad, share=1.0), champion, bad, [challenger])
+            assert await why(row=poison) == ("1", "champion", "fallback")
+            assert await why(named.format("2")) == ("2", "pinned", "version")
 
     asyncio.run(main())
 

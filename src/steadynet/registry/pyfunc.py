@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from steadynet.bundle.manifest import MANIFEST
 from steadynet.bundle.read import Bundle, open_bundle, verify_bundle
 from steadynet.files import sha256_file
+from steadynet.runtime.answers import as_columns
 from steadynet.runtime.predictor import Predictor
-from steadynet.table.schema import PREDICTION_SET, answers_about, output_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +33,7 @@ class BundleModel:
     def predict(
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one row per row: `label` and `probability_<class>` for each class, or
-        `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`.
-        Where sets of classes are answered, also `in_set_<class>`, true or false.
+        """Return one row per row, with the columns of `runtime.answers.as_columns`.
 
         Raises `InputError` where a column is missing or holds what does not fit.
         """
@@ -46,22 +44,8 @@ class BundleModel:
             str(name): column.astype(object).where(column.notna(), None).tolist()
             for name, column in model_input.items()
         }
-        schema = self._predictor.schema
         answers = self._predictor.run(self._predictor.decoder.table(table))
-        columns = {}
-        for target in schema.targets:
-            for output, answer in answers_about(answers, schema, target).items():
-                if output == "label":
-                    columns[output_name(schema, target, output)] = answer
-                elif output == "probabilities":
-                    for position, name in enumerate(target.classes):
-                        column = output_name(schema, target, f"probability_{name}")
-                        columns[column] = answer[:, position].astype("float64")
-                elif output == PREDICTION_SET:
-                    for position, name in enumerate(target.classes):
-                        columns[f"in_set_{name}"] = answer[:, position]
-                else:
-                    columns[output_name(schema, target, output)] = answer.astype("float64")
+        columns = as_columns(answers, self._predictor.schema)
         return pd.DataFrame(columns, index=model_input.index)
 
 

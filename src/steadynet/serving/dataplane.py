@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,6 +45,12 @@ from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.tracing import Trace
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
+
+RoutedBy = Literal["", "version", "sticky-key", "request-id", "fallback"]
+"""What decided: the caller's words, a hash of its sticky key or of the request's id, or that the
+champion answered in the challenger's place."""
+STICKY_KEY: RoutedBy = "sticky-key"
+REQUEST_ID: RoutedBy = "request-id"
 
 
 class Ask(msgspec.Struct):
@@ -89,11 +95,19 @@ class Reply(NamedTuple):
     """How far each row is from training, 1 being the limit."""
     far: tuple[int, ...] = ()
     """Positions of rows beyond the limit, where the model flags them."""
+    routed_by: RoutedBy = ""
+    """What decided which version answers; empty where there was nothing to decide."""
 
     @property
-    def far_text(self) -> str:
-        """Return the positions of rows beyond the limit as a text, the first ones of many."""
-        return ",".join(map(str, self.far[:MOST_FAR]))
+    def notes(self) -> dict[str, str]:
+        """Return what the answer tells beside its outputs, by the names of its parameters."""
+        notes: dict[str, str] = {}
+        if self.routed_by:
+            notes |= {"model_role": self.role, "routed_by": self.routed_by}
+        if self.far:
+            # The first ones of many.
+            notes["out_of_distribution"] = ",".join(map(str, self.far[:MOST_FAR]))
+        return notes
 
 
 class DataPlane:
@@ -206,18 +220,22 @@ class DataPlane:
                 do="Send them in several requests.",
             )
         if ask.version:
-            return await self._by_version(ask, deployment)
+            return (await self._by_version(ask, deployment))._replace(routed_by="version")
         challenger = deployment.challenger
         if challenger is None:
             champion = deployment.champion
             return await self._by_champion(ask, champion, champion.tally)
-        key = ask.sticky_key or ask.id
+        key, routed_by = ask.sticky_key, STICKY_KEY
+        if not key:
+            key, routed_by = ask.id, REQUEST_ID
         if choose(deployment.route, key) == "challenger":
-            return await self._by_challenger(ask, challenger)
+            reply = await self._by_challenger(ask, challenger)
+            answered = reply.role == "challenger"
+            return reply._replace(routed_by=routed_by if answered else "fallback")
         reply = await self._by_champion(ask, deployment.champion, deployment.champion.tally)
         if mirrored(deployment.route, key):
             asyncio.get_running_loop().call_soon(self._mirror, ask, challenger, reply.outputs)
-        return reply
+        return reply._replace(routed_by=routed_by)
 
     async def _by_champion(self, ask: Ask, champion: Champion, routed: Tally) -> Reply:
         """Let the champion answer; count the request with the version that it was routed to."""

@@ -206,8 +206,8 @@ class InferenceService:
             Ask(request_id, table, rows, arrived, sticky_key, version, trace=trace)
         )
         response = infer_response(request, reply.loaded.version, request_id, names, reply.outputs)
-        if reply.far:
-            response.parameters["out_of_distribution"].string_param = reply.far_text
+        for name, value in reply.notes.items():
+            response.parameters[name].string_param = value
         if self._tracer is not None and trace is not None:
             trace.attributes |= {"rpc.system": "grpc", "steadynet.request_id": request_id}
             own = self._tracer.end(trace, f"{SERVICE}/ModelInfer")

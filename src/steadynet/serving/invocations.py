@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from steadynet.errors import InputError
+from steadynet.runtime.answers import as_columns
 from steadynet.runtime.batching import Arrays
+from steadynet.table.schema import Schema
 from steadynet.table.values import kind_of
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -84,17 +86,16 @@ def read_csv(body: bytes) -> tuple[Columns, int]:
     return _from_lists(lines[0], lines[1:])
 
 
-def predictions(outputs: Arrays) -> dict[str, list[dict[str, Any]]]:
-    """Return the answer's body: one record per row, its keys the names of the outputs.
+def predictions(outputs: Arrays, schema: Schema) -> dict[str, list[dict[str, Any]]]:
+    """Return the answer's body: one record per row, with the columns of `as_columns`.
 
-    `label` and `probabilities` (a list in the order of the target's classes), or `prediction`,
-    `lower` and `upper`. What `mlflow.pyfunc` answers with for the bundle has the same values, its
-    probabilities as one column per class.
+    The same names and values as MLflow's own server answers for the bundle, and as `mlflow.pyfunc`
+    has in its columns.
     """
-    names = tuple(outputs)
-    columns = [array.tolist() for array in outputs.values()]
+    columns = as_columns(outputs, schema)
+    values = [array.tolist() for array in columns.values()]
     return {
-        "predictions": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        "predictions": [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -31,7 +31,12 @@ INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
 PYTHON_NUMBERS = (b"NaN", b"Infinity")
 """Numbers that Python's `json` writes and JSON does not have."""
 MAX_FEEDBACK = 10_000
-FAR_HEADER = b"x-out-of-distribution"
+NOTE_HEADERS = {
+    "model_role": b"x-model-role",
+    "routed_by": b"x-routed-by",
+    "out_of_distribution": b"x-out-of-distribution",
+}
+"""Parameter of an answer → the header that says the same."""
 """Positions of the rows that are far from training."""
 """Labels in one request."""
 
@@ -142,9 +147,9 @@ class ModelPaths:
             self._name, loaded.version, request.request_id, names, reply.outputs
         )
         headers = loaded.headers
-        if reply.far:
-            headers = [*headers, (FAR_HEADER, reply.far_text.encode())]
-            content.parameters = {"out_of_distribution": reply.far_text}
+        if notes := reply.notes:
+            headers = [*headers, *note_headers(notes)]
+            content.parameters = notes
         binary = oip.binary_outputs(asked, names)
         if not binary:
             return HttpAnswer(200, encode_json(content), headers=headers)
@@ -160,6 +165,8 @@ class ModelPaths:
             table, rows = invocations.read_csv(body)
         else:
             asked = _decode_invocation(body)
+            if asked.params and self._sticky_parameter in asked.params:
+                request.sticky_key = str(asked.params[self._sticky_parameter])
             features = self.plane.deployment.champion.loaded.columns
             table, rows = invocations.read_table(asked, features)
         reply = await self.plane.infer(
@@ -173,10 +180,10 @@ class ModelPaths:
                 trace=request.trace,
             )
         )
-        answer = json_answer(invocations.predictions(reply.outputs))
+        answer = json_answer(invocations.predictions(reply.outputs, reply.loaded.schema))
         answer.headers = reply.loaded.headers
-        if reply.far:
-            answer.headers = [*answer.headers, (FAR_HEADER, reply.far_text.encode())]
+        if notes := reply.notes:
+            answer.headers = [*answer.headers, *note_headers(notes)]
         return answer
 
     async def feedback(self, request: Request, receive: Receive) -> HttpAnswer:
@@ -210,6 +217,11 @@ class ModelPaths:
     async def _version_ready(self, _request: Request, version: str) -> HttpAnswer:
         loaded = self.plane.find(version)
         return json_answer({"name": self._name, "version": loaded.version, "ready": True})
+
+
+def note_headers(notes: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return as headers what an answer tells beside its outputs."""
+    return [(NOTE_HEADERS[name], value.encode()) for name, value in notes.items()]
 
 
 def _decode_invocation(body: bytes) -> invocations.Invocation:

@@ -105,7 +105,7 @@ class InferOut(msgspec.Struct, gc=False):
     id: str
     outputs: list[TensorOut | BinaryTensorOut]
     parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-    """`out_of_distribution`: positions of rows far from training, where the model flags them."""
+    """`Reply.notes`."""
 
 
 class TensorMetadata(msgspec.Struct):
