@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from serving_scene import ROW
 
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import BundleDraft, write_bundle
@@ -26,13 +27,6 @@ StartServer = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess
 WaitUntil = Callable[[Callable[[], bool]], None]
 Served = Callable[..., AbstractContextManager["Server"]]
 
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
 GOOD = json.dumps({"instances": [ROW]}).encode()
 MEGABYTE = 1024 * 1024
 CHUNKED = b"POST /invocations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from serving_scene import ROW
 
 from steadynet.clock import SystemClock
 from steadynet.errors import UserError
@@ -31,13 +32,6 @@ from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
 ServeProcess = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
 CLI = "import sys; from steadynet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 

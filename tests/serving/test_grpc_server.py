@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving_scene import infer_request, rpc
 
 from steadynet import errors
 from steadynet.clock import SystemClock
@@ -19,7 +20,7 @@ from steadynet.monitoring.windows import Role, Window
 from steadynet.rollout.route import Route
 from steadynet.serving.auth import Gate, make_gate
 from steadynet.serving.dataplane import DataPlane
-from steadynet.serving.grpc_messages import METHODS, SERVICE, ModelInferRequest
+from steadynet.serving.grpc_messages import METHODS
 from steadynet.serving.grpc_server import GrpcServer
 from steadynet.serving.grpc_service import code_of
 from steadynet.serving.keys import changing_keys, make_key
@@ -33,14 +34,6 @@ MakeRoute = Callable[..., Route]
 OpenPlane = Callable[..., AbstractAsyncContextManager[DataPlane]]
 ReadWindows = Callable[[], dict[tuple[str, Role], Window]]
 
-FIELDS: dict[str, tuple[str, str, Any]] = {
-    "amount": ("FP64", "fp64_contents", 12.5),
-    "label": ("FP32", "fp32_contents", 0.5),
-    "country": ("BYTES", "bytes_contents", b"DE"),
-    "new_card": ("BOOL", "bool_contents", True),
-    "paid_at": ("INT64", "int64_contents", 1767261600),
-}
-
 
 class Caller:
     """Calls the service over a connection of its own."""
@@ -52,28 +45,14 @@ class Caller:
 
     def call(self, method: str, request: Any = None, **options: Any) -> Any:
         """Start a call of an RPC."""
-        of_request, of_response = METHODS[method]
-        multicallable = self.channel.unary_unary(
-            f"/{SERVICE}/{method}",
-            request_serializer=of_request.SerializeToString,
-            response_deserializer=of_response.FromString,
-        )
-        return multicallable(of_request() if request is None else request, **options)
+        asked = METHODS[method][0]() if request is None else request
+        return rpc(self.channel, method)(asked, **options)
 
     async def code(self, method: str, request: Any = None, **options: Any) -> grpc.StatusCode:
         """Return the status that a call ends with."""
         call = self.call(method, request, **options)
         code: grpc.StatusCode = await call.code()
         return code
-
-
-def infer_request(**changes: Any) -> Any:
-    """Return a request for one row."""
-    request = ModelInferRequest(model_name="payments")
-    for name, (datatype, field, value) in FIELDS.items():
-        tensor = request.inputs.add(name=name, datatype=datatype, shape=[1])
-        getattr(tensor.contents, field).append(changes.get(name, value))
-    return request
 
 
 @pytest.fixture

@@ -108,7 +108,8 @@ def test_mlflows_formats_mean_the_same(with_client: WithClient) -> None:
             for position, record in enumerate(answer.json()["predictions"]):
                 assert record == {
                     "label": label[position],
-                    "probabilities": probabilities[2 * position : 2 * position + 2],
+                    "probability_legit": probabilities[2 * position],
+                    "probability_fraud": probabilities[2 * position + 1],
                 }
 
     with_client(work)

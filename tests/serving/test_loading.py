@@ -7,17 +7,16 @@ import dataclasses
 import os
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 import httpx
 import msgspec
 import pytest
+from serving_scene import ROW, TENSORS, Load, rpc
 
 from steadynet.bundle.manifest import MODEL
 from steadynet.bundle.read import Bundle
@@ -28,7 +27,7 @@ from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import WorkerStatus
 from steadynet.serving.claims import claim
-from steadynet.serving.grpc_messages import METHODS, SERVICE
+from steadynet.serving.grpc_messages import METHODS
 from steadynet.serving.keys import changing_keys, make_key
 from steadynet.serving.settings import ServerInfo
 
@@ -37,20 +36,6 @@ MakeBundle = Callable[..., Bundle]
 WaitUntil = Callable[[Callable[[], bool]], None]
 
 NAMES = ("payments", "loans", "salaries")
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
-TENSORS = [
-    {"name": "amount", "datatype": "FP64", "shape": [1], "data": [12.5]},
-    {"name": "label", "datatype": "FP64", "shape": [1], "data": [0.5]},
-    {"name": "country", "datatype": "BYTES", "shape": [1], "data": ["DE"]},
-    {"name": "new_card", "datatype": "BOOL", "shape": [1], "data": [True]},
-    {"name": "paid_at", "datatype": "BYTES", "shape": [1], "data": ["2026-01-01"]},
-]
 
 
 @pytest.fixture
@@ -95,63 +80,25 @@ def told(home: Home) -> list[str]:
     return [entry.kind for entry in entries]
 
 
-class Load:
-    """Callers of one model over HTTP and gRPC; every request is accounted for."""
+async def unready_during(info: ServerInfo, load: Load, work: Callable[[], None]) -> int:
+    """Send requests while `work` runs; return how often the server said that it was not ready."""
+    done = asyncio.Event()
 
-    def __init__(self, info: ServerInfo, model: str) -> None:
-        self.info = info
-        self.model = model
-        self.sent = 0
-        self.answers: Counter[str] = Counter()
-        self.unready = 0
-
-    async def during(self, work: Callable[[], None]) -> None:
-        """Call while `work` runs in a thread."""
-        stop = asyncio.Event()
-        tasks = [asyncio.create_task(self._http(stop)) for _ in range(3)]
-        tasks += [asyncio.create_task(self._grpc(stop)) for _ in range(2)]
-        tasks.append(asyncio.create_task(self._watch(stop)))
-        try:
-            await asyncio.to_thread(work)
-        finally:
-            stop.set()
-            await asyncio.gather(*tasks)
-
-    async def _http(self, stop: asyncio.Event) -> None:
-        async with httpx.AsyncClient(base_url=self.info.url, timeout=60) as client:
-            while not stop.is_set():
-                self.sent += 1
-                answer = await client.post("/invocations", json={"instances": [ROW]})
-                self.answers[f"HTTP {answer.status_code}"] += 1
-
-    async def _grpc(self, stop: asyncio.Event) -> None:
-        of_request, of_answer = METHODS["ModelInfer"]
-        request = of_request(model_name=self.model)
-        fields = {"FP64": "fp64_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents"}
-        for tensor in TENSORS:
-            made = request.inputs.add(
-                name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
-            )
-            values = [v.encode() if isinstance(v, str) else v for v in tensor["data"]]
-            getattr(made.contents, fields[str(tensor["datatype"])]).extend(values)
-        address = f"{self.info.host}:{self.info.grpc_port}"
-        async with grpc.aio.insecure_channel(address) as channel:
-            infer = channel.unary_unary(
-                f"/{SERVICE}/ModelInfer",
-                request_serializer=of_request.SerializeToString,
-                response_deserializer=of_answer.FromString,
-            )
-            while not stop.is_set():
-                self.sent += 1
-                call = infer(request, timeout=60)
-                self.answers[f"gRPC {(await call.code()).name}"] += 1
-
-    async def _watch(self, stop: asyncio.Event) -> None:
-        async with httpx.AsyncClient(base_url=self.info.url, timeout=60) as client:
-            while not stop.is_set():
-                for path in ("/v2/health/ready", f"/v2/models/{self.model}/ready"):
-                    self.unready += (await client.get(path)).status_code != 200
+    async def watch() -> int:
+        unready = 0
+        async with httpx.AsyncClient(base_url=info.url, timeout=60) as client:
+            while not done.is_set():
+                for path in ("/v2/health/ready", "/v2/models/payments/ready"):
+                    unready += (await client.get(path)).status_code != 200
                 await asyncio.sleep(0.01)
+        return unready
+
+    watching = asyncio.create_task(watch())
+    try:
+        await load.during(work)
+    finally:
+        done.set()
+    return await watching
 
 
 @pytest.mark.slow
@@ -159,7 +106,7 @@ def test_loads_and_unloads_under_load_lose_no_request_of_another_model(
     serve_process: ServeProcess, registered: LocalRegistry, home: Home, wait_until: WaitUntil
 ) -> None:
     with serve_process("payments", workers=2, grpc_port=0, admin_port=0) as (info, _):
-        admin, load = Admin(info), Load(info, "payments")
+        admin, load = Admin(info), Load(info, clients=3, grpc_clients=2)
 
         def change() -> None:
             assert admin.predict("loans").status_code == 404
@@ -184,10 +131,10 @@ def test_loads_and_unloads_under_load_lose_no_request_of_another_model(
             text = httpx.get(f"{info.url}/metrics", timeout=60).text
             assert shown(text, 'model="loans",role="champion",version="1"') >= 24
 
-        asyncio.run(load.during(change))
-        assert set(load.answers) <= {"HTTP 200", "gRPC OK"}
-        assert load.answers.total() == load.sent
-        assert load.unready == 0
+        assert asyncio.run(unready_during(info, load, change)) == 0
+        assert set(load.statuses) == {200}
+        assert set(load.codes) == {"OK"}
+        assert load.answered == load.sent
         assert told(home)[:4] == ["model.load", "model.loaded"] * 2
         assert told(home)[4:8] == ["model.unload", "model.unloaded"] * 2
         assert not home.server("loans").exists()
@@ -291,14 +238,11 @@ def test_what_cannot_be_loaded_changes_nothing(
 
 def over_grpc(address: str, action: str, model: str, key: str = "") -> str:
     """Return the status of a load or unload over gRPC."""
-    rpc = f"RepositoryModel{action}"
-    of_request, of_answer = METHODS[rpc]
+    name = f"RepositoryModel{action}"
     with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary(
-            f"/{SERVICE}/{rpc}", of_request.SerializeToString, of_answer.FromString
-        )
+        request = METHODS[name][0](model_name=model)
         try:
-            call(of_request(model_name=model), metadata=(("x-api-key", key),), timeout=100)
+            rpc(channel, name)(request, metadata=(("x-api-key", key),), timeout=100)
         except grpc.RpcError as error:
             code: str = error.code().name
             return code

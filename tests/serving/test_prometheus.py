@@ -13,11 +13,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from serving_scene import ROW
 
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint
@@ -36,14 +36,6 @@ pytestmark = [
 
 ServeProcess = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
 WaitUntil = Callable[[Callable[[], bool]], None]
-
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
 
 
 def add_key(home: Home, role: KeyRole) -> str:

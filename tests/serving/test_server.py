@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from serving_scene import ROW, Load
 
 from steadynet.bundle.manifest import MODEL
 from steadynet.files import write_atomic
@@ -31,15 +31,6 @@ ServeProcess = Callable[..., AbstractContextManager[tuple[ServerInfo, "subproces
 MakeEndpoint = Callable[..., Endpoint]
 ReadWindows = Callable[[], dict[tuple[str, Role], Window]]
 WaitUntil = Callable[[Callable[[], bool]], None]
-
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
-POISON: dict[str, Any] = {**ROW, "country": "XX", "amount": -5.0}
 
 
 def url_of(info: ServerInfo) -> str:
@@ -82,63 +73,6 @@ def runs(pid: int) -> bool:
         return False
 
 
-class Load:
-    """Clients that send requests in turn until told to stop; each counts what came back."""
-
-    def __init__(self, url: str, *, clients: int = 6, retries: int = 0) -> None:
-        self.url = url
-        self.clients = clients
-        self.retries = retries
-        self.statuses: Counter[int] = Counter()
-        self.versions: Counter[str] = Counter()
-        self.lost = 0
-        self.cut = 0
-        """Of the lost ones those that had a connection."""
-        self.retried = 0
-
-    @property
-    def answered(self) -> int:
-        """Return how many requests have an answer."""
-        return self.statuses.total()
-
-    async def during(self, work: Callable[[], None]) -> None:
-        """Send requests while `work` runs in a thread."""
-        stop = asyncio.Event()
-        limits = httpx.Limits(max_keepalive_connections=self.clients)
-        async with httpx.AsyncClient(base_url=self.url, timeout=60, limits=limits) as client:
-            tasks = [
-                asyncio.create_task(self._send(client, number, stop))
-                for number in range(self.clients)
-            ]
-            try:
-                await asyncio.to_thread(work)
-            finally:
-                stop.set()
-                await asyncio.gather(*tasks)
-
-    async def _send(self, client: httpx.AsyncClient, number: int, stop: asyncio.Event) -> None:
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            row = POISON if turn % 5 == 0 else {**ROW, "amount": float(number + turn)}
-            await self._one(client, row)
-
-    async def _one(self, client: httpx.AsyncClient, row: dict[str, Any]) -> None:
-        for left in range(self.retries, -1, -1):
-            try:
-                answer = await client.post("/invocations", json={"instances": [row]})
-            except httpx.TransportError as error:
-                self.cut += not isinstance(error, httpx.ConnectError)
-                if left:
-                    self.retried += 1
-                    continue
-                self.lost += 1
-                return
-            self.statuses[answer.status_code] += 1
-            self.versions[answer.headers.get("x-model-version", "")] += 1
-            return
-
-
 def more(load: Load, count: int, wait_until: WaitUntil) -> None:
     """Wait until so many more requests are answered."""
     wanted = load.answered + count
@@ -149,8 +83,8 @@ def test_hot_swaps_under_load_lose_no_request(
     serve_process: ServeProcess, make_endpoint: MakeEndpoint, home: Home, wait_until: WaitUntil
 ) -> None:
     first, second = make_endpoint("1"), make_endpoint("2")
-    with serve_process(first.bundle, workers=2) as (info, _):
-        load = Load(url_of(info))
+    with serve_process(first.bundle, workers=2, grpc_port=0) as (info, _):
+        load = Load(info, clients=4, grpc_clients=2)
 
         def swap() -> None:
             more(load, 20, wait_until)
@@ -166,7 +100,8 @@ def test_hot_swaps_under_load_lose_no_request(
 
         asyncio.run(load.during(swap))
         assert set(load.statuses) == {200}
-        assert load.lost == 0
+        assert set(load.codes) == {"OK"}
+        assert load.answered == load.sent
         assert {"1", "2"} <= set(load.versions)
 
 
@@ -185,7 +120,7 @@ def test_a_bad_challenger_fails_no_request_and_its_faults_are_counted(
     good, bad = make_endpoint("1"), make_endpoint("2", variant=variant)
     deadline_ms = 5.0 if variant == "slow" else 60_000.0
     with serve_process(good.bundle, challenger_deadline_ms=deadline_ms) as (info, _):
-        load = Load(url_of(info))
+        load = Load(info)
 
         def release() -> None:
             route = change_route(home, challenger=bad, mirror=1.0)
@@ -218,8 +153,8 @@ def test_a_new_configuration_under_load_loses_no_request(
     wait_until: WaitUntil,
     tmp_path: Path,
 ) -> None:
-    with serve_process(make_endpoint("1").bundle, workers=2) as (info, process):
-        load = Load(url_of(info))
+    with serve_process(make_endpoint("1").bundle, workers=2, grpc_port=0) as (info, process):
+        load = Load(info, clients=4, grpc_clients=2)
 
         def reload() -> None:
             more(load, 20, wait_until)
@@ -240,7 +175,8 @@ def test_a_new_configuration_under_load_loses_no_request(
 
         asyncio.run(load.during(reload))
         assert set(load.statuses) == {200}
-        assert load.lost == 0
+        assert set(load.codes) == {"OK"}
+        assert load.answered == load.sent
         many = httpx.post(f"{url_of(info)}/invocations", json={"instances": [ROW] * 8}, timeout=60)
         assert many.status_code == 413
 
@@ -272,8 +208,8 @@ def test_a_wrong_configuration_leaves_the_server_as_it_is(
 def test_a_worker_killed_under_load_costs_a_retry_at_most(
     serve_process: ServeProcess, make_endpoint: MakeEndpoint, home: Home, wait_until: WaitUntil
 ) -> None:
-    with serve_process(make_endpoint("1").bundle, workers=2) as (info, _):
-        load = Load(url_of(info), retries=1)
+    with serve_process(make_endpoint("1").bundle, workers=2, grpc_port=0) as (info, _):
+        load = Load(info, clients=4, grpc_clients=2, retries=1)
         killed: set[int] = set()
 
         def kill() -> None:
@@ -295,8 +231,9 @@ def test_a_worker_killed_under_load_costs_a_retry_at_most(
         asyncio.run(load.during(kill))
         assert len(killed) == 2
         assert set(load.statuses) == {200}
-        assert load.lost == 0
-        assert load.retried <= 2 * load.clients
+        assert set(load.codes) == {"OK"}
+        assert load.answered == load.sent
+        assert load.retried <= 2 * (load.clients + load.grpc_clients)
         text = httpx.get(f"{url_of(info)}/metrics", timeout=60).text
         assert "steadynet_requests_total" in text
 
@@ -380,8 +317,8 @@ def test_sigterm_under_load_answers_every_request_that_was_taken(
     wait_until: WaitUntil,
     read_windows: ReadWindows,
 ) -> None:
-    with serve_process(make_endpoint("1").bundle, workers=2) as (info, process):
-        load = Load(url_of(info))
+    with serve_process(make_endpoint("1").bundle, workers=2, grpc_port=0) as (info, process):
+        load = Load(info, clients=4, grpc_clients=2)
 
         def end() -> None:
             more(load, 50, wait_until)
@@ -390,6 +327,7 @@ def test_sigterm_under_load_answers_every_request_that_was_taken(
 
         asyncio.run(load.during(end))
         assert set(load.statuses) == {200}
+        assert set(load.codes) <= {"OK", "UNAVAILABLE"}
         # A connection that the kernel had queued and no worker had taken yet may be reset.
         assert load.cut <= load.clients
     assert sum(window.requests for window in read_windows().values()) == load.answered

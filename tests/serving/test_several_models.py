@@ -12,6 +12,7 @@ import grpc
 import httpx
 import msgspec
 import pytest
+from serving_scene import ROW
 
 from steadynet.bundle.read import Bundle
 from steadynet.errors import UserError
@@ -22,13 +23,6 @@ from steadynet.rollout.route import Route
 from steadynet.serving.grpc_messages import METHODS, SERVICE
 
 NAMES = ("loans", "payments")
-ROW: dict[str, Any] = {
-    "amount": 12.5,
-    "label": 0.5,
-    "country": "DE",
-    "new_card": True,
-    "paid_at": "2026-01-01T10:00:00",
-}
 
 
 def break_route(home: Home, name: str) -> None:
