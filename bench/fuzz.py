@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,9 @@ from pathlib import Path
 
 import httptools
 from fuzz_bodies import Requests, Sent
+from one_server import MODEL, OneServer, memory_of, one_server
+
+from serving import free_port
 
 CONNECTIONS = 16
 WARM_UP = 3_000
@@ -118,12 +119,6 @@ async def _one(stream: asyncio.StreamReader, writer: asyncio.StreamWriter, sent:
     return reader
 
 
-def memory_of(pid: int) -> int:
-    """Return the bytes of a process that lie in memory."""
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 def metadata(url: str, model: str) -> dict[str, str]:
     """Return the model's columns and their datatypes, as the server tells them."""
     import httpx
@@ -143,53 +138,29 @@ def fuzz(url: str, model: str, count: int, seed: int) -> Report:
 
 def main() -> int:
     """Start a server, send, and say what came back."""
-    from models import write_model
-
-    from serving import SERVE, free_port, wait_for
-    from steadynet.home import Home
-
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(folder) / "home")
-        bundle = write_model(home, Path(folder) / "bundle", "bench", 6, 4)
-        port = free_port()
-        grpc_port = free_port()
-        spec = Path(folder) / "steadynet.toml"
-        # A deadline that a busy machine meets: its other work is not what is looked for here.
-        patient = "deadline_ms = 60000.0\n"
-        spec.write_text(f"[serve]\nport = {port}\ngrpc_port = {grpc_port}\n{patient}")
-        command = [sys.executable, "-c", SERVE, "serve", str(bundle.path), f"--spec={spec}"]
-        server = subprocess.Popen(
-            [*command, "--no-controller"],
-            env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(port)
-            return _run(server.pid, port, grpc_port, options.requests, options.seed)
-        finally:
-            server.terminate()
-            server.wait()
+    grpc_port = free_port()
+    # A deadline that a busy machine meets: its other work is not what is looked for here.
+    serve = f"grpc_port = {grpc_port}\ndeadline_ms = 60000.0\n"
+    with tempfile.TemporaryDirectory() as folder, one_server(Path(folder), 6, 4, serve) as server:
+        return _run(server, grpc_port, options.requests, options.seed)
 
 
-def _run(pid: int, port: int, grpc_port: int, count: int, seed: int) -> int:
+def _run(server: OneServer, grpc_port: int, count: int, seed: int) -> int:
     from fuzz_grpc import fuzz_grpc
 
-    url, address = f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}"
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    worker = int(children.read_text().split()[0])
-    columns = metadata(url, "bench")
-    fuzz(url, "bench", min(WARM_UP, count), seed + 1)
-    fuzz_grpc(address, "bench", columns, min(WARM_UP // 10, count), seed + 1)
+    url, address, worker = server.url, f"127.0.0.1:{grpc_port}", server.worker
+    columns = metadata(url, MODEL)
+    fuzz(url, MODEL, min(WARM_UP, count), seed + 1)
+    fuzz_grpc(address, MODEL, columns, min(WARM_UP // 10, count), seed + 1)
     before, began = memory_of(worker), time.perf_counter()
-    report = fuzz(url, "bench", count, seed)
-    over_grpc = fuzz_grpc(address, "bench", columns, count // 10, seed)
+    report = fuzz(url, MODEL, count, seed)
+    over_grpc = fuzz_grpc(address, MODEL, columns, count // 10, seed)
     seconds = time.perf_counter() - began
-    alive = worker in map(int, children.read_text().split())
+    alive = server.worker == worker
     print(f"{count} requests and {count // 10} messages in {seconds:.0f} s, seed {seed}")
     for status, number in sorted(report.statuses.items()):
         print(f"  {status}: {number}")

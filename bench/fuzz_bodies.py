@@ -204,6 +204,7 @@ class Requests:
             f"{model}/versions/1",
             "/v2/models/none",
             "/v2/repository/index",
+            f"/v2/repository/models/{self._model}/unload",
         ]
         path = self._random.choice(paths)
         if self._random.random() < 0.3:

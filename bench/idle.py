@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import resource
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from models import schema_of, write_model
+from models import schema_of
+from one_server import MODEL, memory_of, one_server
 
-from serving import SERVE, bodies_of, free_port, wait_for
-from steadynet.home import Home
-
-
-def memory_of(pid: int) -> int:
-    """Return the bytes of a process that lie in memory."""
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+from serving import bodies_of
 
 
 def latencies_ms(port: int, bodies: list[bytes], requests: int) -> list[float]:
@@ -36,7 +27,7 @@ def latencies_ms(port: int, bodies: list[bytes], requests: int) -> list[float]:
     taken = []
     for number in range(requests):
         began = time.perf_counter()
-        connection.request("POST", "/v2/models/bench/infer", bodies[number % len(bodies)])
+        connection.request("POST", f"/v2/models/{MODEL}/infer", bodies[number % len(bodies)])
         answer = connection.getresponse()
         answer.read()
         assert answer.status == 200, answer.status
@@ -59,36 +50,20 @@ def main() -> None:
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(folder) / "home")
-        bundle = write_model(home, Path(folder) / "bundle", "bench", 32, 0)
-        port = free_port()
-        command = [sys.executable, "-c", SERVE, "serve", str(bundle.path), f"--port={port}"]
-        server = subprocess.Popen(
-            [*command, "--no-controller"],
-            env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(port)
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
-            worker = int(children.split()[0])
-            bodies = bodies_of(schema_of(32, 0), matrix=True).splitlines()
-            latencies_ms(port, bodies, 500)
-            tell("no idle connections", latencies_ms(port, bodies, options.requests))
-            before = memory_of(worker)
-            idle = []
-            for _ in range(options.connections):
-                idle.append(socket.create_connection(("127.0.0.1", port), timeout=60))
-            tell(f"{len(idle)} idle connections", latencies_ms(port, bodies, options.requests))
-            each = (memory_of(worker) - before) / max(1, len(idle))
-            print(f"  {each / 1000:.1f} kB a connection, {before / 1e6:.0f} MB before")
-            for connection in idle:
-                connection.close()
-        finally:
-            server.terminate()
-            server.wait()
+    bodies = bodies_of(schema_of(32, 0), matrix=True).splitlines()
+    with tempfile.TemporaryDirectory() as folder, one_server(Path(folder), 32, 0) as server:
+        latencies_ms(server.port, bodies, 500)
+        tell("no idle connections", latencies_ms(server.port, bodies, options.requests))
+        before = memory_of(server.worker)
+        idle = []
+        for _ in range(options.connections):
+            idle.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+        taken = latencies_ms(server.port, bodies, options.requests)
+        tell(f"{len(idle)} idle connections", taken)
+        each = (memory_of(server.worker) - before) / max(1, len(idle))
+        print(f"  {each / 1000:.1f} kB a connection, {before / 1e6:.0f} MB before")
+        for connection in idle:
+            connection.close()
 
 
 if __name__ == "__main__":

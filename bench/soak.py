@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import uvloop
-from fuzz import memory_of
+from one_server import memory_of
 from trust_cost import KEYS, load, start
 
 TENTHS = 10
@@ -45,13 +45,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         served = start(Path(folder), KEYS)
         try:
-            children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children")
-            worker = int(children.read_text().split()[0])
             slice_s = 2.0 if options.requests < 1_000_000 else 20.0
-            levels = soak(worker, served.port, served.requests, options.requests, slice_s)
+            levels = soak(
+                served.server.worker, served.server.port, served.requests, options.requests, slice_s
+            )
         finally:
-            served.process.terminate()
-            served.process.wait()
+            served.server.end()
     grown = max(levels[1:]) - levels[0]
     print(f"  grown after the first tenth: {grown / 1e6:.1f} MB")
     return int(grown > ALLOWED_BYTES)

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,13 +19,14 @@ from pathlib import Path
 
 import uvloop
 from load import Connection
-from models import schema_of, write_model
+from models import schema_of
+from one_server import MODEL, OneServer, start_server
 
-from serving import SERVE, bodies_of, cpu_s, free_port, wait_for
+from serving import bodies_of, cpu_s
 from steadynet.home import Home
 from steadynet.serving.keys import changing_keys, make_key
 
-PATH = "/v2/models/bench/infer"
+PATH = f"/v2/models/{MODEL}/infer"
 CONNECTIONS = 64
 KEYS = 'auth = "keys"\nrate_per_key = 1000000.0\nrate_per_model = 1000000.0\n'
 NOWHERE = "http://127.0.0.1:9/v1/traces"
@@ -44,18 +42,17 @@ SETTINGS = {
 class Served:
     """One server and what was measured of it."""
 
-    process: subprocess.Popen[bytes]
-    port: int
+    server: OneServer
     requests: list[bytes]
     cpu_us: list[float]
     per_second: list[float]
 
     def measure(self, seconds: float) -> None:
         """Load it once."""
-        before = cpu_s(self.process.pid)
-        done, errors = uvloop.run(load(self.port, self.requests, seconds))
+        before = cpu_s(self.server.process.pid)
+        done, errors = uvloop.run(load(self.server.port, self.requests, seconds))
         assert not errors, f"{errors} requests were not answered with 200"
-        self.cpu_us.append(1e6 * (cpu_s(self.process.pid) - before) / done)
+        self.cpu_us.append(1e6 * (cpu_s(self.server.process.pid) - before) / done)
         self.per_second.append(done / seconds)
 
 
@@ -82,24 +79,14 @@ def start(folder: Path, setting: str) -> Served:
     key, kept = make_key("bench", "caller", now=0.0)
     with changing_keys(home) as keys:
         keys.append(kept)
-    bundle = write_model(home, folder / "bundle", "bench", 32, 0)
-    port = free_port()
-    (folder / "steadynet.toml").write_text(f"[serve]\nport = {port}\n{setting}")
-    command = ["serve", str(bundle.path), f"--spec={folder / 'steadynet.toml'}", "--no-controller"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, *command],
-        env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(port)
+    server = start_server(folder, 32, 0, setting)
     # The key is sent to all, so that all read headers of the same length.
     head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
     requests = [
         b"%scontent-length: %d\r\n\r\n%s" % (head.encode(), len(body), body)
         for body in bodies_of(schema_of(32, 0), matrix=True).splitlines()
     ]
-    return Served(process, port, requests, [], [])
+    return Served(server, requests, [], [])
 
 
 def main() -> None:
@@ -114,8 +101,7 @@ def main() -> None:
             own = Path(folder) / str(number)
             own.mkdir()
             servers[name] = start(own, setting)
-            stack.callback(servers[name].process.wait)
-            stack.callback(servers[name].process.terminate)
+            stack.callback(servers[name].server.end)
         for _ in range(options.rounds + 1):
             for served in servers.values():
                 served.measure(options.seconds)

@@ -187,8 +187,8 @@ def test_whatever_way_requests_take_they_are_answered_in_order(
                         alone = (await client.post("/invocations", json=body)).json()
                         row, expected = json.loads(content)["predictions"], alone["predictions"]
                         assert row[0]["label"] == expected[0]["label"]
-                        assert row[0]["probabilities"] == pytest.approx(
-                            expected[0]["probabilities"], abs=1e-6
+                        assert row[0]["probability_fraud"] == pytest.approx(
+                            expected[0]["probability_fraud"], abs=1e-6
                         )
 
     asyncio.run(work())

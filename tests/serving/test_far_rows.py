@@ -80,7 +80,11 @@ def test_far_rows_are_answered_and_counted_without_a_word(
     response, events = answer("answer", records(ROW, FAR))
     assert response.status_code == 200
     assert "x-out-of-distribution" not in response.headers
-    assert set(response.json()["predictions"][0]) == {"label", "probabilities"}
+    assert set(response.json()["predictions"][0]) == {
+        "label",
+        "probability_legit",
+        "probability_fraud",
+    }
     assert events["out_of_distribution_flagged"] == 0
     window = read_windows()["1", "champion"]
     assert (window.rows, window.novel) == (2, 1)

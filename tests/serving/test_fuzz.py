@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from fuzz import fuzz, memory_of, metadata
+from fuzz import fuzz, metadata
 from fuzz_grpc import fuzz_grpc
+from one_server import memory_of
 
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from one_server import memory_of
 from serving_scene import ROW, Load
 
 from steadynet.bundle.manifest import MODEL
@@ -423,11 +424,6 @@ def test_a_body_of_100_megabytes_is_refused_and_the_server_goes_on(
         assert memory_of(info.workers[0]) < before + 50_000_000
         good = httpx.post(f"{url_of(info)}/invocations", json={"instances": [ROW]}, timeout=60)
         assert good.status_code == 200
-
-
-def memory_of(pid: int) -> int:
-    """Return the bytes of a process that lie in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_fresh_worker_holds_nothing_heavy() -> None:

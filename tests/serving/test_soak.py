@@ -14,10 +14,7 @@ pytestmark = pytest.mark.slow
 def test_memory_stays_while_requests_go_by(tmp_path: Path) -> None:
     served = start(tmp_path, KEYS)
     try:
-        children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children")
-        worker = int(children.read_text().split()[0])
-        levels = soak(worker, served.port, served.requests, 20_000, 0.5)
+        levels = soak(served.server.worker, served.server.port, served.requests, 20_000, 0.5)
     finally:
-        served.process.terminate()
-        served.process.wait(60)
+        served.server.end()
     assert max(levels[2:]) - levels[1] < ALLOWED_BYTES

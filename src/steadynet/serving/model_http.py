@@ -31,14 +31,13 @@ INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
 PYTHON_NUMBERS = (b"NaN", b"Infinity")
 """Numbers that Python's `json` writes and JSON does not have."""
 MAX_FEEDBACK = 10_000
+"""Labels in one request."""
 NOTE_HEADERS = {
     "model_role": b"x-model-role",
     "routed_by": b"x-routed-by",
     "out_of_distribution": b"x-out-of-distribution",
 }
 """Parameter of an answer → the header that says the same."""
-"""Positions of the rows that are far from training."""
-"""Labels in one request."""
 
 Handler = Callable[[Request, Receive], Awaitable[HttpAnswer]]
 
