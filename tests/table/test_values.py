@@ -164,6 +164,8 @@ def test_midnight_and_noon_with_am_and_pm() -> None:
         math.inf,
         1_704_099_600_000,
         10**30,
+        10**400,
+        -(10**400),
     ],
 )
 def test_no_moments(value: object) -> None:

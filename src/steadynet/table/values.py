@@ -241,7 +241,13 @@ def _number_of_text(text: str, thousands: bool) -> float:
 def _is_finite_number(value: object) -> TypeGuard[float]:
     if isinstance(value, bool):
         return False
-    return isinstance(value, numbers.Real) and math.isfinite(float(value))
+    if not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        # A whole number beyond any float.
+        return True
 
 
 def _category_of_float(value: float) -> str:
