@@ -1,9 +1,9 @@
 """Generated requests against a server: it never answers 5xx, never dies, never grows.
 
-`python bench/fuzz.py [--requests 1000000] [--seed 0]` starts a server of a table with numbers and
-texts, sends the requests of `fuzz_bodies.py` over many connections, and for each ten of them a
-message of `fuzz_grpc.py`, and prints how often each status came and what memory the worker had. The
-same seed sends the same requests.
+`python bench/fuzz.py [--requests 1000000] [--seed 0] [--model NAME]` starts a server of a table with
+numbers and texts, or of the home's model of that name, sends the requests of `fuzz_bodies.py` over
+many connections, and for each ten of them a message of `fuzz_grpc.py`, and prints how often each
+status came and what memory the worker had. The same seed sends the same requests.
 
 A 5xx is printed with the request that caused it, and the exit code is 1. Two are what was asked for
 and only counted: 504 where the request set itself a short time, and 500 where the model's own
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import httptools
 from fuzz_bodies import Requests, Sent
-from one_server import MODEL, OneServer, memory_of, one_server
+from one_server import OneServer, ending, memory_of, serve_bundle, start_server
 
 from serving import free_port
+from steadynet.home import Home
+from steadynet.registry.local import LocalRegistry
 
 CONNECTIONS = 16
 WARM_UP = 3_000
@@ -141,24 +143,33 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="a model of the home, in place of a made one")
     options = parser.parse_args()
     grpc_port = free_port()
     # A deadline that a busy machine meets: its other work is not what is looked for here.
     serve = f"grpc_port = {grpc_port}\ndeadline_ms = 60000.0\n"
-    with tempfile.TemporaryDirectory() as folder, one_server(Path(folder), 6, 4, serve) as server:
-        return _run(server, grpc_port, options.requests, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.model:
+            home = Home.default()
+            found = LocalRegistry(home).resolve(options.model)
+            server = serve_bundle(Path(folder), home, found.bundle, found.name, serve)
+        else:
+            server = start_server(Path(folder), 6, 4, serve)
+        with ending(server):
+            return _run(server, grpc_port, options.requests, options.seed)
 
 
 def _run(server: OneServer, grpc_port: int, count: int, seed: int) -> int:
     from fuzz_grpc import fuzz_grpc
 
     url, address, worker = server.url, f"127.0.0.1:{grpc_port}", server.worker
-    columns = metadata(url, MODEL)
-    fuzz(url, MODEL, min(WARM_UP, count), seed + 1)
-    fuzz_grpc(address, MODEL, columns, min(WARM_UP // 10, count), seed + 1)
+    model = server.model
+    columns = metadata(url, model)
+    fuzz(url, model, min(WARM_UP, count), seed + 1)
+    fuzz_grpc(address, model, columns, min(WARM_UP // 10, count), seed + 1)
     before, began = memory_of(worker), time.perf_counter()
-    report = fuzz(url, MODEL, count, seed)
-    over_grpc = fuzz_grpc(address, MODEL, columns, count // 10, seed)
+    report = fuzz(url, model, count, seed)
+    over_grpc = fuzz_grpc(address, model, columns, count // 10, seed)
     seconds = time.perf_counter() - began
     alive = server.worker == worker
     print(f"{count} requests and {count // 10} messages in {seconds:.0f} s, seed {seed}")

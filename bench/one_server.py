@@ -25,6 +25,7 @@ class OneServer:
     process: subprocess.Popen[bytes]
     """The supervisor."""
     port: int
+    model: str = MODEL
 
     @property
     def worker(self) -> int:
@@ -47,10 +48,15 @@ def start_server(folder: Path, numbers: int, texts: int, serve: str = "") -> One
     """Start a server of a network over so many columns, with further lines of `[serve]`."""
     home = Home(folder / "home")
     bundle = write_model(home, folder / "bundle", MODEL, numbers, texts)
+    return serve_bundle(folder, home, bundle.path, MODEL, serve)
+
+
+def serve_bundle(folder: Path, home: Home, bundle: Path, model: str, serve: str = "") -> OneServer:
+    """Start a server of a bundle that a home's key has signed; its spec lies in `folder`."""
     port = free_port()
     spec = folder / "steadynet.toml"
     spec.write_text(f"[serve]\nport = {port}\n{serve}")
-    command = ["serve", str(bundle.path), f"--spec={spec}", "--no-controller"]
+    command = ["serve", str(bundle), f"--spec={spec}", "--no-controller"]
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, *command],
         env={**os.environ, "STEADYNET_HOME": str(home.root), "OMP_NUM_THREADS": "1"},
@@ -58,13 +64,19 @@ def start_server(folder: Path, numbers: int, texts: int, serve: str = "") -> One
         stderr=subprocess.DEVNULL,
     )
     wait_for(port)
-    return OneServer(process, port)
+    return OneServer(process, port, model)
 
 
 @contextmanager
 def one_server(folder: Path, numbers: int, texts: int, serve: str = "") -> Iterator[OneServer]:
     """Yield a server that `start_server` started; end it."""
-    server = start_server(folder, numbers, texts, serve)
+    with ending(start_server(folder, numbers, texts, serve)) as server:
+        yield server
+
+
+@contextmanager
+def ending(server: OneServer) -> Iterator[OneServer]:
+    """Yield a server; end it."""
     try:
         yield server
     finally:
