@@ -1,9 +1,9 @@
 """Generated requests against a server: it never answers 5xx, never dies, never grows.
 
-`python bench/fuzz.py [--requests 1000000] [--seed 0] [--model NAME]` starts a server of a table with
-numbers and texts, or of the home's model of that name, sends the requests of `fuzz_bodies.py` over
-many connections, and for each ten of them a message of `fuzz_grpc.py`, and prints how often each
-status came and what memory the worker had. The same seed sends the same requests.
+`python bench/fuzz.py [--requests 1000000] [--seed 0] [--model NAME]` starts a server of a table
+with numbers and texts, or of the home's model of that name, sends the requests of `fuzz_bodies.py`
+over many connections, and for each ten of them a message of `fuzz_grpc.py`, and prints how often
+each status came and what memory the worker had. The same seed sends the same requests.
 
 A 5xx is printed with the request that caused it, and the exit code is 1. Two are what was asked for
 and only counted: 504 where the request set itself a short time, and 500 where the model's own

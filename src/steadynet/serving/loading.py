@@ -198,7 +198,7 @@ class Loading:
                 catalog.claim(name)
                 yield from self._in_thread(partial(self._open_route, name, _endpoint(champion)))
             catalog.put(ServedModel(name=name, pinned=(*held, *fresh)))
-            yield from self._until_followed(name, None if before is None else fresh)
+            yield from self._until_followed(name, fresh if before is not None and fresh else None)
         except SteadynetError as error:
             yield from self._undo(name, before, route)
             if is_new:

@@ -230,8 +230,8 @@ class Supervisor:
         return failures
 
     def add_controller(self, model: str) -> None:
-        """Start a model's controller, where there are controllers."""
-        if self._plan.controller:
+        """Start a model's controller, where there are controllers and it has none."""
+        if self._plan.controller and not self._children.of(_controller_of(model)):
             start = partial(self._start_controller, model)
             self._children.add(Child(_controller_of(model), start))
 
