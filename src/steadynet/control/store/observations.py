@@ -214,12 +214,14 @@ class Observations:
 
         By their numbers, not by a list of ids: the database finds them in one piece.
         """
+        # A plain comparison would let SQLite go through all rows of the model by their index.
+        mine = sa.func.coalesce(table.c.model, "") == model
         rows, labels = tables.rows, tables.labels
         same = (rows.c.model == labels.c.model) & (rows.c.id == labels.c.id)
         query = (
             sa.select(rows.c.number.label("row"), labels.c.number.label("label"))
             .select_from(labels.join(rows, same))
-            .where((table.c.model == model) & (table.c.number > number))
+            .where(mine & (table.c.number > number))
             .order_by(rows.c.at)
         )
         values = [
