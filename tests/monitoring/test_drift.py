@@ -270,7 +270,7 @@ def day_of(profile: Profile, seconds: float, rows: int = 20_000) -> Window:
 def test_another_mix_of_known_values_waits_for_a_whole_season(
     profile: Profile, change: Change
 ) -> None:
-    plan = MonitoringSpec()
+    plan = MonitoringSpec(drift_season_s=86_400.0)
     state = DriftState()
     report = None
     for seed in range(plan.drift_windows + 2):

@@ -167,7 +167,7 @@ class Controller:
                 self.model,
                 fine_before=turn.now - FINE_WINDOWS_S,
                 drop_before=turn.now
-                - max(WINDOWS_KEPT_S, 2 * self._spec.monitoring.drift_season_s),
+                - max(WINDOWS_KEPT_S, self._spec.monitoring.drift_season_s + FINE_WINDOWS_S),
             )
             # Labels come late: twice as many rows are kept as a retrain may use.
             tx.observations.drop_rows(

@@ -22,6 +22,7 @@ class Season:
         self.version = version
         self._length_s = length_s
         self._hours: dict[int, Window] = {}
+        self._closed: tuple[tuple[int, ...], Window | None] = ((), None)
         self.add(windows)
 
     def add(self, windows: Iterable[Window]) -> None:
@@ -32,6 +33,8 @@ class Season:
             if (window.version, window.role) != (self.version, "champion") or not window.rows:
                 continue
             hour = int(window.start // HOUR_S)
+            if hour in self._closed[0]:
+                self._closed = (), None
             known = self._hours.get(hour)
             self._hours[hour] = window if known is None else add_up(known, window)
         if self._hours:
@@ -39,6 +42,15 @@ class Season:
             self._hours = {hour: held for hour, held in self._hours.items() if hour >= oldest}
 
     def whole(self) -> Window | None:
-        """Return the sum of what is held; None for nothing."""
-        held = [self._hours[hour] for hour in sorted(self._hours)]
-        return reduce(add_up, held) if held else None
+        """Return the sum of what is held; None for nothing.
+
+        The sum of the hours that are over is kept, so that this adds up two windows.
+        """
+        if not self._hours:
+            return None
+        *over, present = sorted(self._hours)
+        if self._closed[0] != tuple(over):
+            held = [self._hours[hour] for hour in over]
+            self._closed = tuple(over), reduce(add_up, held) if held else None
+        closed = self._closed[1]
+        return self._hours[present] if closed is None else add_up(closed, self._hours[present])

@@ -100,10 +100,10 @@ class MonitoringSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Population stability index from which a feature has drifted."""
     drift_windows: int = 3
     """Windows in a row that must show drift before it is sustained."""
-    drift_season_s: float = 86_400.0
-    """Traffic has hours: another mix of known values is sustained once all traffic of so long shows
-    it. 604800 for traffic that has weekdays, 0 for none that has either. Faults (missing or unknown
-    values, changed units, swapped columns) do not wait."""
+    drift_season_s: float = 604_800.0
+    """Traffic has hours and weekdays: another mix of known values is sustained once all traffic of
+    so long shows it. 86400 for traffic without weekdays, 0 for traffic without hours. Faults
+    (missing or unknown values, changed units, swapped columns) do not wait."""
     quality_window_rows: int = 500
     """Labelled rows that one quality verdict looks at; up to four times as many where these leave
     it open whether quality is lost."""
