@@ -179,9 +179,8 @@ def main() -> int:
     print(f"  pages for lost quality: {falsely * windows:.0f} in {windows} windows of 500 labels")
     print(f"\nSeasonal traffic, {options.weeks} weeks of hours of {ROWS} rows, nothing changes but")
     print(f"the clock; then one number moves by a deviation after {CHANGE_AT} hours")
-    print(
-        f"  {'drift_season_s':<18}{'hours differ':>14}{'hours drifted':>15}{'hours to a ticket':>19}"
-    )
+    heads = ("drift_season_s", "hours differ", "hours drifted", "hours to a ticket")
+    print("  {:<18}{:>14}{:>15}{:>19}".format(*heads))
     for season_s in (0.0, 86_400.0, 604_800.0):
         differing, drifted, _ = seasonal_weeks(season_s, options.weeks)
         found = seasonal_weeks(season_s, options.weeks, change_at=CHANGE_AT)[2]
