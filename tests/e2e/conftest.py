@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -239,3 +240,32 @@ def load(make_rows: Callable[[int, int], list[dict[str, Any]]]) -> Iterator[Call
     yield start
     for item in running:
         item.stop()
+
+
+@pytest.fixture(scope="session")
+def serve_model() -> Callable[[Home, str], AbstractContextManager[int]]:
+    """Serves a model of a home by the command, with its controller; yields the port."""
+    return _serve_model
+
+
+@contextmanager
+def _serve_model(home: Home, name: str) -> Iterator[int]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steadynet.cli.main", "serve", name, "--port", "0", "--json"],
+        cwd=home.root.parent,
+        env={**os.environ, "STEADYNET_HOME": str(home.root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        text = b""
+        while not text or text.count(b"{") != text.count(b"}"):
+            line = process.stdout.readline()
+            assert line, "the server ended"
+            text += line
+        yield int(json.loads(text)["port"])
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        process.stdout.close()

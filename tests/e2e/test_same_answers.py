@@ -9,10 +9,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -139,24 +139,11 @@ def raw(trained: Trained) -> Answers:
 
 
 @pytest.fixture(scope="module")
-def port(trained: Trained) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "steadynet.cli.main", "serve", "leaving", "--port", "0", "--json"],
-        cwd=trained.folder,
-        env={**os.environ, "STEADYNET_HOME": str(trained.home.root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    text = b""
-    while not text or text.count(b"{") != text.count(b"}"):
-        line = process.stdout.readline()
-        assert line, "the server ended"
-        text += line
-    yield int(json.loads(text)["port"])
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    process.stdout.close()
+def port(
+    trained: Trained, serve_model: Callable[[Home, str], AbstractContextManager[int]]
+) -> Iterator[int]:
+    with serve_model(trained.home, "leaving") as port:
+        yield port
 
 
 def test_by_python(trained: Trained, raw: Answers) -> None:

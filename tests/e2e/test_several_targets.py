@@ -6,10 +6,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -98,24 +98,11 @@ def raw(folder: Path) -> Raw:
 
 
 @pytest.fixture(scope="module")
-def port(folder: Path) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "steadynet.cli.main", "serve", "clients", "--port", "0", "--json"],
-        cwd=folder,
-        env={**os.environ, "STEADYNET_HOME": str(folder / "home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    text = b""
-    while not text or text.count(b"{") != text.count(b"}"):
-        line = process.stdout.readline()
-        assert line, "the server ended"
-        text += line
-    yield int(json.loads(text)["port"])
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    process.stdout.close()
+def port(
+    folder: Path, serve_model: Callable[[Home, str], AbstractContextManager[int]]
+) -> Iterator[int]:
+    with serve_model(Home(folder / "home"), "clients") as port:
+        yield port
 
 
 def ask(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:

@@ -192,6 +192,27 @@ def test_a_model_s_rate_holds_for_all_callers_together(
     assert answer(gate, keys[0], "viewer") == "", "looking is no prediction"
 
 
+def test_names_of_no_model_fill_no_memory(
+    home: Home, clock: ManualClock, add_key: AddKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over gRPC the name of a model is whatever the caller writes."""
+    key = add_key()
+    gate = gate_of(home, clock, rate_per_model=10.0)
+    for number in range(100):
+        gate.admit(f"none-{number}", "caller", key.encode(), is_served=False)
+    gate.admit(MODEL, "caller", key.encode())
+    assert list(gate._models) == [MODEL]
+    monkeypatch.setattr(auth, "MOST_KEYS", 3)
+    for _ in range(6):
+        gate = gate_of(home, clock) if not gate.counts else gate
+        another = add_key()
+        assert gate.keyring is not None
+        gate.keyring.look()
+        gate.admit(MODEL, "viewer", another.encode())
+    assert len(gate.counts) == 4, "three keys, and all others together"
+    assert sum(counts["admitted"] for counts in gate.counts.values()) == 107
+
+
 def test_a_refusal_for_the_rate_says_when_to_come_again(home: Home, clock: ManualClock) -> None:
     gate = make_gate(home.caller_keys, ServeSpec(rate_per_model=0.5), clock)
     assert not gate.open

@@ -24,7 +24,7 @@ from steadynet.serving.grpc_messages import METHODS
 from steadynet.serving.grpc_server import GrpcServer
 from steadynet.serving.grpc_service import code_of
 from steadynet.serving.keys import changing_keys, make_key
-from steadynet.serving.models import offer_of
+from steadynet.serving.models import Offer, offer_of
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
@@ -38,10 +38,13 @@ ReadWindows = Callable[[], dict[tuple[str, Role], Window]]
 class Caller:
     """Calls the service over a connection of its own."""
 
-    def __init__(self, channel: grpc.aio.Channel, server: GrpcServer, plane: DataPlane) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, server: GrpcServer, plane: DataPlane, offer: Offer
+    ) -> None:
         self.channel = channel
         self.server = server
         self.plane = plane
+        self.offer = offer
 
     def call(self, method: str, request: Any = None, **options: Any) -> Any:
         """Start a call of an RPC."""
@@ -66,12 +69,11 @@ def with_caller(load: Load, make_route: MakeRoute, open_plane: OpenPlane) -> Cal
         async with open_plane(**options) as plane:
             champion = load(variant=variant)
             plane.deploy(make_route(champion), champion, None)
-            server = GrpcServer(
-                offer_of([plane]), gate or Gate(None, per_model=0.0), ServeSpec(drain_s=30.0)
-            )
+            offer = offer_of([plane])
+            server = GrpcServer(offer, gate or Gate(None, per_model=0.0), ServeSpec(drain_s=30.0))
             port = await server.start("127.0.0.1", 0)
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Caller(channel, server, plane)
+                yield Caller(channel, server, plane, offer)
             await server.drain()
 
     def run(
@@ -198,6 +200,29 @@ def test_keys_admit_as_they_do_over_http(with_caller: Callable[..., Any], home: 
         assert await caller.code("ModelInfer", infer_request(), metadata=by_header) == ok
 
     with_caller(work, gate=gate)
+
+
+def test_health_follows_the_models_that_come_and_go(with_caller: Callable[..., Any]) -> None:
+    async def work(caller: Caller) -> None:
+        health = health_pb2_grpc.HealthStub(caller.channel)
+
+        async def state(service: str) -> str:
+            try:
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            except grpc.aio.AioRpcError as error:
+                code: str = error.code().name
+                return code
+            return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+        assert await state("payments") == await state("") == "SERVING"
+        caller.plane.undeploy()
+        await caller.server.tell_health()
+        assert await state("payments") == await state("") == "NOT_SERVING"
+        caller.offer.planes.clear()
+        await caller.server.tell_health()
+        assert await state("payments") in ("SERVICE_UNKNOWN", "NOT_FOUND")
+
+    with_caller(work)
 
 
 def test_an_id_and_a_sticky_key_may_come_as_metadata(with_caller: Callable[..., Any]) -> None:
