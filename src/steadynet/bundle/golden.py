@@ -48,7 +48,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 def encode_golden(rows: Iterable[GoldenRow]) -> bytes:
     """Return the rows as JSON lines with sorted keys."""
-    lines = (
+    lines = [
         _Line(
             {name: _pack(value) for name, value in row.inputs.items()},
             {
@@ -57,7 +57,7 @@ def encode_golden(rows: Iterable[GoldenRow]) -> bytes:
             },
         )
         for row in rows
-    )
+    ]
     return msgspec.json.Encoder(order="sorted").encode_lines(lines)
 
 

@@ -95,7 +95,8 @@ class SpoolWriter:
 
     def append(self, records: Iterable[msgspec.Struct]) -> None:
         """Encode the records and keep them until `flush`, or until they fill a segment."""
-        lines = self._encoder.encode_lines(records)
+        # Of any iterable but a list msgspec 0.22 keeps the iterator for good.
+        lines = self._encoder.encode_lines(list(records))
         if not lines:
             return
         self._buffer.append(lines)
