@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from models import rows_of, schema_of, write_model
+from servers import SERVE, free_port
 
-from serving import SERVE, free_port
 from steadynet.home import Home
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import httptools
 from fuzz_bodies import Requests, Sent
 from one_server import OneServer, ending, memory_of, serve_bundle, start_server
+from servers import free_port
 
-from serving import free_port
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 

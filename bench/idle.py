@@ -17,8 +17,7 @@ from pathlib import Path
 
 from models import schema_of
 from one_server import MODEL, memory_of, one_server
-
-from serving import bodies_of
+from servers import bodies_of
 
 
 def latencies_ms(port: int, bodies: list[bytes], requests: int) -> list[float]:

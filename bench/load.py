@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterable
 
 import uvloop
 
@@ -57,14 +58,19 @@ class Connection(asyncio.Protocol):
         self.buffer = data
 
 
-async def main(port: int, path: str, connections: int, seconds: float) -> None:
-    """Run the load and print what came of it."""
-    requests = [
+def requests_of(path: str, bodies: Iterable[bytes]) -> list[bytes]:
+    """Return requests as they go over the wire, one for each line."""
+    return [
         b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%s" % (path.encode(), len(body), body)
-        for body in (line.strip() for line in sys.stdin.buffer)
+        for body in (line.strip() for line in bodies)
         if body
     ]
+
+
+async def main(port: int, path: str, connections: int, seconds: float) -> None:
+    """Run the load and print what came of it."""
+    requests = requests_of(path, sys.stdin.buffer)
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
     made = [

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import schema_of, write_model
+from servers import HERE, SERVE, bodies_of, cpu_s, free_port, wait_for
 
-from serving import HERE, SERVE, bodies_of, cpu_s, free_port, wait_for
 from steadynet.control.store import Store
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry

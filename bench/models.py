@@ -55,8 +55,11 @@ def rows_of(schema: Schema, count: int, seed: int = 0) -> list[Row]:
     ]
 
 
-def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
-    """Return the graph: numbers and looked-up texts, two layers of 256, softmax."""
+def graph_of(numbers: int, texts: int, seed: int = 0, *, matrix: bool = False) -> bytes:
+    """Return the graph: numbers and looked-up texts, two layers of 256, softmax.
+
+    With `matrix` it has one input `x` [N, D] in place of one per column.
+    """
     random = np.random.default_rng(seed)
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
@@ -79,7 +82,10 @@ def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
             )
         )
         parts.append(f"code{i}")
-    nodes.append(helper.make_node("Concat", parts, ["hidden0"], axis=1))
+    if matrix:
+        nodes.append(helper.make_node("Identity", ["x"], ["hidden0"]))
+    else:
+        nodes.append(helper.make_node("Concat", parts, ["hidden0"], axis=1))
     sizes = [numbers + texts, WIDTH, WIDTH, 2]
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         weights = random.normal(size=(inputs, outputs)) / np.sqrt(inputs)
@@ -106,6 +112,8 @@ def graph_of(numbers: int, texts: int, seed: int = 0) -> bytes:
             for i in range(texts)
         ),
     ]
+    if matrix:
+        given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", numbers])]
     answers = [
         helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import write_model
+from servers import SERVE, free_port, wait_for
 
-from serving import SERVE, free_port, wait_for
 from steadynet.home import Home
 
 MODEL = "bench"

@@ -21,8 +21,8 @@ import uvloop
 from load import Connection
 from models import schema_of
 from one_server import MODEL, OneServer, start_server
+from servers import bodies_of, cpu_s
 
-from serving import bodies_of, cpu_s
 from steadynet.home import Home
 from steadynet.serving.keys import changing_keys, make_key
 

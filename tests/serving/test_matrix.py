@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.errors import InputError
+from steadynet.monitoring.records import LoggedRow
+from steadynet.runtime.matrix import Matrix
 from steadynet.serving.oip import TensorIn
+from steadynet.serving.publisher import Answered, Key, logged_rows
 from steadynet.serving.tensors import read_table
 
 NAMES = ("a", "b", "c")
@@ -69,3 +73,27 @@ def test_a_wrong_matrix_is_told_what_is_wrong(
 def test_a_model_with_texts_takes_no_matrix() -> None:
     with pytest.raises(InputError, match="one tensor"):
         read_table(matrix((1, 3), [1.0, 2.0, 3.0]), Version(all_numbers=False))
+
+
+@given(rows, st.sets(st.sampled_from(NAMES)))
+def test_rows_of_a_matrix_are_logged_as_those_of_its_columns(
+    given_rows: list[list[float]], redact: set[str]
+) -> None:
+    cells = [value for row in given_rows for value in row]
+    flat = Matrix(NAMES, cells)
+    wide = Matrix(NAMES, np.array(cells).reshape(-1, 3))
+    loaded: Any = Version()
+    outputs = {"prediction": np.arange(len(given_rows), dtype=np.float32)}
+
+    def logged(table: Any) -> list[LoggedRow]:
+        key = Key("1", "champion")
+        answered = Answered("id", 1.0, key, loaded, table, len(given_rows), outputs)
+        return list(logged_rows(answered, frozenset(redact)))
+
+    apart = logged({name: flat[name] for name in NAMES})
+    assert logged(flat) == logged(wide) == apart
+    for position, row in enumerate(apart):
+        assert row.row == {
+            name: None if name in redact else given_rows[position][at]
+            for at, name in enumerate(NAMES)
+        }

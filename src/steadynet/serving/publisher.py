@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Role, Window, merge
 from steadynet.runtime.batching import Arrays, Table
 from steadynet.runtime.columns import plain_values
+from steadynet.runtime.matrix import Matrix
 from steadynet.runtime.spool import SpoolWriter
 from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
@@ -112,8 +113,7 @@ def logged_rows(request: Answered, redact: frozenset[str]) -> Iterator[LoggedRow
     probabilities = outputs.get("probabilities")
     predictions = outputs.get("prediction")
     columns = request.loaded.columns
-    values = [_plain(request, name, redact) for name in columns]
-    for position, row in enumerate(zip(*values, strict=True)):
+    for position, row in enumerate(_plain_rows(request, redact)):
         yield LoggedRow(
             id=request.id if request.rows == 1 else f"{request.id}#{position}",
             at=request.at,
@@ -124,6 +124,16 @@ def logged_rows(request: Answered, redact: frozenset[str]) -> Iterator[LoggedRow
             prediction=predictions[position] if predictions else None,
             label=labels[position] if labels else None,
         )
+
+
+def _plain_rows(request: Answered, redact: frozenset[str]) -> Iterable[Sequence[object]]:
+    """Return the rows' values in the order of the columns."""
+    columns, table = request.loaded.columns, request.table
+    if type(table) is Matrix and not redact and table.names == columns:
+        cells, width = table.cells, len(columns)
+        if isinstance(cells, list):
+            return [cells[at : at + width] for at in range(0, len(cells), width)]
+    return zip(*(_plain(request, name, redact) for name in columns), strict=True)
 
 
 def _plain(request: Answered, name: str, redact: frozenset[str]) -> Sequence[object]:
