@@ -186,7 +186,7 @@ def run_scene(
             for one in contestants(scene, peers, folder, bundle.path, graph):
                 try:
                     found = measure(one, rows, expected, folder, seconds)
-                except (OSError, subprocess.SubprocessError, ValueError) as error:
+                except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
                     found = {"failed": f"{type(error).__name__}: {error}"[:200]}
                 results.setdefault(one.name, []).append(found)
                 print(scene, one.name, json.dumps(found), file=sys.stderr, flush=True)

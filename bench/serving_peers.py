@@ -81,8 +81,8 @@ def tensor_output(answer: Any) -> list[float]:
 def record_output(answer: Any) -> list[float]:
     """Return the probabilities of an answer of MLflow's format."""
     first = answer["predictions"][0]
-    found: list[float] = first["probabilities"] if isinstance(first, dict) else first
-    return found
+    cells = first.values() if isinstance(first, dict) else first
+    return [cell for cell in cells if isinstance(cell, float)]
 
 
 STEADYNET = {

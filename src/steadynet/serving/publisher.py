@@ -119,7 +119,7 @@ def logged_rows(request: Answered, redact: frozenset[str]) -> Iterator[LoggedRow
             at=request.at,
             version=request.key.version,
             role=request.key.role,
-            row=dict(zip(columns, row, strict=True)),
+            row=dict(zip(columns, row, strict=True)),  # type: ignore[arg-type]
             probabilities=tuple(probabilities[position]) if probabilities else (),
             prediction=predictions[position] if predictions else None,
             label=labels[position] if labels else None,
