@@ -26,6 +26,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -270,10 +271,10 @@ def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
     lines: list[bytes] = []
     with suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(offset)
-        while len(lines) < limit and (line := file.readline()).endswith(b"\n"):
-            lines.append(line)
-            offset += len(line)
-    return lines, offset
+        lines = list(islice(file, limit))
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    return lines, offset + sum(map(len, lines))
 
 
 def _decode_lines(decoder: msgspec.json.Decoder[T], lines: list[bytes], name: str) -> list[T]:

@@ -28,6 +28,9 @@ BUCKET_S = 1
 COARSE_BUCKET_S = 60
 BATCH = 500
 """Keys per query."""
+NUL, REPLACED = "\x00", "\ufffd"
+MANY = 5_000
+"""Rows per insertion."""
 
 
 class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,11 +145,11 @@ class Observations:
         if not logged:
             return
         before = self._last(tables.rows)
-        for batch in _batches(logged):
+        for batch in _batches(logged, MANY):
             values = [
                 {
                     "model": model,
-                    "id": _storable(row.id),
+                    "id": row.id.replace(NUL, REPLACED),
                     "role": row.role,
                     "version": row.version,
                     "at": row.at,
@@ -349,7 +352,7 @@ def _labelled(item: sa.Row[tuple[int, bytes, str, float, float | None, bool]]) -
 
 def _storable(row_id: str) -> str:
     """Return a caller's id as every database can keep it: PostgreSQL's texts hold no NUL."""
-    return row_id.replace("\x00", "\ufffd")
+    return row_id.replace(NUL, REPLACED)
 
 
 def _bucket_key(window: Window) -> tuple[str, str, str, int]:
@@ -360,5 +363,5 @@ def _coarse_key(window: Window) -> tuple[str, str, str, int]:
     return window.model, window.version, window.role, int(window.start // COARSE_BUCKET_S)
 
 
-def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+def _batches(items: Sequence[T], size: int = BATCH) -> Iterable[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,8 +45,7 @@ def _send(
     if names is None:
         connection.exec_driver_sql(str(compiled), list(values))
     else:
-        rows = [tuple(row[name] for name in names) for row in values]
-        connection.exec_driver_sql(str(compiled), rows)
+        connection.exec_driver_sql(str(compiled), list(map(itemgetter(*names), values)))
 
 
 def _insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
