@@ -106,6 +106,26 @@ def recalibrate(
     draft, slices = _judge(parent, graph, calibration, rows, spec)
 
     shown.on(StepStarted(step="writing the bundle"))
+    spent = (time.perf_counter() - started, time.process_time() - cpu_started)
+    draft = _recorded(draft, parent, training, calibration, rows, spec, spent)
+    draft = replace(draft, name=name, model=welded)
+    manifest = draft_manifest(draft, created=utc_now())
+    draft = replace(draft, card=render_card(manifest, draft.profile, slices=slices, pictures=()))
+    identity = run_identity(f"{name}/recalibrated", spec, rows.snapshot, parent.manifest_sha256)
+    folder = free_folder(run_folder(home, name, identity))
+    return _trained(write_bundle(folder, draft, ensure_key(home)), training, calibration, slices)
+
+
+def _recorded(
+    draft: BundleDraft,
+    parent: Bundle,
+    training: TrainingFile,
+    calibration: Calibration,
+    rows: _Rows,
+    spec: Spec,
+    spent: tuple[float, float],
+) -> BundleDraft:
+    """Return the draft with where it comes from; `spent` is wall and processor time, seconds."""
     record = msgspec.structs.replace(
         training,
         head=calibration.head,
@@ -117,22 +137,22 @@ def recalibrate(
         parent.manifest.provenance,
         snapshot_sha256=rows.snapshot,
         rows={"train": 0, "validation": len(rows.fit), "test": len(rows.test)},
-        fit_seconds=time.perf_counter() - started,
-        cpu_seconds=time.process_time() - cpu_started,
+        fit_seconds=spent[0],
+        cpu_seconds=spent[1],
         parent=parent.manifest_sha256,
     )
-    draft = replace(
-        draft,
-        name=name,
-        model=welded,
-        training=msgspec.json.encode(record, order="sorted"),
-        provenance=provenance,
+    return replace(
+        draft, training=msgspec.json.encode(record, order="sorted"), provenance=provenance
     )
-    manifest = draft_manifest(draft, created=utc_now())
-    draft = replace(draft, card=render_card(manifest, draft.profile, slices=slices, pictures=()))
-    identity = run_identity(f"{name}/recalibrated", spec, rows.snapshot, parent.manifest_sha256)
-    folder = free_folder(run_folder(home, name, identity))
-    bundle = write_bundle(folder, draft, ensure_key(home))
+
+
+def _trained(
+    bundle: Bundle,
+    training: TrainingFile,
+    calibration: Calibration,
+    slices: tuple[SliceMetrics, ...],
+) -> Trained:
+    provenance = bundle.manifest.provenance
     return Trained(
         bundle=bundle.path,
         manifest=bundle.manifest,
@@ -146,8 +166,8 @@ def recalibrate(
         search=None,
         lesson=None,
         ending="recalibrated",
-        rows=bundle.manifest.provenance.rows,
-        fit_seconds=bundle.manifest.provenance.fit_seconds,
+        rows=provenance.rows,
+        fit_seconds=provenance.fit_seconds,
     )
 
 
