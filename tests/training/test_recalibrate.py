@@ -18,6 +18,7 @@ from steadynet.model import Model
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.runtime.predictor import Predictor
 from steadynet.spec.model import CalibrationSpec, Spec, TableSpec, TrainingSpec
+from steadynet.training.answers import WeldedGraph
 from steadynet.training.recalibrate import recalibrate
 from steadynet.training.run import train
 
@@ -77,6 +78,13 @@ def test_a_prior_shift_is_mended_and_the_order_of_rows_stays(
     after = answers(child, fresh)["probabilities"]
     assert per_row_loss(truth, after).mean() < per_row_loss(truth, before).mean() - 0.02
     assert abs(after[:, -1].mean() - (truth == len(classes) - 1).mean()) < 0.03
+    # What the graph tells beside its answers is the network's, which stays.
+    columns = Predictor(child).decoder.rows(later.head(50).drop("answer").to_dicts())
+    graphs = [
+        WeldedGraph(item.read(MODEL), item.manifest.schema, threads=1) for item in (parent, child)
+    ]
+    for name, values in graphs[0].novelty(columns).items():
+        np.testing.assert_array_equal(values, graphs[1].novelty(columns)[name])
     if task == "binary":
         order = np.argsort(before[:, -1], kind="stable")
         assert (np.diff(after[order, -1]) >= -1e-5).all()

@@ -14,21 +14,25 @@ from steadynet.export.head import Head, export_head
 from steadynet.export.nodes import finished
 from steadynet.features.draft import PREFIX
 
-HEAD_PREFIX = f"{PREFIX}head/"
+BLEND = "blend"
+"""Name of the blend's answer where it leaves a graph."""
 
 
 def with_head(model: bytes, head: Head) -> bytes:
-    """Return the graph with the head of its one target replaced; what only the old head needed is
-    left out."""
+    """Return the graph with the head of its one target replaced.
+
+    What only the old head needed is left out; what the graph tells beside its answers stays.
+    """
     old = onnx.load_model_from_string(model)
     new = export_head(head)
+    beside = [output for output in old.graph.output if output.name.startswith(PREFIX)]
     leaving = {output.name for output in new.graph.output}
-    needed, kept = _needed(old.graph, {ANSWER})
+    needed, kept = _needed(old.graph, {ANSWER, *(output.name for output in beside)})
     made = helper.make_graph(
         [*kept, *new.graph.node],
         old.graph.name,
         list(old.graph.input),
-        list(new.graph.output),
+        [*new.graph.output, *beside],
         [
             *(constant for constant in old.graph.initializer if constant.name in needed),
             *new.graph.initializer,
@@ -42,14 +46,14 @@ def with_head(model: bytes, head: Head) -> bytes:
 
 
 def answer_graph(model: bytes, columns: int) -> bytes:
-    """Return the graph that ends in the blend's answer, float32 (N, `columns`)."""
+    """Return the graph whose one output `BLEND` is the blend's answer, float32 (N, `columns`)."""
     old = onnx.load_model_from_string(model)
     needed, kept = _needed(old.graph, {ANSWER})
     made = helper.make_graph(
-        kept,
+        [*kept, helper.make_node("Identity", [ANSWER], [BLEND], name=f"{BLEND}/node")],
         old.graph.name,
         list(old.graph.input),
-        [helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])],
+        [helper.make_tensor_value_info(BLEND, TensorProto.FLOAT, ["N", columns])],
         [constant for constant in old.graph.initializer if constant.name in needed],
     )
     serialized: bytes = finished(made).SerializeToString()

@@ -34,7 +34,7 @@ from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.convert import encode_target, to_columns
 from steadynet.table.frame import keep_rows
 from steadynet.table.read import read_table
-from steadynet.table.schema import Schema
+from steadynet.table.schema import HIDDEN, Schema
 from steadynet.table.snapshot import snapshot_sha256
 from steadynet.table.target import has_target
 from steadynet.training.answers import Columns, WeldedGraph, take_rows
@@ -332,6 +332,7 @@ def _judge(
         importance=importance,
         more_targets={},
         loss=loss,
+        hidden=graph.novelty(columns).get(HIDDEN),
     )
     floor = None
     if schema.target.classes:
