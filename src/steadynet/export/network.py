@@ -97,11 +97,12 @@ def export_network(
 
 def _write_hidden(writer: GraphWriter, component: str) -> None:
     """Write the last hidden layer of the first group's first member as (N, H)."""
-    first = writer.integers([0], "first")
-    found, single = writer.add("Gather", writer.hidden, first, axis=0), [0]  # (1, N, ...)
-    if writer.hidden_of_members:
-        found, single = writer.add("Gather", found, first, axis=2), [0, 2]
-    writer.add("Squeeze", found, writer.integers(single, "single"), output=hidden_name(component))
+    single = [0, 2] if writer.hidden_of_members else [0]
+    axes = writer.integers(single, "single")
+    starts, ends = (writer.integers([place] * len(single), "ends") for place in (0, 1))
+    # One slice copies the first member alone, where gathering one axis by one copies them all.
+    found = writer.add("Slice", writer.hidden, starts, ends, axes)
+    writer.add("Squeeze", found, axes, output=hidden_name(component))
 
 
 def _write_ensemble(writer: GraphWriter, module: TabularNetwork) -> str:

@@ -69,6 +69,14 @@ class GraphWriter:
         self.nodes.append(made)
         return name
 
+    def add_split(self, whole: str, sizes: str, first: str) -> str:
+        """Add a node that splits the last dimension in two; the first part is named `first`."""
+        rest = self._name("split")
+        self.nodes.append(
+            helper.make_node("Split", [whole, sizes], [first, rest], name=f"{rest}/node", axis=-1)
+        )
+        return rest
+
     def _name(self, what: str) -> str:
         self._count += 1
         return f"{self._prefix}{what}_{self._count}"

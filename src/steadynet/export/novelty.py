@@ -73,50 +73,56 @@ def novelty_of(
 
 
 def export_novelty(novelty: Novelty, hidden: str) -> onnx.ModelProto:
-    """Return the graph from the tensor `hidden` (N, H) and the features to both outputs."""
+    """Return the graph from the tensor `hidden` (N, H) and the features to both outputs.
+
+    A node costs as much as some hundred products, so the sums are folded into few of them: with
+    the components z of deviations s, the squared distance is
+    `sum z² (1/K - s²/off) + (|h|² - 2 h·center + |center|²) / off`, whose middle term is one more
+    column beside the components.
+    """
     writer = GraphWriter("novelty")
+    kept = novelty.directions.shape[1]
+    square = 1 / (novelty.unit * novelty.scale) ** 2
 
     def constant(values: Floats | float, what: str) -> str:
         return writer.constant(np.asarray(values, np.float32), what)
 
-    last, first = writer.integers([-1], "last"), writer.integers([1], "columns")
-    centred = writer.add("Sub", hidden, constant(novelty.center, "center"))
-    along = writer.add("MatMul", centred, constant(novelty.directions, "directions"))
-    components = writer.add("Mul", along, constant(1 / novelty.deviations, "scales"))
-    writer.add("Identity", components, output=HIDDEN)
-    within = writer.add("ReduceMean", writer.add("Mul", components, components), last, keepdims=0)
-    all_of = writer.add("ReduceSum", writer.add("Mul", centred, centred), last, keepdims=0)
-    of_them = writer.add("ReduceSum", writer.add("Mul", along, along), last, keepdims=0)
-    off = writer.add("Max", writer.add("Sub", all_of, of_them), constant(0.0, "zero"))
-    share = writer.add("Mul", off, constant(1 / novelty.off, "off"))
-    distance = writer.add("Sqrt", writer.add("Add", within, share))
-    total = writer.add("Mul", distance, constant(1 / (novelty.unit * novelty.scale), "unit"))
-    weight = constant(OUTSIDE_WEIGHT / novelty.scale, "outside_weight")
+    scaled = novelty.directions / novelty.deviations
+    middle = -2 * square / novelty.off * novelty.center
+    shift = np.append(
+        -novelty.center @ scaled, square / novelty.off * float(np.square(novelty.center).sum())
+    )
+    columns = constant(np.concatenate([scaled, middle[:, None]], axis=1), "columns")
+    product = writer.add("MatMul", hidden, columns)
+    made = writer.add("Add", product, constant(shift, "shift"))  # (N, K + 1)
+    rest = writer.add_split(made, writer.integers([kept, 1], "parts"), HIDDEN)
+    lengths = writer.add("ReduceSumSquare", hidden, writer.integers([1], "units"), keepdims=1)
+    own = square * (1 / kept - np.square(novelty.deviations) / novelty.off)
+    along = writer.add("MatMul", writer.add("Mul", HIDDEN, HIDDEN), constant(own[:, None], "along"))
+    length = writer.add("Mul", lengths, constant(square / novelty.off, "length"))
+    distance = writer.add("Sqrt", writer.add("Relu", writer.add("Sum", along, rest, length)))
+    terms, weight = [distance], OUTSIDE_WEIGHT / novelty.scale
     inputs = [helper.make_tensor_value_info(hidden, TensorProto.FLOAT, ["N", len(novelty.center)])]
     if len(novelty.reach):
-        sizes = writer.add("Abs", NUMBERS)
-        beyond = writer.add("Greater", sizes, constant(novelty.reach, "reach"))
-        count = writer.add(
-            "ReduceSum", writer.add("Cast", beyond, to=TensorProto.FLOAT), first, keepdims=0
-        )
-        total = writer.add("Add", total, writer.add("Mul", count, weight))
-        shape = ["N", len(novelty.reach)]
-        inputs.append(helper.make_tensor_value_info(NUMBERS, TensorProto.FLOAT, shape))
+        count = len(novelty.reach)
+        beyond = writer.add("Greater", writer.add("Abs", NUMBERS), constant(novelty.reach, "reach"))
+        ones = writer.add("Cast", beyond, to=TensorProto.FLOAT)
+        terms.append(writer.add("MatMul", ones, constant(np.full((count, 1), weight), "weight")))
+        inputs.append(helper.make_tensor_value_info(NUMBERS, TensorProto.FLOAT, ["N", count]))
     if novelty.known:
-        sizes_of = [len(known) for known in novelty.known]
-        offsets = np.concatenate([[0], np.cumsum(sizes_of)[:-1]]).tolist()
+        sizes = [len(known) for known in novelty.known]
+        offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).tolist()
         place = writer.add("Add", CATEGORIES, writer.integers(offsets, "offsets"))
-        strange = constant((~np.concatenate(novelty.known)).astype(np.float64), "strange")
+        unknown = (~np.concatenate(novelty.known)).astype(np.float64)
+        strange = constant(weight * unknown, "strange")
         found = writer.add("Gather", strange, place, axis=0)
-        count = writer.add("ReduceSum", found, first, keepdims=0)
-        total = writer.add("Add", total, writer.add("Mul", count, weight))
+        terms.append(writer.add("ReduceSum", found, writer.integers([1], "of_row"), keepdims=1))
         shape = ["N", len(novelty.known)]
         inputs.append(helper.make_tensor_value_info(CATEGORIES, TensorProto.INT64, shape))
-    writer.add("Identity", total, output=NOVELTY)
+    total = writer.add("Sum", *terms) if len(terms) > 1 else distance
+    writer.add("Reshape", total, writer.integers([-1], "flat"), output=NOVELTY)
     outputs = [
-        helper.make_tensor_value_info(
-            HIDDEN, TensorProto.FLOAT, ["N", novelty.directions.shape[1]]
-        ),
+        helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, ["N", kept]),
         helper.make_tensor_value_info(NOVELTY, TensorProto.FLOAT, ["N"]),
     ]
     return writer.model("novelty", inputs, outputs)
