@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from math import inf
 from queue import SimpleQueue
 from time import monotonic
@@ -38,8 +38,8 @@ from steadynet.errors import (
 )
 from steadynet.runtime.columns import plain_values
 from steadynet.runtime.matrix import join_matrices
-from steadynet.runtime.outputs import parts_of
-from steadynet.table.schema import HIDDEN, NOVELTY
+from steadynet.runtime.outputs import parts_of, rows_of, without_watched
+from steadynet.table.schema import NOVELTY
 
 Table = Mapping[str, Sequence[Any] | np.ndarray]
 """Column name → the values of a caller's rows as they were sent: a list, or a typed tensor (N,)."""
@@ -135,10 +135,7 @@ def score_groups(
     began = monotonic()
     try:
         columns = scorer.decode(_join(scorer.columns, tables))
-        outputs = scorer.run(columns)
-        watched = {name: outputs[name] for name in (HIDDEN, NOVELTY) if name in outputs}
-        if watched:
-            outputs = {name: array for name, array in outputs.items() if name not in watched}
+        outputs, watched = without_watched(scorer.run(columns))
         _check_outputs(outputs, sum(rows))
         seconds = monotonic() - began
     # A graph runs in foreign code that may raise anything; whatever it is must stay with the rows
@@ -150,18 +147,12 @@ def score_groups(
         first, first_runs = score_groups(scorer, tables[:middle], rows[:middle])
         second, second_runs = score_groups(scorer, tables[middle:], rows[middle:])
         return [*first, *second], [*first_runs, *second_runs]
-    scored = Scored(sum(rows), columns, outputs, seconds, watched or None)
-    novelty = watched.get(NOVELTY)
+    scored = Scored(sum(rows), columns, outputs, seconds, watched)
+    novelty = None if watched is None else watched.get(NOVELTY)
     if len(tables) == 1:
         return [Answer(outputs, began, seconds, novelty)], [scored]
-    parts = parts_of(outputs, rows)
-    if novelty is None:
-        return [Answer(part, began, seconds) for part in parts], [scored]
-    ends = accumulate(rows)
-    return [
-        Answer(part, began, seconds, novelty[end - count : end])
-        for part, end, count in zip(parts, ends, rows, strict=True)
-    ], [scored]
+    own = zip(parts_of(outputs, rows), rows_of(novelty, rows), strict=True)
+    return [Answer(part, began, seconds, far) for part, far in own], [scored]
 
 
 def _join(names: tuple[str, ...], tables: Sequence[Table]) -> Table:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+
+from steadynet.table.schema import HIDDEN, NOVELTY
 
 
 class Batch:
@@ -69,3 +72,21 @@ def flat_values(outputs: Mapping[str, np.ndarray], name: str) -> tuple[tuple[int
         return outputs.flat(name)
     array = outputs[name]
     return array.shape, array.ravel().tolist()
+
+
+def without_watched(
+    outputs: Mapping[str, np.ndarray],
+) -> tuple[Mapping[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Part a run's outputs into what is answered and what only monitoring looks at, if anything."""
+    watched = {name: outputs[name] for name in (HIDDEN, NOVELTY) if name in outputs}
+    if not watched:
+        return outputs, None
+    return {name: array for name, array in outputs.items() if name not in watched}, watched
+
+
+def rows_of(array: np.ndarray | None, rows: Sequence[int]) -> list[np.ndarray | None]:
+    """Cut an array (N,) into each caller's rows; nothing for each where there is no array."""
+    if array is None:
+        return [None] * len(rows)
+    ends = accumulate(rows)
+    return [array[end - count : end] for end, count in zip(ends, rows, strict=True)]

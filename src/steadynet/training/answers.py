@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from steadynet.features.draft import PREFIX
 from steadynet.table.schema import HIDDEN, NOVELTY, Schema, input_name
 
 CHUNK_ROWS = 4096
@@ -33,7 +32,7 @@ class WeldedGraph:
         )
         self._inputs = {column.name: input_name(column.name) for column in schema.features}
         names = [node.name for node in self._session.get_outputs()]
-        self._outputs = [name for name in names if not name.startswith(PREFIX)]
+        self._outputs = [name for name in names if name not in (HIDDEN, NOVELTY)]
         self.tells_novelty = NOVELTY in names
 
     def run(self, columns: Columns) -> Answers:
