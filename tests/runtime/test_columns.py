@@ -315,3 +315,31 @@ def test_any_mapping_is_a_row() -> None:
     np.testing.assert_array_equal(
         decode_rows(SCHEMA, [Lazy()])["amount"], decode_rows(SCHEMA, [ROW])["amount"]
     )
+
+
+NUMBERS = st.one_of(st.floats(), st.sampled_from([None, 1, True, "2.5", "NA", 10**400]))
+TEXTS = st.one_of(st.sampled_from(["a", " b ", "NA", ""]), st.text(max_size=3), st.none())
+
+
+@given(st.data(), st.integers(1, 40))
+def test_many_values_are_read_as_one_by_one(data: st.DataObject, count: int) -> None:
+    schema = Schema(
+        columns=(
+            Column(name="x", kind="number", reason="test"),
+            Column(name="c", kind="category", reason="test", categories=("a",)),
+        ),
+        target=Target(name="y", task="regression", reason="test"),
+    )
+    numbers = data.draw(st.one_of(st.lists(st.floats(), min_size=count), st.lists(NUMBERS)))
+    texts = data.draw(st.lists(TEXTS, min_size=len(numbers), max_size=len(numbers)))
+    if not numbers:
+        return
+    decoder = ColumnDecoder(schema)
+    together = decoder.table({"x": numbers, "c": texts})
+    # What was read is remembered now.
+    again = decoder.table({"x": numbers, "c": texts})
+    alone = [decoder.table({"x": [x], "c": [c]}) for x, c in zip(numbers, texts, strict=True)]
+    for name in ("x", "c"):
+        one_by_one = np.concatenate([one[name] for one in alone])
+        np.testing.assert_array_equal(together[name], one_by_one)
+        np.testing.assert_array_equal(again[name], one_by_one)

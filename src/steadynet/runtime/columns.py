@@ -32,6 +32,9 @@ Columns = dict[str, np.ndarray]
 
 _Reader = Callable[[Sequence[object]], np.ndarray]
 _LISTED: frozenset[type] = frozenset({list, tuple, np.ndarray})
+_FLOATS, _TEXTS = frozenset({float}), frozenset({str})
+_FEW = 8
+"""Up to so many values are read one by one: what they share would cost more than it saves."""
 _SHOWN = 5
 _REMEMBERED_TEXTS = 2048
 _REMEMBERED_CHARACTERS = 100
@@ -258,6 +261,9 @@ def _reader(column: Column, missing: Collection[str]) -> _Reader:
 
 
 def _read_numbers(column: Column, missing: Collection[str], values: Sequence[object]) -> np.ndarray:
+    if len(values) > _FEW and _FLOATS.issuperset(map(type, values)):
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
     return np.array(
         [
             [
@@ -281,6 +287,11 @@ class _Categories:
 
     def __call__(self, values: Sequence[object]) -> np.ndarray:
         array = np.empty((len(values), 1), dtype=object)
+        if len(values) > _FEW and _TEXTS.issuperset(map(type, values)):
+            texts = list(map(self._known.get, values))
+            if None not in texts:
+                array[:, 0] = texts
+                return array
         for position, value in enumerate(values):
             text = self._known.get(value) if type(value) is str else None
             array[position, 0] = self._decode(value) if text is None else text
