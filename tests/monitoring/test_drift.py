@@ -296,3 +296,16 @@ def test_faults_do_not_wait_for_a_season(profile: Profile, change: Change) -> No
         report = assess_drift(profile, [window(profile, 80 + seed, change)], plan, state)
         state = report.state
     assert report.verdict == "drifted"
+
+
+def test_a_drift_is_weighed_by_what_the_network_goes_by(profile: Profile) -> None:
+    shares = {"amount": 0.7, "age": 0.2, "city": 0.1}
+    features = tuple(
+        msgspec.structs.replace(item, importance=shares.get(item.name, 0.0))
+        for item in profile.features
+    )
+    weighed = msgspec.structs.replace(profile, features=features)
+    report = assess_drift(weighed, [window(profile, 95, lose_amounts)], PLAN)
+    assert report.weight == pytest.approx(0.7)
+    assert "70 % of what the network goes by" in report.sentence
+    assert assess_drift(weighed, [window(profile, 96)], PLAN).weight == 0

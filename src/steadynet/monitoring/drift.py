@@ -95,6 +95,7 @@ def assess_drift(
         rows=rows,
         features=features,
         sustained=sustained,
+        weight=_weight(features),
         unmeasured=unmeasured,
         since=min((after.since[name] for name in sustained), default=None),
         state=after,
@@ -269,6 +270,11 @@ def _count_in_a_row(
     )
 
 
+def _weight(features: tuple[FeatureDrift, ...]) -> float:
+    """Return the share of the network's importance that lies in features which differ."""
+    return min(1.0, sum(drift.importance for drift in features if drift.kinds))
+
+
 def _verdict(features: tuple[FeatureDrift, ...], sustained: tuple[str, ...]) -> DriftVerdict:
     if sustained:
         return "drifted"
@@ -283,6 +289,9 @@ def _sentence(
     drifted = [drift for drift in features if drift.kinds]
     if drifted:
         text = "; ".join(drift.sentence for drift in drifted)
+        weight = _weight(features)
+        if weight:
+            text = f"{text}; {100 * weight:.0f} % of what the network goes by"
         if not sustained:
             text = f"{text} (not sustained yet)"
     else:

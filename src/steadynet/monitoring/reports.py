@@ -69,6 +69,8 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """All features, worst first; the outputs are the one named `(output)`."""
     sustained: tuple[str, ...] = ()
     """Names that drifted in enough windows in a row."""
+    weight: float = 0.0
+    """Share of the network's importance that lies in features which differ, 0 to 1."""
     unmeasured: tuple[str, ...] = ()
     """Names whose counts do not fit the profile."""
     since: float | None = None
