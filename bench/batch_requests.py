@@ -2,7 +2,7 @@
 
 `python bench/batch_requests.py [--rounds 20]`: 32 numbers through a network of 256 x 256, sent as
 one FP32 tensor of the binary extension, answered in binary. The server runs on core 0, and so does
-the session that it is compared with, in turns; shares are of the same round, and the median is told.
+the session that it is compared with, in turns; shares are of the same round.
 """
 
 from __future__ import annotations
