@@ -171,7 +171,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             drifted=() if drift is None else drift.sustained,
             quality="not judged yet" if quality is None else quality.sentence,
             slo="not judged yet" if slo is None else slo.sentence,
-            estimated="not judged yet" if estimate is None else estimate.sentence,
+            estimated="not estimated yet" if estimate is None else estimate.sentence,
             estimated_metrics={} if estimate is None else estimate.metrics,
             estimates=None if told is None else record_of(told.past),
             metrics={} if quality is None else quality.metrics,
