@@ -92,6 +92,8 @@ def test_rows_of_a_matrix_are_logged_as_those_of_its_columns(
 
     apart = logged({name: flat[name] for name in NAMES})
     assert logged(flat) == logged(wide) == apart
+    wide.cells[0, 1] = np.nan  # type: ignore[call-overload]
+    assert logged(wide) == logged({name: wide[name] for name in NAMES})
     for position, row in enumerate(apart):
         assert row.row == {
             name: None if name in redact else given_rows[position][at]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from steadynet.home import Home
 from steadynet.monitoring.records import Feedback, LoggedRow
@@ -133,6 +134,10 @@ def _plain_rows(request: Answered, redact: frozenset[str]) -> Iterable[Sequence[
         cells, width = table.cells, len(columns)
         if isinstance(cells, list):
             return [cells[at : at + width] for at in range(0, len(cells), width)]
+        plain: list[list[object]] = cells.tolist()
+        if cells.dtype.kind == "f" and np.isnan(cells).any():
+            return [[None if cell != cell else cell for cell in row] for row in plain]
+        return plain
     return zip(*(_plain(request, name, redact) for name in columns), strict=True)
 
 
