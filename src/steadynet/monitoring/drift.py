@@ -22,6 +22,7 @@ a drift; its missing values are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -272,7 +273,7 @@ def _count_in_a_row(
 
 def _weight(features: tuple[FeatureDrift, ...]) -> float:
     """Return the share of the network's importance that lies in features which differ."""
-    return min(1.0, sum(drift.importance for drift in features if drift.kinds))
+    return min(1.0, math.fsum(drift.importance for drift in features if drift.kinds))
 
 
 def _verdict(features: tuple[FeatureDrift, ...], sustained: tuple[str, ...]) -> DriftVerdict:

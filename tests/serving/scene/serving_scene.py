@@ -6,6 +6,7 @@ The callers send without pause, over HTTP and over gRPC, and every request is ac
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,26 @@ def rpc(channel: Any, name: str) -> Any:
         request_serializer=of_request.SerializeToString,
         response_deserializer=of_answer.FromString,
     )
+
+
+RETRY_WHAT_A_DRAINING_SERVER_CANCELS = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "inference.GRPCInferenceService"}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+                },
+            }
+        ]
+    }
+)
+"""As docs/reference/grpc.md says: grpcio cancels a call that reaches it between its order to stop
+and the client's learning of it."""
 
 
 class Load:
@@ -137,7 +158,10 @@ class Load:
 
     async def _call(self, address: str, number: int, stop: asyncio.Event) -> None:
         """Call over a connection of its own, as another process would."""
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.service_config", RETRY_WHAT_A_DRAINING_SERVER_CANCELS),
+        ]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             infer = rpc(channel, "ModelInfer")
             turn = 0
