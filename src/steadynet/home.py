@@ -15,6 +15,7 @@ $STEADYNET_HOME (default ./.steadynet)
     ├── server.json                        host, port and process ids of the running server
     ├── workers/<worker>.json              what each worker is doing
     ├── metrics/<worker>.json              what each worker has counted
+    ├── findings.json                      what the controller found, for the workers to tell
     └── spool/{windows,rows,feedback}/     what workers and the CLI hand to the controller
 """
 
@@ -105,6 +106,10 @@ class Home:
     def metrics(self, name: str) -> Path:
         """Folder of the workers' counts for Prometheus."""
         return self.serving(name) / "metrics"
+
+    def findings(self, name: str) -> Path:
+        """The file of what the controller found last."""
+        return self.serving(name) / "findings.json"
 
     def spool(self, name: str, kind: str) -> Path:
         """Folder of one kind of spooled records: windows, rows or feedback."""

@@ -8,6 +8,7 @@ from control_scene import NAME, Scene
 from steadynet.control.controller import Controller
 from steadynet.control.facts import WATCH, WatchNotes
 from steadynet.control.report import model_status
+from steadynet.monitoring.findings import Findings
 from steadynet.monitoring.windows import Window
 from steadynet.spec.model import AlertsSpec
 
@@ -154,3 +155,40 @@ def test_a_verdict_that_stays_is_written_down_once(scene: Scene) -> None:
     assert len(scene.told("quality.lost")) == 1
     waits = scene.told("heal.wait")
     assert len(waits) == len({"".join(c for c in text if not c.isdigit()) for text in waits})
+
+
+def test_what_was_found_is_published_for_the_workers(scene: Scene) -> None:
+    controller = scene.controller()
+    seconds(scene, controller, 4)
+    scene.traffic("1", "champion", 300, failed=200)
+    scene.clock.advance(1.0)
+    controller.tick()
+    found = msgspec.json.decode(scene.home.findings(NAME).read_bytes(), type=Findings)
+    assert (found.model, found.champion, found.at) == (NAME, "1", scene.clock.now())
+    assert found.alerts == {"page": 1}
+    assert (found.phase, found.healing, found.quality) == ("none", "idle", "not_yet")
+    assert found.trained > 0
+
+
+def test_time_in_which_quality_was_lost_is_counted_and_outlives_the_controller(
+    scene: Scene,
+) -> None:
+    controller = scene.controller()
+    controller.tick()
+    for start in range(0, 400, 100):
+        ids = [f"r{number}" for number in range(start, start + 100)]
+        scene.answers(ids, 0.02)
+        scene.truths(ids, "fraud")
+        scene.clock.advance(1.0)
+        controller.tick()
+    for _ in range(5):
+        scene.clock.advance(2.0)
+        controller.tick()
+    before = watched(scene).spent["quality"]
+    assert before.bad_seconds == before.seconds >= 10.0
+    controller.close()
+    again = scene.controller()
+    scene.clock.advance(2.0)
+    again.tick()
+    after = watched(scene).spent["quality"]
+    assert after.seconds == before.seconds + 2.0

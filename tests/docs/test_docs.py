@@ -17,6 +17,7 @@ import pytest
 from markdown_text import ROOT, anchors, commands, documents, links
 from prometheus_client.parser import text_string_to_metric_families
 
+from steadynet.monitoring.findings import Findings, SecondsSpent
 from steadynet.monitoring.windows import LATENCY_BUCKETS, empty_window
 from steadynet.serving.metrics import Snapshot, render
 
@@ -135,11 +136,28 @@ def test_every_metric_is_documented() -> None:
         errors={"exception": 1},
         latency=tuple([1] * (LATENCY_BUCKETS + 1)),
     )
+    slow_s = {f"{window.model}/{window.version}": 0.1}
     snapshot = Snapshot(
-        workers=("w",), windows=(window,), responses={"200": 1}, keys={"k": {"admitted": 1}}
+        workers=("w",),
+        windows=(window,),
+        slow_s=slow_s,
+        responses={"200": 1},
+        keys={"k": {"admitted": 1}},
+    )
+    found = Findings(
+        model=window.model,
+        at=0.0,
+        champion="1",
+        trained=0.0,
+        loss=0.5,
+        loss_reference=0.5,
+        metrics={"auc": 0.9},
+        psi={"amount": 0.1},
+        drifted=("amount",),
+        spent={"quality": SecondsSpent(1.0, 0.0)},
     )
     shown: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(render(snapshot).decode()):
+    for family in text_string_to_metric_families(render(snapshot, [found]).decode()):
         suffix = "_total" if family.type == "counter" else ""
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         shown[f"{family.name}{suffix}"] = labels

@@ -39,7 +39,7 @@ PROFILE = Profile(
     loss_mean=0.5,
     loss_deviation=0.1,
 )
-REFERENCE = Reference("m", "1", "binary", PROFILE)
+REFERENCE = Reference("m", "1", "binary", PROFILE, 0.1)
 
 
 def run(numbers: list[float], scores: list[float]) -> Scored:

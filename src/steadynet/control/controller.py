@@ -19,6 +19,7 @@ from steadynet.control.aliases import AliasKeeper
 from steadynet.control.anchor import sign_head
 from steadynet.control.champion import Champion, load_champion
 from steadynet.control.delivering import Delivering
+from steadynet.control.findings import Publishing
 from steadynet.control.healing import Healing
 from steadynet.control.ingest import ingest
 from steadynet.control.publish import publish
@@ -74,6 +75,7 @@ class Controller:
         self._rollouts = Rollouts()
         self._watch = Watch()
         self._healing = Healing()
+        self._publishing = Publishing()
         self._aliases = AliasKeeper()
         self._delivering = Delivering(self._spec.alerts.webhook)
 
@@ -131,6 +133,7 @@ class Controller:
         self._aliases.keep(turn)
         watched = self._watch.look(turn, champion, seen.windows, self._conditions)
         self._conditions = self._healing.advance(turn, champion, watched, rollout)
+        self._publishing.advance(turn, champion, watched)
         self._delivering.advance(turn)
         self._keep_house(turn)
 

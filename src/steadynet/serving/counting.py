@@ -104,6 +104,8 @@ class Reference:
     version: str
     task: Task
     profile: Profile
+    slow_s: float
+    """Answers slower than this are slow, by the version's own objective."""
 
 
 def count(

@@ -291,10 +291,14 @@ class HttpApp:
         """Answer `GET /metrics`: of everything, or of what the caller's key reaches."""
         telemetries = self._offer.telemetries
         if self._is_open or (scope := self._gate.scope(request.key)).models is None:
-            total = add_up([await each.total() for each in telemetries.values()])
-            return HttpAnswer(200, render(total), TEXT)
-        parts = [await telemetries[name].total() for name in scope.models if name in telemetries]
-        return HttpAnswer(200, render(of_key(add_up(parts), scope.id)), TEXT)
+            shown = list(telemetries.values())
+            total = add_up([await each.total() for each in shown])
+        else:
+            shown = [telemetries[name] for name in scope.models if name in telemetries]
+            total = of_key(add_up([await each.total() for each in shown]), scope.id)
+        found = [item for each in shown if (item := await each.found()) is not None]
+        now = max((each.now() for each in shown), default=0.0)
+        return HttpAnswer(200, render(total, found, now=now), TEXT)
 
     async def _ping(self, _request: Request, _receive: Receive) -> HttpAnswer:
         ready = self._offer.is_ready

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from steadynet.files import write_atomic
-from steadynet.monitoring.latency import bucket_bounds_s
+from steadynet.monitoring.findings import Findings
+from steadynet.monitoring.latency import bucket_bounds_s, slower_than
 from steadynet.monitoring.windows import Window, merge
+from steadynet.serving.controller_metrics import finding_families
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -36,6 +38,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[str, ...]
     windows: tuple[Window, ...] = ()
     """One per version and role, without features."""
+    slow_s: dict[str, float] = msgspec.field(default_factory=dict)
+    """`model/version` → seconds from which its answers are slow, by its own objective."""
     responses: dict[str, int] = msgspec.field(default_factory=dict)
     """HTTP status → responses."""
     events: dict[str, int] = msgspec.field(default_factory=dict)
@@ -96,6 +100,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     """Return the sum of snapshots."""
     workers: list[str] = []
     windows: dict[tuple[str, str, str], Window] = {}
+    slow_s: dict[str, float] = {}
     responses: dict[str, int] = {}
     events: dict[str, int] = {}
     keys: dict[str, dict[str, int]] = {}
@@ -104,6 +109,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
         for window in snapshot.windows:
             key = (window.model, window.version, window.role)
             windows[key] = merge([windows[key], window]) if key in windows else window
+        slow_s |= snapshot.slow_s
         _add(responses, snapshot.responses)
         _add(events, snapshot.events)
         for holder, outcomes in snapshot.keys.items():
@@ -111,6 +117,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     return Snapshot(
         workers=tuple(workers),
         windows=tuple(windows[key] for key in sorted(windows)),
+        slow_s=slow_s,
         responses=responses,
         events=events,
         keys=keys,
@@ -123,13 +130,14 @@ def of_key(total: Snapshot, key: str) -> Snapshot:
     return msgspec.structs.replace(total, keys=own)
 
 
-def render(total: Snapshot) -> bytes:
-    """Return the Prometheus text format of a sum of snapshots."""
+def render(total: Snapshot, found: Iterable[Findings] = (), *, now: float = 0.0) -> bytes:
+    """Return the Prometheus text format of a sum of snapshots and the controllers' findings."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
-            return _families(total)
+            yield from _families(total)
+            yield from finding_families(found, now)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector())
@@ -187,6 +195,11 @@ def _window_counters(total: Snapshot) -> Iterator[Metric]:
             labels=labels,
         ),
     }
+    slow = CounterMetricFamily(
+        "steadynet_slow_requests",
+        "Requests answered later than the version's latency objective allows.",
+        labels=labels,
+    )
     faults = CounterMetricFamily(
         "steadynet_faults", "Faults of the version.", labels=[*labels, "kind"]
     )
@@ -198,9 +211,13 @@ def _window_counters(total: Snapshot) -> Iterator[Metric]:
         plain["invalid"].add_metric(values, window.invalid)
         plain["failed"].add_metric(values, window.failed)
         plain["fallbacks"].add_metric(values, window.fallbacks)
+        slow_s = total.slow_s.get(f"{window.model}/{window.version}")
+        if slow_s is not None:
+            slow.add_metric(values, slower_than(window.latency, slow_s))
         for kind, number in sorted(window.errors.items()):
             faults.add_metric([*values, kind], number)
     yield from plain.values()
+    yield slow
     yield faults
 
 

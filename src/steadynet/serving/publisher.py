@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 
 from steadynet.home import Home
+from steadynet.monitoring.findings import Findings
 from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Role, Window, merge
 from steadynet.runtime.batching import Arrays, Table
 from steadynet.runtime.columns import plain_values
 from steadynet.runtime.matrix import Matrix
 from steadynet.runtime.spool import SpoolWriter
+from steadynet.serving.controller_metrics import read_findings
 from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
 from steadynet.serving.versions import LoadedVersion
@@ -46,6 +48,8 @@ class Publisher:
     """Holds the windows that are not published yet, and the sum of all that were."""
 
     def __init__(self, home: Home, model: str, worker: str, *, redact: frozenset[str]) -> None:
+        self._home = home
+        self._model = model
         self._worker = worker
         self._redact = redact
         self._metrics = home.metrics(model)
@@ -54,6 +58,7 @@ class Publisher:
         self._feedback = SpoolWriter(home.spool(model, "feedback"), worker)
         self._open: dict[Key, Window] = {}
         self._since_start: dict[Key, Window] = {}
+        self._slow_s: dict[str, float] = {}
 
     @property
     def dropped(self) -> int:
@@ -65,6 +70,7 @@ class Publisher:
     ) -> None:
         """Turn what was counted into a part of the open window."""
         window = count(counted, reference, role, start, end, self._worker)
+        self._slow_s[f"{reference.model}/{reference.version}"] = reference.slow_s
         key = Key(reference.version, role)
         before = self._open.get(key)
         self._open[key] = window if before is None else merge([before, window])
@@ -94,13 +100,19 @@ class Publisher:
         self._write_snapshot(counters)
         return read_total(self._metrics)
 
+    def found(self) -> Findings | None:
+        """Return what the controller found last."""
+        return read_findings(self._home, self._model)
+
     def close(self) -> None:
         """Close the spools."""
         for spool in (self._windows, self._rows, self._feedback):
             spool.close()
 
     def _write_snapshot(self, counters: Snapshot) -> None:
-        snapshot = msgspec.structs.replace(counters, windows=tuple(self._since_start.values()))
+        snapshot = msgspec.structs.replace(
+            counters, windows=tuple(self._since_start.values()), slow_s=dict(self._slow_s)
+        )
         try:
             write_snapshot(self._metrics, snapshot)
         except OSError as error:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from steadynet.clock import Clock
 from steadynet.home import Home
+from steadynet.monitoring.findings import Findings
 from steadynet.monitoring.records import Feedback
 from steadynet.monitoring.windows import Role
 from steadynet.rollout.router import sampled
@@ -94,7 +95,11 @@ class Telemetry:
                 loaded.version, role, full_rows=FULL_ROWS, on_full=self._count
             )
             self._references[key] = Reference(
-                self._model, loaded.version, loaded.schema.target.task, loaded.profile
+                self._model,
+                loaded.version,
+                loaded.schema.target.task,
+                loaded.profile,
+                loaded.manifest.slo.latency_ms / 1000,
             )
         return self._tallies[key]
 
@@ -155,6 +160,10 @@ class Telemetry:
         """Return the counts of all workers, this one's newest among them."""
         self._hand_over()
         return await self._in_thread(self._publisher.total, self._counters())
+
+    async def found(self) -> Findings | None:
+        """Return what the controller found last."""
+        return await self._in_thread(self._publisher.found)
 
     def _hand_over(self) -> None:
         for tally in self._tallies.values():

@@ -158,6 +158,16 @@ class Deliveries:
         )
         return [Delivery(**row._mapping) for row in self._connection.execute(query)]
 
+    def count(self, model: str) -> dict[str, int]:
+        """Return how many of the model's messages wait (`waiting`) and how many were given up."""
+        table = tables.deliveries
+        query = (
+            sa.select(table.c.state, sa.func.count())
+            .where((table.c.model == model) & (table.c.state != "done"))
+            .group_by(table.c.state)
+        )
+        return {str(state): int(number) for state, number in self._connection.execute(query)}
+
     def settle(self, number: int, state: DeliveryState, *, attempts: int, next_at: float) -> None:
         """Say what became of an attempt."""
         table = tables.deliveries

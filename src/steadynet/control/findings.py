@@ -1,0 +1,85 @@
+"""Publishing what was found, for the workers to tell Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from steadynet.control.champion import Champion
+from steadynet.control.facts import HEAL, HealNotes, WatchNotes
+from steadynet.control.objectives import created_at
+from steadynet.control.policy import failures_in_a_row
+from steadynet.control.store import Transaction
+from steadynet.control.turn import Turn
+from steadynet.files import write_atomic
+from steadynet.monitoring.findings import Findings, HealingState, SecondsSpent
+from steadynet.monitoring.reports import Alert, AlertKind
+from steadynet.rollout.state import Rollout
+
+PUBLISH_EVERY_S = 1.0
+
+
+class Publishing:
+    """Writes the findings file, at most once a second."""
+
+    def __init__(self) -> None:
+        self._published = float("-inf")
+
+    def advance(self, turn: Turn, champion: Champion, notes: WatchNotes) -> None:
+        """Publish what is known now."""
+        if 0 <= turn.now - self._published < PUBLISH_EVERY_S:
+            return
+        self._published = turn.now
+        with turn.store.read() as tx:
+            found = _findings(turn, tx, champion, notes)
+        path = turn.home.findings(turn.model)
+        write_atomic(path, msgspec.json.encode(found), durable=False)
+
+
+def _findings(turn: Turn, tx: Transaction, champion: Champion, notes: WatchNotes) -> Findings:
+    rollout = tx.decisions.last_rollout(turn.model, Rollout)
+    running = rollout is not None and not rollout.over
+    heal = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
+    quality, drift = notes.quality, notes.drift
+    waiting = tx.deliveries.count(turn.model)
+    return Findings(
+        model=turn.model,
+        at=turn.now,
+        champion=champion.version,
+        trained=created_at(champion),
+        quality="not_yet" if quality is None else quality.verdict,
+        loss=None if quality is None else quality.loss,
+        loss_reference=None if quality is None else quality.loss_reference,
+        labelled_rows=0 if quality is None else quality.rows,
+        metrics={} if quality is None else quality.metrics,
+        drift="not_yet" if drift is None else drift.verdict,
+        psi={} if drift is None else {item.name: item.psi for item in drift.features},
+        drifted=() if drift is None else drift.sustained,
+        spent={
+            objective: SecondsSpent(spent.seconds, spent.bad_seconds)
+            for objective, spent in notes.spent.items()
+        },
+        phase="none" if rollout is None else rollout.phase,
+        challenger=rollout.challenger if rollout is not None and running else "",
+        share=rollout.share if rollout is not None and running else 0.0,
+        healing=_healing(heal),
+        failed_retrains=failures_in_a_row(heal.attempts),
+        alerts=_open_alerts(turn, tx),
+        undelivered=waiting.get("waiting", 0),
+        given_up=waiting.get("given_up", 0),
+    )
+
+
+def _healing(notes: HealNotes) -> HealingState:
+    if notes.stopped:
+        return "stopped"
+    if notes.attempts and notes.attempts[-1].outcome == "running":
+        return "running"
+    return "waiting" if notes.waiting else "idle"
+
+
+def _open_alerts(turn: Turn, tx: Transaction) -> dict[AlertKind, int]:
+    decode = msgspec.msgpack.decode
+    kinds = (decode(item.body, type=Alert).kind for item in tx.alerts.open(turn.model))
+    return dict(Counter(kinds))
