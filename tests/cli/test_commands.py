@@ -192,6 +192,20 @@ def test_verify_passes_what_is_whole_and_names_what_is_not(
         assert problem in done.err
 
 
+def test_observe_writes_rules_and_routes_from_the_bundles_objectives(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run(
+        "observe", "customers", "--to", str(tmp_path), "--page-url", "https://x.y/z", "--json"
+    )
+    assert done.code == 0, done.err
+    rules, routes = (Path(path) for path in done.json()["files"])
+    assert "slo:sli_error:ratio_rate5m" in rules.read_text()
+    assert "sloth_service: customers" in rules.read_text()
+    assert "url: https://x.y/z" in routes.read_text()
+    assert run("observe", "nothing", "--to", str(tmp_path)).code != 0
+
+
 def test_a_bundle_of_another_key_does_not_verify(workshop: Any, run_apart: Run) -> None:
     bundle = workshop.home / "models/customers/1"
     done = run_apart("verify", str(bundle))

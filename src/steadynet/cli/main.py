@@ -19,6 +19,7 @@ from steadynet.cli import (
     init,
     keys,
     log,
+    observe,
     predict,
     replay,
     retrain,
@@ -56,6 +57,7 @@ app.command("feedback")(feedback.feedback)
 app.command("status")(status.status)
 app.command("why")(why.why)
 app.command("replay")(replay.replay)
+app.command("observe")(observe.observe)
 app.command("retrain")(retrain.retrain)
 
 DEBUG = "--debug"
