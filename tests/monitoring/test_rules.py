@@ -142,7 +142,9 @@ def test_promtool_finds_the_rules_right(tmp_path: Path, model: str) -> None:
     rules = prometheus_rules(model, SLO)
     path = tmp_path / "rules.yml"
     path.write_bytes(msgspec.json.encode(rules))
-    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
+    done = subprocess.run(
+        ["promtool", "check", "rules", "--lint-fatal", path], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -126,7 +126,7 @@ def _ratios(model: str, objective: Objective) -> Iterator[Rule]:
             f"count_over_time({_series('slo:sli_error:ratio_rate5m', model, objective)}"
             f"[{PERIOD_DAYS}d])"
         ),
-        "labels": {"sloth_window": f"{PERIOD_DAYS}d"},
+        "labels": {**_labels(model, objective), "sloth_window": f"{PERIOD_DAYS}d"},
     }
 
 
