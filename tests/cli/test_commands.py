@@ -204,6 +204,11 @@ def test_observe_writes_rules_and_routes_from_the_bundles_objectives(
     assert "sloth_service: customers" in rules.read_text()
     assert "url: https://x.y/z" in routes.read_text()
     assert run("observe", "nothing", "--to", str(tmp_path)).code != 0
+    (tmp_path / "file").touch()
+    for taken in ("file", "file/below"):
+        refused = run("observe", "customers", "--to", str(tmp_path / taken))
+        assert refused.code == 2
+        assert "is no folder" in refused.err
 
 
 def test_a_bundle_of_another_key_does_not_verify(workshop: Any, run_apart: Run) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from steadynet.monitoring.rules import alertmanager_config, prometheus_rules
-from steadynet.monitoring.slo import RULES, SloEvents, assess_slo
+from steadynet.monitoring.slo import QUIET_S, RULES, SloEvents, assess_slo
 from steadynet.spec.model import Slo
 
 MODEL = "payments"
@@ -31,7 +31,7 @@ SCENES: dict[str, Minutes] = {
     "all is well": steady(DAY, 600),
     "one error in a quiet night": [*steady(600, 1), (1, 1, 0), *steady(19, 1)],
     "an outage": [*steady(DAY, 600), *steady(20, 600, failed=600)],
-    "an outage that is over": [*steady(DAY, 600), *steady(20, 600, failed=600), *steady(40, 600)],
+    "an outage that is over": [*steady(DAY, 600), *steady(20, 600, failed=600), *steady(60, 600)],
     "2 % of errors for two hours": [*steady(DAY, 600), *steady(120, 600, failed=12)],
     "0.8 % of errors for six hours": [*steady(DAY, 1000), *steady(360, 1000, failed=8)],
     "0.4 % of errors for a day": [*steady(DAY, 1000), *steady(DAY, 1000, failed=4)],
@@ -160,6 +160,17 @@ def test_what_is_not_promised_has_no_rules_and_freshness_never_pages() -> None:
     assert "freshness" not in alerts(Slo())
     assert alerts(SLO)["freshness"] == {"ticket"}
     assert alerts(SLO)["availability"] == {"page", "ticket"}
+
+
+def test_a_burn_alert_stays_as_long_as_the_programs_own() -> None:
+    kept = {
+        (rule["labels"]["severity"], rule["keep_firing_for"])
+        for group in prometheus_rules(MODEL, SLO)["groups"]
+        for rule in group["rules"]
+        if "keep_firing_for" in rule
+    }
+    assert kept == {("page", "5m"), ("ticket", "6h")}
+    assert QUIET_S == {"page": 300.0, "ticket": 21_600.0}
 
 
 def test_every_window_of_the_programs_rules_is_recorded() -> None:

@@ -31,6 +31,7 @@ def observe(
     from steadynet.bundle.read import verify_bundle
     from steadynet.bundle.sign import signing_key
     from steadynet.cli.terminal import print_json, stdout
+    from steadynet.errors import UserError
     from steadynet.files import write_atomic
     from steadynet.monitoring.reports import AlertKind
     from steadynet.monitoring.rules import alertmanager_config, prometheus_rules
@@ -44,7 +45,10 @@ def observe(
         urls["page"] = page_url
     if ticket_url is not None:
         urls["ticket"] = ticket_url
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{to} is no folder", do="name a folder with --to") from None
     written = {
         to / f"{found.name}.rules.yml": prometheus_rules(found.name, slo),
         to / "alertmanager.yml": alertmanager_config(urls),

@@ -15,6 +15,7 @@ from typing import Any
 from steadynet.monitoring.reports import AlertKind, Objective
 from steadynet.monitoring.slo import (
     FEWEST_BAD_SHORT,
+    QUIET_S,
     RULES,
     BurnRule,
     budgets_of,
@@ -164,6 +165,7 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
             yield {
                 "alert": f"Steadynet{objective.capitalize()}BudgetBurn",
                 "expr": "\nor\n".join(fired),
+                "keep_firing_for": _span(QUIET_S[kind]),
                 "labels": {**_alert_labels(model, kind, objective), "sloth_severity": kind},
                 "annotations": {
                     "summary": f"{model}: the error budget of {objective} burns too fast",
