@@ -110,6 +110,23 @@ def test_a_weighted_half_decides_what_is_learned_and_told(tmp_path: Path) -> Non
     assert upper - lower < 1  # the rows that count little do not widen it
 
 
+def test_a_further_targets_metrics_count_rows_by_their_weights(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=200)
+    trusted = np.arange(200) % 2 == 0
+    y = np.where(trusted, x, 10 * random.normal(size=200))
+    frame = pl.DataFrame({"x": x, "y": y, "same": y, "w": np.where(trusted, 1.0, 1e-4)})
+    settings: dict[str, object] = {
+        "table.weight_column": "w", "training.max_epochs": 1,
+        "training.width": 8, "training.trees": "never", "training.pictures": False,
+    }  # fmt: skip
+    home = Home(tmp_path)
+    manifest = train(frame, target=["y", "same"], settings=settings, home=home).manifest
+    further = manifest.more_targets["same"]
+    assert further.references == manifest.references
+    assert further.metrics["test"]["rmse"].value < 2  # 7 where all rows count the same
+
+
 def test_a_part_that_counts_nothing_is_refused(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"t": range(60), "x": np.arange(60) % 7, "y": np.arange(60) * 1.5, "w": [1] * 40 + [0] * 20}

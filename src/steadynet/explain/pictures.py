@@ -72,6 +72,11 @@ def _figure(width: float, height: float, panels: int = 1) -> Iterator[tuple[Figu
 
 def _svg(figure: Figure) -> bytes:
     file = io.StringIO()
+    # Laid out here, so that saving need not draw everything once more to find the layout.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "steadynet"})
     # A hundredth of a point is no difference to see, and half of the file.
     short = _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", file.getvalue())

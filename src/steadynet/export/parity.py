@@ -8,7 +8,7 @@ every row alone against the same row in a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,14 +20,22 @@ from steadynet.export.interval import Sides
 from steadynet.export.sets import unsure_cells
 from steadynet.features.fit import FeatureGraph
 from steadynet.features.run import Tensors, run_features
-from steadynet.table.schema import MISSING_DATETIME, PREDICTION_SET, Column, Schema, output_name
+from steadynet.table.schema import (
+    MISSING_DATETIME,
+    PREDICTION_SET,
+    Column,
+    Schema,
+    Target,
+    output_name,
+)
 
 TOLERANCE = 1e-5
 """Of probabilities; of a regression's outputs in deviations of the target."""
 BOUND_SLACK = 5.0
 """An adaptive interval's bound multiplies a spread, which is an exponential of a sum of trees, by a
 quantile: its rounding may be as many times larger. Promised coverage does not feel it."""
-MANY_ROWS = 10_000
+MANY_ROWS = 4_000
+"""More than the largest batch of the serving path, and than a chunk of any library here."""
 ALONE_ROWS = 16
 UNSEEN_CATEGORY = "steadynet: a category that no table holds"
 LATE = 253_402_300_799
@@ -85,40 +93,67 @@ def check_parity(
     tensors = run_features(features, many)
     sides: Sides | None = sides_of(tensors)
     for target, answer, head in zip(schema.targets, answers_of(tensors), heads, strict=True):
-        expected = {
-            output_name(schema, target, output): values
-            for output, values in apply_head(answer, head, sides).items()
-        }
+        wanted = _wanted(answer, head, sides, answers, schema, target)
         sides = None
-        unsure = None
-        if isinstance(head, ClassificationHead) and head.sets is not None:
-            # The main target's alone, so that its name is plain.
-            unsure = unsure_cells(expected["probabilities"], head.sets)
-            expected[PREDICTION_SET] = np.where(
-                unsure, answers[PREDICTION_SET], expected[PREDICTION_SET]
-            )
-        unit: float | Floats = 1.0
-        if isinstance(head, RegressionHead):
-            prediction = expected[output_name(schema, target, "prediction")]
-            unit = head.scale * np.maximum(head.inverse.slope(prediction), SMALLEST_SLOPE)
-            if head.inverse.kind != "identity":
-                # A bound far from a small prediction is rounded at the bound's size.
-                farthest = np.max([np.abs(values) for values in expected.values()], axis=0)
-                unit = np.maximum(unit, ROUNDED_SHARE * farthest)
-        apart = _difference(answers, expected, unit, "the trained network")
+        apart = _difference(answers, wanted.outputs, wanted.unit, "the trained network")
         largest = max(largest, apart)
         for row, single in enumerate(singles):
-            same = {name: answers[name][row : row + 1] for name in expected}
-            if unsure is not None:
-                same[PREDICTION_SET] = np.where(
-                    unsure[row : row + 1], single[PREDICTION_SET], same[PREDICTION_SET]
-                )
-            own = unit if isinstance(unit, float) else unit[row : row + 1]
-            apart = _difference(single, same, own, "the same row in a batch")
-            alone = max(alone, apart)
+            alone = max(alone, _difference_alone(row, single, answers, wanted))
     return Parity(
         rows=len(next(iter(many.values()))), largest_difference=largest, largest_alone=alone
     )
+
+
+class _Wanted(NamedTuple):
+    """What the graph must answer of one target."""
+
+    outputs: Answers
+    unit: float | Floats
+    """What differences are measured in."""
+    unsure: npt.NDArray[np.bool_] | None
+    """Cells of prediction sets that rounding decides, (N, C)."""
+
+
+def _wanted(
+    answer: Floats,
+    head: Head,
+    sides: Sides | None,
+    answers: Answers,
+    schema: Schema,
+    target: Target,
+) -> _Wanted:
+    """Return the head's outputs by NumPy, with the graph's own where rounding decides."""
+    expected = {
+        output_name(schema, target, output): values
+        for output, values in apply_head(answer, head, sides).items()
+    }
+    unsure = None
+    if isinstance(head, ClassificationHead) and head.sets is not None:
+        # The main target's alone, so that its name is plain.
+        unsure = unsure_cells(expected["probabilities"], head.sets)
+        expected[PREDICTION_SET] = np.where(
+            unsure, answers[PREDICTION_SET], expected[PREDICTION_SET]
+        )
+    unit: float | Floats = 1.0
+    if isinstance(head, RegressionHead):
+        prediction = expected[output_name(schema, target, "prediction")]
+        unit = head.scale * np.maximum(head.inverse.slope(prediction), SMALLEST_SLOPE)
+        if head.inverse.kind != "identity":
+            # A bound far from a small prediction is rounded at the bound's size.
+            farthest = np.max([np.abs(values) for values in expected.values()], axis=0)
+            unit = np.maximum(unit, ROUNDED_SHARE * farthest)
+    return _Wanted(expected, unit, unsure)
+
+
+def _difference_alone(row: int, single: Answers, answers: Answers, wanted: _Wanted) -> float:
+    """Return how far a row alone is from the same row in a batch."""
+    same = {name: answers[name][row : row + 1] for name in wanted.outputs}
+    if wanted.unsure is not None:
+        same[PREDICTION_SET] = np.where(
+            wanted.unsure[row : row + 1], single[PREDICTION_SET], same[PREDICTION_SET]
+        )
+    unit = wanted.unit if isinstance(wanted.unit, float) else wanted.unit[row : row + 1]
+    return _difference(single, same, unit, "the same row in a batch")
 
 
 def stress_rows(columns: Columns, schema: Schema) -> Columns:

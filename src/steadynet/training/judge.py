@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from steadynet.training.prepare import Table
 from steadynet.training.profile import profile_target, profile_training
 from steadynet.training.reference import ReferenceRows, fit_references
 from steadynet.training.samples import PROFILED_ROWS, thinned
+from steadynet.training.threads import limited_threads, thread_count
 from steadynet.training.wording import target_notes
 
 
@@ -63,27 +65,43 @@ def judge(
     spec: Spec,
 ) -> Judged:
     """Measure the graph's own answers, through onnxruntime."""
+    threads = thread_count(spec.training)
+    with ThreadPoolExecutor(1, thread_name_prefix="references") as aside:
+        # Their fits are outside of Python's lock, and need nothing of what is measured here.
+        references = aside.submit(_references, table, tensors, fitted, 0, threads)
+        judged = _judge(graph, table, tensors, fitted, calibrations, spec)
+    return replace(judged, references=references.result())
+
+
+def _judge(
+    graph: WeldedGraph,
+    table: Table,
+    tensors: Tensors,
+    fitted: Fitted,
+    calibrations: Sequence[Calibration],
+    spec: Spec,
+) -> Judged:
+    """Measure everything but the main target's references."""
     schema, split, coverage = table.schema, table.judged, spec.calibration.coverage
     seed = fitted.first.plan.seed
-    threshold = decision_threshold(calibrations[0].head)
+    head = calibrations[0].head
+    threshold = decision_threshold(head)
     test_columns, test_target = table.part(split.test), table.target[split.test]
     tested = graph.run(test_columns)
-    code = fitted.ground.code
-    tests = Measuring(threshold=threshold, loss=code.loss, weights=table.weights_of(split.test))
+    loss = fitted.ground.code.loss
+    tests = Measuring(threshold=threshold, loss=loss, weights=table.weights_of(split.test))
     metrics = {"test": evaluate(tested, test_target, schema, tests)}
     unseen = tested
     if fitted.groups == 1:
         unseen = graph.run(table.part(split.validation))
-        target = table.target[split.validation]
         held = replace(tests, weights=table.weights_of(split.validation))
-        metrics["validation"] = evaluate(unseen, target, schema, held)
-    further = [
-        _judge_further(
-            _Answered(table, place, tested, unseen), tensors, fitted, calibration, coverage
+        metrics["validation"] = evaluate(unseen, table.target[split.validation], schema, held)
+    further = {
+        target.name: _judge_further(
+            _Answered(table, place, tested, unseen), tensors, fitted, calibrations[place], spec
         )
-        for place, calibration in enumerate(calibrations[1:], start=1)
-    ]
-    names = [target.name for target in schema.more_targets]
+        for place, target in enumerate(schema.more_targets, start=1)
+    }
     importance = importance_of(graph, schema, test_columns, test_target, seed=seed)
     profile = profile_training(
         schema,
@@ -93,20 +111,9 @@ def judge(
         target=test_target,
         threshold=threshold,
         importance=importance,
-        more_targets=dict(zip(names, (found for _, found in further), strict=True)),
-        loss=code.loss,
+        more_targets={name: found for name, (_, found) in further.items()},
+        loss=loss,
         hidden=graph.novelty(test_columns).get(HIDDEN),
-    )
-    references = fit_references(
-        tensors,
-        table.columns,
-        table.target,
-        schema=schema,
-        layout=fitted.ground.layout,
-        rows=ReferenceRows(
-            fitted=fitted.ground.folds.fitted, test=split.test, weights=table.weights
-        ),
-        code=code,
     )
     pictures: tuple[Picture, ...] = ()
     if spec.training.pictures:
@@ -118,20 +125,51 @@ def judge(
             threshold=threshold,
         )
         pictures = pictures_of(graph, shown, importance, fitted.first.result, seed=seed)
-    floor = None
-    if schema.target.classes and table.weights is None:  # the floor is of rows that count alike
-        floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
     return Judged(
         metrics=metrics,
-        ece_floor=floor,
-        covered=covered_of(tested, test_target, calibrations[0].head, coverage),
-        references=_finite(references),
+        ece_floor=_floor(tested, metrics["test"], table.weights),
+        covered=covered_of(tested, test_target, head, coverage),
+        references={},
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
-        golden=golden_rows(graph, schema, test_columns, sets_of_head(calibrations[0].head)),
+        golden=golden_rows(graph, schema, test_columns, sets_of_head(head)),
         pictures=pictures,
-        more_targets=dict(zip(names, (record for record, _ in further), strict=True)),
+        more_targets={name: record for name, (record, _) in further.items()},
     )
+
+
+def _floor(
+    tested: Answers, metrics: dict[str, Interval], weights: npt.NDArray[np.float64] | None
+) -> EceFloor | None:
+    """Return the ECE that chance alone would show; it is of classes, and rows that count alike."""
+    if "probabilities" not in tested or weights is not None:
+        return None
+    return ece_floor(tested["probabilities"], metrics["ece"].value)
+
+
+def _references(
+    table: Table, tensors: Tensors, fitted: Fitted, place: int, threads: int
+) -> dict[str, dict[str, float]]:
+    """Fit and measure the references of the target at a place."""
+    truth, target = table.truths[place], table.schema.targets[place]
+    with limited_threads(threads):
+        found = fit_references(
+            tensors,
+            table.columns,
+            truth.values,
+            schema=table.schema.about(target) if place else table.schema,
+            layout=fitted.ground.layout,
+            rows=ReferenceRows(
+                fitted=truth.among(fitted.ground.folds.fitted),
+                test=truth.among(table.judged.test),
+                weights=table.weights,
+            ),
+            code=fitted.ground.targets[place].code,
+        )
+    return {
+        name: {metric: value for metric, value in metrics.items() if math.isfinite(value)}
+        for name, metrics in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -145,50 +183,48 @@ class _Answered:
     """To rows that no member was fitted on: the validation part, or the test part again."""
 
 
+class _Known(NamedTuple):
+    """The answers to rows that have a value of a target."""
+
+    answers: Answers
+    target: npt.NDArray[Any]
+    how: Measuring
+
+
 def _judge_further(
     asked: _Answered,
     tensors: Tensors,
     fitted: Fitted,
     calibration: Calibration,
-    coverage: float,
+    spec: Spec,
 ) -> tuple[TargetRecord, TargetProfile]:
     """Measure the answers to a further target on the rows that have a value of it."""
     table, split = asked.table, asked.table.judged
     target, truth = table.schema.targets[asked.place], table.truths[asked.place]
     schema, threshold = table.schema.about(target), decision_threshold(calibration.head)
     code = fitted.ground.targets[asked.place].code
-    how = Measuring(threshold=threshold, loss=code.loss)
+    coverage = spec.calibration.coverage
 
-    def known(answers: Answers, rows: npt.NDArray[np.int64]) -> tuple[Answers, npt.NDArray[Any]]:
+    def known(answers: Answers, rows: npt.NDArray[np.int64]) -> _Known:
         own = answers_about(answers, table.schema, target)
         has = truth.known[rows]
-        return {name: output[has] for name, output in own.items()}, truth.values[rows[has]]
+        return _Known(
+            {name: output[has] for name, output in own.items()},
+            truth.values[rows[has]],
+            Measuring(threshold=threshold, loss=code.loss, weights=table.weights_of(rows[has])),
+        )
 
-    tested, test_target = known(asked.tested, split.test)
+    tested, test_target, how = known(asked.tested, split.test)
     metrics = {"test": evaluate(tested, test_target, schema, how)}
     if fitted.groups == 1:
-        answers, values = known(asked.unseen, split.validation)
+        answers, values, how = known(asked.unseen, split.validation)
         metrics["validation"] = evaluate(answers, values, schema, how)
-    references = fit_references(
-        tensors,
-        table.columns,
-        truth.values,
-        schema=schema,
-        layout=fitted.ground.layout,
-        rows=ReferenceRows(
-            fitted=truth.among(fitted.ground.folds.fitted), test=truth.among(split.test)
-        ),
-        code=code,
-    )
-    floor = None
-    if schema.target.classes:
-        floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
     record = TargetRecord(
         metrics=metrics,
-        references=_finite(references),
+        references=_references(table, tensors, fitted, asked.place, thread_count(spec.training)),
         rows={part: len(truth.among(rows)) for part, rows in table.split._asdict().items()},
         notes=target_notes(fitted.all_shares[asked.place], fitted.summaries, calibration),
-        ece_floor=floor,
+        ece_floor=_floor(tested, metrics["test"], table.weights),
         coverage=coverage if isinstance(calibration.head, RegressionHead) else None,
         covered=covered_of(tested, test_target, calibration.head, coverage),
         decision_threshold=threshold,
@@ -202,13 +238,6 @@ def _judge_further(
         threshold=threshold,
     )
     return record, profile
-
-
-def _finite(references: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {
-        name: {metric: value for metric, value in found.items() if math.isfinite(value)}
-        for name, found in references.items()
-    }
 
 
 def covered_of(

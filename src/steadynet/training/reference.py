@@ -11,10 +11,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -72,37 +73,14 @@ def fit_references(
     fitted, test = np.arange(len(fitted)), np.arange(len(fitted), len(taken))
     design, _, _ = design_matrix(tensors.numbers, tensors.categories, layout.cardinalities, fitted)
     cells, is_category = tree_cells(tensors, columns, schema, layout)
+    data = _Data(design, cells, is_category, target, fitted, test, own)
     classes = schema.target.classes
     if not classes:
         loss = None if code is None else code.loss
-        if code is None or code.loss.name == "squared":
-            ridge = Ridge().fit(design[fitted], target[fitted], sample_weight=own)
-            linear = ridge.predict(design[test])
-        else:
-            coded = code.encode(target[fitted])
-            weight, bias = fit_numbers(design[fitted], coded, code, 1.0, own)
-            linear = code.decode((design[test] @ weight + bias)[:, 0])
-        trees = HistGradientBoostingRegressor(
-            categorical_features=is_category, random_state=0, **_tree_loss(loss)
-        )
-        trees.fit(cells[fitted], target[fitted], sample_weight=own)
-        found = {"linear": linear, "boosted_trees": trees.predict(cells[test])}
         return {
             name: regression_metrics(target[test], answer, loss=loss, weights=test_weights)
-            for name, answer in found.items()
+            for name, answer in _of_numbers(data, code).items()
         }
-    logistic = LogisticRegression(max_iter=ITERATIONS)
-    with warnings.catch_warnings():
-        # After so many steps the metrics no longer move; the reference stands as it is.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        logistic.fit(design[fitted], target[fitted], sample_weight=own)
-    forest = HistGradientBoostingClassifier(categorical_features=is_category, random_state=0)
-    forest.fit(cells[fitted], target[fitted], sample_weight=own)
-    count = len(classes)
-    answers = {
-        "linear": _all_classes(logistic.predict_proba(design[test]), logistic.classes_, count),
-        "boosted_trees": _all_classes(forest.predict_proba(cells[test]), forest.classes_, count),
-    }
     return {
         name: classification_metrics(
             target[test],
@@ -111,7 +89,59 @@ def fit_references(
             ordered=schema.target.ordered,
             weights=test_weights,
         )
-        for name, probabilities in answers.items()
+        for name, probabilities in _of_classes(data, len(classes)).items()
+    }
+
+
+class _Data(NamedTuple):
+    """What the references are fitted on."""
+
+    design: sparse.csr_matrix
+    """For the linear model (N, F)."""
+    cells: npt.NDArray[np.float32]
+    """For the trees (N, K)."""
+    is_category: list[bool]
+    target: npt.NDArray[Any]
+    fitted: Indices
+    test: Indices
+    weights: npt.NDArray[np.float64] | None
+    """Of the fitted rows."""
+
+
+def _of_numbers(data: _Data, code: TargetCode | None) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each reference's predictions of the test rows."""
+    design, target, fitted, test = data.design, data.target, data.fitted, data.test
+    if code is None or code.loss.name == "squared":
+        ridge = Ridge().fit(design[fitted], target[fitted], sample_weight=data.weights)
+        linear = ridge.predict(design[test])
+    else:
+        coded = code.encode(target[fitted])
+        weight, bias = fit_numbers(design[fitted], coded, code, 1.0, data.weights)
+        linear = code.decode((design[test] @ weight + bias)[:, 0])
+    trees = HistGradientBoostingRegressor(
+        categorical_features=data.is_category,
+        random_state=0,
+        **_tree_loss(None if code is None else code.loss),
+    )
+    trees.fit(data.cells[fitted], target[fitted], sample_weight=data.weights)
+    return {"linear": linear, "boosted_trees": trees.predict(data.cells[test])}
+
+
+def _of_classes(data: _Data, count: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each reference's probabilities (n, C) of the test rows."""
+    design, target, fitted, test = data.design, data.target, data.fitted, data.test
+    logistic = LogisticRegression(max_iter=ITERATIONS)
+    with warnings.catch_warnings():
+        # After so many steps the metrics no longer move; the reference stands as it is.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        logistic.fit(design[fitted], target[fitted], sample_weight=data.weights)
+    forest = HistGradientBoostingClassifier(categorical_features=data.is_category, random_state=0)
+    forest.fit(data.cells[fitted], target[fitted], sample_weight=data.weights)
+    return {
+        "linear": _all_classes(logistic.predict_proba(design[test]), logistic.classes_, count),
+        "boosted_trees": _all_classes(
+            forest.predict_proba(data.cells[test]), forest.classes_, count
+        ),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import write_bundle
 from steadynet.export.parity import check_parity
-from steadynet.features.fit import fit_features
-from steadynet.features.run import run_features
+from steadynet.features.fit import FeatureGraph, fit_features
+from steadynet.features.run import Tensors, run_features
 from steadynet.home import Home, check_name
 from steadynet.spec.model import Spec
 from steadynet.table.findings import Finding
@@ -31,12 +31,14 @@ from steadynet.training.distilling import fit_student
 from steadynet.training.draft import draft_bundle, provenance_of
 from steadynet.training.fitted import Fitted
 from steadynet.training.fitting import fit_components
+from steadynet.training.imports import LATER, imported_ahead
 from steadynet.training.judge import Judged, judge
 from steadynet.training.prepare import Table, prepare
 from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.runs import free_folder, run_folder, run_identity, study_place
 from steadynet.training.search import SearchReport
 from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
+from steadynet.training.side_by_side import lane_count
 from steadynet.training.threads import thread_count, within_threads
 from steadynet.training.warm import check_inherits, inherited_spec, open_parent
 from steadynet.training.welding import calibrate_all, novelty_of_rows, sides_of, weld_parts
@@ -99,8 +101,7 @@ def train(
     if inherited is not None:
         spec, parent = inherited_spec(spec, inherited), inherited.manifest_sha256
     shown = progress or Silent()
-    started = time.perf_counter()
-    cpu_started = time.process_time()
+    clock = _Clock()
     threads = thread_count(spec.training)
 
     shown.on(StepStarted(step="reading the table"))
@@ -119,48 +120,75 @@ def train(
     tensors = run_features(features, table.columns, threads=threads, allocate=allocate)
 
     shown.on(StepStarted(step="fitting the network"))
-    pace = (time.perf_counter() - started) / max(time.process_time() - cpu_started, 1e-3)
     context = FitContext(
         checkpoints=(folder, identity) if resume else None,
         progress=shown,
         stop=stop,
-        deadline=fit_deadline(spec.training, started, time.perf_counter(), tensors, pace),
+        deadline=clock.fit_deadline(spec, tensors),
         parent=inherited,
         study=study_place(home, name, spec, table.snapshot) if resume else None,
     )
     fit = fit_student if spec.training.distill else fit_components
-    fitted = fit(tensors, features.layout, table, spec, context)
+    with imported_ahead(LATER, wanted=lane_count(spec.training) > 1):
+        fitted = fit(tensors, features.layout, table, spec, context)
 
     shown.on(StepStarted(step="calibrating"))
     calibrations = calibrate_all(fitted, table, tensors, spec)
-    heads = [calibration.head for calibration in calibrations]
 
     shown.on(StepStarted(step="welding and checking the graph"))
     novelty = novelty_of_rows(fitted, tensors)
     welded = weld_parts(features, fitted, calibrations, table.schema, novelty)
     graph = WeldedGraph(welded, table.schema, threads=threads)
-    test_columns = table.part(table.judged.test)
-    check_parity(
-        graph.run,
-        features,
-        fitted.answers,
-        heads,
-        table.schema,
-        test_columns,
-        sides_of(fitted, calibrations[0]),
-    )
+    _check(graph, features, fitted, calibrations, table)
 
     shown.on(StepStarted(step="evaluating beside the references"))
     judged = judge(graph, table, tensors, fitted, calibrations, spec)
 
     shown.on(StepStarted(step="writing the bundle"))
-    provenance = provenance_of(table, fitted, time.process_time() - cpu_started, parent)
+    provenance = provenance_of(table, fitted, clock.cpu_seconds(), parent)
     draft = draft_bundle(
         name, spec, table, features.state, fitted, calibrations, judged, welded, provenance
     )
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoints(folder)
     return _trained(bundle, table, fitted, calibrations[0], judged)
+
+
+class _Clock:
+    """What a training has taken since it began."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._cpu_started = time.process_time()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor's seconds of this process."""
+        return time.process_time() - self._cpu_started
+
+    def fit_deadline(self, spec: Spec, tensors: Tensors) -> float:
+        """Return when the fit must be done, by `time.perf_counter`."""
+        now = time.perf_counter()
+        pace = (now - self._started) / max(self.cpu_seconds(), 1e-3)
+        return fit_deadline(spec.training, self._started, now, tensors, pace)
+
+
+def _check(
+    graph: WeldedGraph,
+    features: FeatureGraph,
+    fitted: Fitted,
+    calibrations: Sequence[Calibration],
+    table: Table,
+) -> None:
+    """Hold the graph against what it was made of, on rows of the test part."""
+    check_parity(
+        graph.run,
+        features,
+        fitted.answers,
+        [calibration.head for calibration in calibrations],
+        table.schema,
+        table.part(table.judged.test),
+        sides_of(fitted, calibrations[0]),
+    )
 
 
 def _trained(
