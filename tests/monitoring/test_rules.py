@@ -58,31 +58,31 @@ def decided(minutes: Minutes) -> set[tuple[str, str]]:
     return {(burn.objective, burn.kind) for burn in report.firing}
 
 
-def series(name: str, counts: list[int]) -> dict[str, Any]:
+def series(name: str, counts: list[int], role: str) -> dict[str, Any]:
     """Return a counter that was 0 at first, one sample a minute."""
     values, total = ["0"], 0
     for count in counts:
         total += count
         values.append(str(total))
-    labels = f'model="{MODEL}",role="champion",version="1"'
+    labels = f'model="{MODEL}",role="{role}",version="1"'
     return {"series": f"{name}{{{labels}}}", "values": " ".join(values)}
 
 
-def scene(minutes: Minutes) -> dict[str, Any]:
-    """Return promtool's test: at the end these alerts fire, and no others."""
+def scene(minutes: Minutes, role: str = "champion") -> dict[str, Any]:
+    """Return promtool's test: at the end these alerts fire, and no others; a shadow has none."""
     wanted = [
         {
             "labels": f'{{__name__="fired",sloth_slo="{objective}",sloth_severity="{kind}"}}',
             "value": 1,
         }
-        for objective, kind in sorted(decided(minutes))
+        for objective, kind in sorted(decided(minutes) if role != "shadow" else ())
     ]
     return {
         "interval": "1m",
         "input_series": [
-            series("steadynet_requests_total", [total for total, _, _ in minutes]),
-            series("steadynet_failed_requests_total", [failed for _, failed, _ in minutes]),
-            series("steadynet_slow_requests_total", [slow for _, _, slow in minutes]),
+            series("steadynet_requests_total", [total for total, _, _ in minutes], role),
+            series("steadynet_failed_requests_total", [failed for _, failed, _ in minutes], role),
+            series("steadynet_slow_requests_total", [slow for _, _, slow in minutes], role),
         ],
         "promql_expr_test": [
             {
@@ -127,7 +127,10 @@ def test_prometheus_decides_what_the_program_decides(tmp_path: Path) -> None:
         "rule_files": ["rules.yml"],
         "evaluation_interval": "20m",
         "group_eval_order": [group["name"] for group in rules["groups"]] + ["collect"],
-        "tests": [scene(minutes) for minutes in SCENES.values()],
+        "tests": [
+            *(scene(minutes) for minutes in SCENES.values()),
+            *(scene(SCENES["an outage"], role) for role in ("challenger", "pinned", "shadow")),
+        ],
     }
     (tmp_path / "tests.yml").write_bytes(msgspec.json.encode(tests))
     done = subprocess.run(

@@ -35,7 +35,7 @@ KINDS: tuple[AlertKind, ...] = ("page", "ticket")
 _UNITS: tuple[tuple[str, int], ...] = (("d", 86_400), ("h", 3600), ("m", 60))
 _BAD = MappingProxyType(
     {
-        "availability": 'steadynet_failed_requests_total{model="%s",role=~"champion|challenger"}',
+        "availability": 'steadynet_failed_requests_total{model="%s",role!="shadow"}',
         "latency": 'steadynet_slow_requests_total{model="%s",role="champion"}',
         "quality": 'steadynet_objective_bad_seconds_total{model="%s",objective="quality"}',
         "freshness": 'steadynet_objective_bad_seconds_total{model="%s",objective="freshness"}',
@@ -43,7 +43,7 @@ _BAD = MappingProxyType(
 )
 _ALL = MappingProxyType(
     {
-        "availability": 'steadynet_requests_total{model="%s",role=~"champion|challenger"}',
+        "availability": 'steadynet_requests_total{model="%s",role!="shadow"}',
         "latency": 'steadynet_requests_total{model="%s",role="champion"}',
         "quality": 'steadynet_objective_seconds_total{model="%s",objective="quality"}',
         "freshness": 'steadynet_objective_seconds_total{model="%s",objective="freshness"}',
