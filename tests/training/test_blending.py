@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.export.blend import blend_answers
-from steadynet.training.blending import best_weights, choose_weights, held_losses
+from steadynet.spec.losses import MetricChoice
+from steadynet.training.blending import best_weights, choose_weights
+from steadynet.training.comparing import HeldTruth, held_losses
 from steadynet.training.data import TargetCode
 
 NUMBERS = TargetCode("regression", 1, 0, 0.0, 1.0, ())
@@ -23,7 +27,7 @@ def noisy(target: np.ndarray, *spreads: float, seed: int = 1) -> list[np.ndarray
 
 def test_independent_errors_are_weighted_by_their_inverse_variances() -> None:
     target = np.random.default_rng(0).normal(size=40_000)
-    weights = best_weights(noisy(target, 1.0, 2.0, 2.0), target, NUMBERS)
+    weights = best_weights(noisy(target, 1.0, 2.0, 2.0), HeldTruth(target=target, code=NUMBERS))
     np.testing.assert_allclose(weights, np.array([4, 1, 1]) / 6, atol=0.02)
 
 
@@ -39,7 +43,7 @@ def test_a_blend_is_never_worse_on_the_held_rows_than_its_best_component(
         positive = np.clip(0.5 + (target - 0.5) * random.uniform(-0.3, 0.8), 0.02, 0.98)
         positive = np.clip(positive + 0.15 * random.normal(size=300), 0.01, 0.99)
         answers.append(np.stack([1 - positive, positive], axis=1))
-    weights = best_weights(answers, target, BINARY)
+    weights = best_weights(answers, HeldTruth(target=target, code=BINARY))
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     blended = held_losses(blend_answers(answers, weights), target, BINARY).mean()
@@ -52,7 +56,9 @@ def test_what_brings_nothing_is_left_out() -> None:
     good = noisy(target, 0.3)[0]
     copy = good + 1e-3 * np.random.default_rng(5).normal(size=good.shape)
     noise = noisy(target, 30.0)[0]
-    shares = choose_weights(["good", "copy", "noise"], [good, copy, noise], target, NUMBERS)
+    shares = choose_weights(
+        ["good", "copy", "noise"], [good, copy, noise], HeldTruth(target=target, code=NUMBERS)
+    )
     assert sum(share.weight > 0 for share in shares) == 1
     assert shares[2].weight == 0
     assert sum(share.weight for share in shares) == pytest.approx(1)
@@ -60,7 +66,9 @@ def test_what_brings_nothing_is_left_out() -> None:
 
 def test_what_helps_stays_and_its_gain_is_told() -> None:
     target = np.random.default_rng(0).normal(size=4000)
-    shares = choose_weights(["a", "b"], noisy(target, 1.0, 1.0), target, NUMBERS)
+    shares = choose_weights(
+        ["a", "b"], noisy(target, 1.0, 1.0), HeldTruth(target=target, code=NUMBERS)
+    )
     assert [round(share.weight, 1) for share in shares] == [0.5, 0.5]
     for share in shares:
         assert share.loss == pytest.approx(1.0, abs=0.08)
@@ -84,13 +92,48 @@ def test_every_components_own_loss_and_gain_are_told(weighted: bool) -> None:
     if weighted:
         own = np.random.default_rng(2).uniform(0.2, 1.8, len(target))
         own /= own.mean()
-    shares = choose_weights(["a", "b", "c"], answers, target, NUMBERS, own)
-    weights = np.array([share.weight for share in shares])
-    blended = held_losses(blend_answers(answers, weights), target, NUMBERS, own).mean()
+    truth = HeldTruth(target=target, code=NUMBERS, weights=own)
+    shares = choose_weights(["a", "b", "c"], answers, truth)
+    blended = truth.score(blend_answers(answers, np.array([share.weight for share in shares])))
     for place, share in enumerate(shares):
-        alone = held_losses(answers[place], target, NUMBERS, own).mean()
-        assert share.loss == pytest.approx(float(alone))
+        assert share.loss == pytest.approx(truth.score(answers[place]))
         rest = [answer for other, answer in enumerate(answers) if other != place]
-        best = best_weights(rest, target, NUMBERS, own)
-        without = held_losses(blend_answers(rest, best), target, NUMBERS, own).mean()
-        assert share.gain == pytest.approx(float(without - blended), abs=1e-9)
+        without = truth.score(blend_answers(rest, best_weights(rest, truth)))
+        assert share.gain == pytest.approx(without - blended, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["auc", "accuracy", "f1", "log_loss"])
+def test_weights_are_those_of_the_metric_that_was_named(metric: MetricChoice) -> None:
+    """One component ranks well and has poor probabilities, the other the reverse."""
+    random = np.random.default_rng(3)
+    target = random.integers(0, 2, 3000)
+    signal = target - 0.5
+    ranks = 1 / (1 + np.exp(-9 * (signal + 0.6 * random.normal(size=3000))))
+    honest = 1 / (1 + np.exp(-1.2 * (signal + 0.9 * random.normal(size=3000))))
+    answers = [np.stack([1 - chance, chance], axis=1) for chance in (ranks, honest)]
+    code = dataclasses.replace(BINARY, metric=metric)
+    truth = HeldTruth(target=target, code=code)
+    shares = choose_weights(["ranks", "honest"], answers, truth)
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+    blended = blend_answers(answers, [share.weight for share in shares])
+    by_loss = choose_weights(["ranks", "honest"], answers, HeldTruth(target=target, code=BINARY))
+    other = blend_answers(answers, [share.weight for share in by_loss])
+    # A component that helps within the noise alone is left out.
+    assert truth.score(blended) <= truth.score(other) + truth.apart(other, blended).error
+    assert truth.score(blended) <= min(truth.score(answer) for answer in answers) + 1e-3
+
+
+def test_the_jackknifes_error_is_the_spread_over_repeated_draws() -> None:
+    random = np.random.default_rng(0)
+    code = dataclasses.replace(BINARY, metric="auc")
+    rises, errors = [], []
+    for _ in range(200):
+        target = random.integers(0, 2, 400)
+        answers = []
+        for noise in (1.0, 1.2):
+            chance = 1 / (1 + np.exp(-(target - 0.5 + noise * random.normal(size=400))))
+            answers.append(np.stack([1 - chance, chance], axis=1))
+        found = HeldTruth(target=target, code=code).apart(answers[1], answers[0])
+        rises.append(found.worse_by)
+        errors.append(found.error)
+    assert float(np.mean(errors)) == pytest.approx(float(np.std(rises)), rel=0.15)

@@ -13,7 +13,7 @@ import torch
 from steadynet.features.run import Tensors
 from steadynet.networks import build_network
 from steadynet.table.convert import Truth
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.data import TrainingData, encode_for_fit
 from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from steadynet.export.blend import average_members
 from steadynet.spec.losses import HUBER_DELTA, LOSSES, Loss, choose_loss, losses_for
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.data import TargetCode, encode_for_fit
 from steadynet.training.holding import predict_grouped
 from steadynet.training.linear import start_as_linear

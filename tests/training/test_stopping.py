@@ -29,7 +29,7 @@ from steadynet.spec.losses import (
     check_metric,
     choose_loss,
 )
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.data import TargetCode
 from steadynet.training.holding import predict_grouped
 from steadynet.training.loop import Fit

@@ -15,7 +15,7 @@ from steadynet.export.network import members_name
 from steadynet.export.parts import CATEGORIES, NUMBERS
 from steadynet.export.trees import rounded_down
 from steadynet.features.run import Tensors
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.trees import FittedTrees, TreePlan, TreeTarget, fit_trees
 
 if TYPE_CHECKING:

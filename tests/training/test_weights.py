@@ -19,7 +19,7 @@ from steadynet.model import train
 from steadynet.runtime.metrics import classification_metrics, regression_metrics
 from steadynet.spec.kinds import Task
 from steadynet.spec.losses import LOSSES, choose_loss
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.data import encode_for_fit
 from steadynet.training.objective import fit_loss, held_loss
 from steadynet.training.welding import counted_places

@@ -1,4 +1,4 @@
-"""The weights of a blend, found on held-out rows.
+"""The weights of a blend, found on held-out rows, by the loss or by the metric the user named.
 
 Weights are at least 0 and sum to 1 (Breiman 1996, stacked regressions); the loss of a weighted
 mean is convex in them, so that there is one best choice. A component stays only where the blend
@@ -13,19 +13,18 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import optimize
 
 from steadynet.export.blend import blend_answers
-from steadynet.training.data import TargetCode
-from steadynet.training.objective import row_losses
+from steadynet.training.comparing import Apart, HeldTruth
 
 Floats = npt.NDArray[np.float64]
 
-SMALLEST = 1e-7
 NOISE = 1.0
 """Standard errors of the paired difference by which a component must help to stay."""
 SMALLEST_WEIGHT = 0.03
+SELECTIONS = 40
+"""Steps of a selection: weights are fortieths at the finest."""
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,82 +56,47 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.taught_loss, self.untaught_loss)
 
 
-def held_losses(
-    answer: Floats,
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    weights: Floats | None = None,
-) -> Floats:
-    """Return each row's loss (n,) of answers (n, C), class weights divided out.
-
-    Losses are multiplied by `weights` (n,), 1 on average: their mean is the weighted mean.
-    """
-    losses = _plain_losses(answer, target, code)
-    return losses if weights is None else losses * weights
-
-
-def _plain_losses(answer: Floats, target: npt.NDArray[np.generic], code: TargetCode) -> Floats:
-    if not code.classes:
-        coded = torch.from_numpy(code.encode(target))
-        losses: Floats = row_losses(torch.from_numpy(answer), coded, code).numpy()
-        return losses
-    even = answer / np.array(code.class_weights)
-    even = np.maximum(even / even.sum(axis=1, keepdims=True), SMALLEST)
-    wanted = torch.from_numpy(target.astype(np.int64))
-    found: Floats = row_losses(torch.from_numpy(even), wanted, code).numpy()
-    return found
-
-
 def choose_weights(
-    names: Sequence[str],
-    answers: Sequence[Floats],
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    own: Floats | None = None,
+    names: Sequence[str], answers: Sequence[Floats], truth: HeldTruth
 ) -> tuple[Share, ...]:
     """Return every component's share, in the order of `names`.
 
-    `answers` are each component's (n, C) for held-out rows that it was not fitted on; `own` their
-    weights (n,), 1 on average.
+    `answers` are each component's (n, C) for held-out rows that it was not fitted on.
     """
     kept = list(range(len(names)))
-    weights = best_weights(answers, target, code, own)
+    weights = best_weights(answers, truth)
     while len(kept) > 1:
-        whole = held_losses(blend_answers([answers[k] for k in kept], weights), target, code, own)
-        least, without = _least_needed(kept, answers, target, code, own, whole)
-        apart = without.loss - whole
-        noise = NOISE * float(apart.std()) / math.sqrt(len(apart))
-        if float(apart.mean()) > noise and weights[kept.index(least)] >= SMALLEST_WEIGHT:
+        whole = blend_answers([answers[k] for k in kept], weights)
+        least, without, cost = _least_needed(kept, answers, truth, whole)
+        helps = cost.worse_by > NOISE * cost.error
+        if helps and weights[kept.index(least)] >= SMALLEST_WEIGHT:
             break
         kept.remove(least)
         weights = without.weights
-    blended = held_losses(blend_answers([answers[k] for k in kept], weights), target, code, own)
+    blended = truth.losses(blend_answers([answers[k] for k in kept], weights)).mean()
     shares = dict(zip(kept, weights, strict=True))
     found = []
     for place, name in enumerate(names):
-        alone = held_losses(answers[place], target, code, own)
         gain = 0.0
         if place in shares and len(kept) > 1:
-            rest = _without(kept, place, answers, target, code, own)
-            gain = float(rest.loss.mean() - blended.mean())
+            rest = _without(kept, place, answers, truth)
+            gain = float(truth.losses(rest.answer).mean() - blended)
+        loss = float(truth.losses(answers[place]).mean())
         weight = float(shares.get(place, 0.0))
-        found.append(Share(name=name, weight=weight, loss=float(alone.mean()), gain=gain))
+        found.append(Share(name=name, weight=weight, loss=loss, gain=gain))
     return tuple(found)
 
 
-def best_weights(
-    answers: Sequence[Floats],
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    own: Floats | None = None,
-) -> Floats:
-    """Return the weights (K,) of least held-out loss."""
+def best_weights(answers: Sequence[Floats], truth: HeldTruth) -> Floats:
+    """Return the weights (K,) of the best held-out score."""
     count = len(answers)
     if count == 1:
         return np.ones(1)
+    if not truth.is_smooth:
+        return _selected(answers, truth)
 
     def loss(raw: Floats) -> float:
-        return float(held_losses(blend_answers(answers, raw / raw.sum()), target, code, own).mean())
+        return truth.score(blend_answers(answers, raw / raw.sum()))
 
     found = optimize.minimize(
         loss,
@@ -147,37 +111,41 @@ def best_weights(
     return even
 
 
+def _selected(answers: Sequence[Floats], truth: HeldTruth) -> Floats:
+    """Return weights for a score without a slope: components are added one by one, again and again.
+
+    Each time the one is added that makes the score best (Caruana et al. 2004, ensemble selection);
+    the best of the way counts, and the fewest of equals.
+    """
+    counts, best = np.zeros(len(answers)), (math.inf, np.zeros(len(answers)))
+    for _ in range(SELECTIONS):
+        tried = [counts + one for one in np.eye(len(answers))]
+        scores = [truth.score(blend_answers(answers, each / each.sum())) for each in tried]
+        place = int(np.argmin(scores))
+        counts = tried[place]
+        if scores[place] < best[0]:
+            best = scores[place], counts / counts.sum()
+    return best[1] if math.isfinite(best[0]) else np.full(len(answers), 1 / len(answers))
+
+
 class _Without(msgspec.Struct, frozen=True, kw_only=True):
     """A blend that leaves one component out."""
 
     weights: Floats
-    loss: Floats
+    answer: Floats
 
 
-def _without(
-    kept: list[int],
-    place: int,
-    answers: Sequence[Floats],
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    own: Floats | None,
-) -> _Without:
+def _without(kept: list[int], place: int, answers: Sequence[Floats], truth: HeldTruth) -> _Without:
     rest = [answers[other] for other in kept if other != place]
-    weights = best_weights(rest, target, code, own)
-    return _Without(
-        weights=weights, loss=held_losses(blend_answers(rest, weights), target, code, own)
-    )
+    weights = best_weights(rest, truth)
+    return _Without(weights=weights, answer=blend_answers(rest, weights))
 
 
 def _least_needed(
-    kept: list[int],
-    answers: Sequence[Floats],
-    target: npt.NDArray[np.generic],
-    code: TargetCode,
-    own: Floats | None,
-    whole: Floats,
-) -> tuple[int, _Without]:
-    """Return the component whose absence costs least, and the blend without it."""
-    found = {place: _without(kept, place, answers, target, code, own) for place in kept}
-    least = min(found, key=lambda place: float((found[place].loss - whole).mean()))
-    return least, found[least]
+    kept: list[int], answers: Sequence[Floats], truth: HeldTruth, whole: Floats
+) -> tuple[int, _Without, Apart]:
+    """Return the component whose absence costs least, the blend without it, and that cost."""
+    found = {place: _without(kept, place, answers, truth) for place in kept}
+    costs = {place: truth.apart(without.answer, whole) for place, without in found.items()}
+    least = min(found, key=lambda place: costs[place].worse_by)
+    return least, found[least], costs[least]

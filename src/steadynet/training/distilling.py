@@ -24,7 +24,8 @@ from steadynet.export.blend import average_members
 from steadynet.features.run import Tensors
 from steadynet.spec.model import Spec
 from steadynet.table.layout import FeatureLayout
-from steadynet.training.blending import Lesson, Share, held_losses
+from steadynet.training.blending import Lesson, Share
+from steadynet.training.comparing import held_losses
 from steadynet.training.component_fits import FitContext, fit_network
 from steadynet.training.components import FittedNetwork, Ground
 from steadynet.training.data import Folds

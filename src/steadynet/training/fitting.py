@@ -17,7 +17,8 @@ from steadynet.features.run import Tensors
 from steadynet.spec.losses import TransformName
 from steadynet.spec.model import Spec
 from steadynet.table.layout import FeatureLayout
-from steadynet.training.blending import Share, choose_weights, held_losses
+from steadynet.training.blending import Share, choose_weights
+from steadynet.training.comparing import HeldTruth, held_losses
 from steadynet.training.component_fits import FitContext, fit_network
 from steadynet.training.components import Ground
 from steadynet.training.fitted import Fitted
@@ -102,13 +103,12 @@ def _weigh(
     names = [one.component.name for one in made]
     answers = [target.answer(one.held) for one in made]
     own = ground.held_weights
-    shares = choose_weights(
-        names,
-        [answer[known] for answer in answers],
-        target.truth.values[rows][known],
-        target.code,
-        None if own is None else own[known] / max(float(own[known].mean()), 1e-12),
+    truth = HeldTruth(
+        target=target.truth.values[rows][known],
+        code=target.code,
+        weights=None if own is None else own[known] / max(float(own[known].mean()), 1e-12),
     )
+    shares = choose_weights(names, [answer[known] for answer in answers], truth)
     return shares, blend_answers(answers, [share.weight for share in shares])
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from steadynet.export.blend import average_members
 from steadynet.features.run import Tensors
 from steadynet.table.convert import Truth
-from steadynet.training.blending import held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.data import (
     FurtherTarget,
     TargetCode,
