@@ -195,14 +195,17 @@ def test_verify_passes_what_is_whole_and_names_what_is_not(
 def test_observe_writes_rules_and_routes_from_the_bundles_objectives(
     run: Run, tmp_path: Path
 ) -> None:
-    done = run(
-        "observe", "customers", "--to", str(tmp_path), "--page-url", "https://x.y/z", "--json"
-    )
+    options = ("--to", str(tmp_path), "--page-url", "https://x.y/z", "--json")
+    done = run("observe", "customers", *options)
     assert done.code == 0, done.err
     rules, routes = (Path(path) for path in done.json()["files"])
     assert "slo:sli_error:ratio_rate5m" in rules.read_text()
     assert "sloth_service: customers" in rules.read_text()
     assert "url: https://x.y/z" in routes.read_text()
+    routes.write_text("# mine")
+    again = run("observe", "customers", *options)
+    assert again.json()["files"] == [str(rules)]
+    assert routes.read_text() == "# mine"
     assert run("observe", "nothing", "--to", str(tmp_path)).code != 0
     (tmp_path / "file").touch()
     for taken in ("file", "file/below"):

@@ -229,7 +229,7 @@ def test_nothing_is_begun_in_a_freeze_but_by_a_person() -> None:
         SPEC, freeze=("Fri 16:00 - Mon 08:00",), time_zone="Europe/Berlin"
     )
     frozen = msgspec.structs.replace(DRIFTED, now=MONDAY + 6 * HOUR)
-    assert "changes are frozen for 1.0 h more" in decide_heal(spec, frozen).reason
+    assert "changes are frozen for 60 min more" in decide_heal(spec, frozen).reason
     thawed = msgspec.structs.replace(DRIFTED, now=MONDAY + 7 * HOUR)
     assert decide_heal(spec, thawed).action == "heal"
     asked = msgspec.structs.replace(frozen, requested=True)

@@ -23,8 +23,8 @@ def observe(
 ) -> None:
     """Write a model's objectives as Prometheus rules, and an Alertmanager configuration.
 
-    The rules decide as the program's own alerts do, from the metrics that it shows. Files that were
-    written before are replaced.
+    The rules decide as the program's own alerts do, from the metrics that it shows; those that
+    were written before are replaced. An `alertmanager.yml` that is there already is kept.
     """
     import yaml
 
@@ -49,10 +49,10 @@ def observe(
         to.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{to} is no folder", do="name a folder with --to") from None
-    written = {
-        to / f"{found.name}.rules.yml": prometheus_rules(found.name, slo),
-        to / "alertmanager.yml": alertmanager_config(urls),
-    }
+    written = {to / f"{found.name}.rules.yml": prometheus_rules(found.name, slo)}
+    routes = to / "alertmanager.yml"
+    if not routes.exists():
+        written[routes] = alertmanager_config(urls)
     for path, content in written.items():
         text = yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
         write_atomic(path, text.encode())
@@ -62,4 +62,6 @@ def observe(
     out = stdout()
     for path in written:
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if routes not in written:
+        out.print(f"{routes} was there and is kept", markup=False, soft_wrap=True)
     out.print("  next: name the rules in prometheus.yml's rule_files, and reload it", markup=False)

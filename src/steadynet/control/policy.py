@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from steadynet.control.stories import duration
 from steadynet.spec.calendar import last_moment, span_end
 from steadynet.spec.model import HealSpec
 
@@ -208,12 +209,12 @@ def _held(spec: HealSpec, view: HealView) -> str | None:
     ends = [span_end(text, spec.time_zone, view.now) for text in spec.freeze]
     frozen = max((end for end in ends if end is not None), default=None)
     if frozen is not None:
-        return f"changes are frozen for {(frozen - view.now) / 3600:.1f} h more"
+        return f"changes are frozen for {duration(frozen - view.now)} more"
     left = 0.0
     if view.attempts:
         left = view.attempts[-1].started + spec.cooldown_s - view.now
     if left > 0:
-        return f"the cool-down lasts {left:.0f} s more"
+        return f"the cool-down lasts {duration(left)} more"
     today = [attempt for attempt in view.attempts if attempt.started > view.now - DAY_S]
     if len(today) >= spec.runs_per_day:
         return f"{len(today)} attempts were made within 24 h (limit {spec.runs_per_day})"

@@ -72,7 +72,7 @@ def _say_range(reference: FeatureProfile, seen: FeatureCounts) -> str:
     if high >= END_RISE / 2:
         parts.append(f"{_percent(q[-1])} are from {reference.edges[-1]:.6g} ({_percent(p[-1])})")
     where = " and ".join(parts)
-    return f"values moved to the ends of training's range, as by a change of unit: {where}"
+    return f"values moved to the ends of training's range: {where}"
 
 
 def _say_bin(reference: FeatureProfile, seen: FeatureCounts) -> str:

@@ -51,7 +51,7 @@ _ALL = MappingProxyType(
 )
 """What is counted. Shadow answers reach no user; quality and freshness are told once, not by each
 worker, so that their sum over scraped addresses would count them again."""
-_TODO = MappingProxyType(
+_ADVICE = MappingProxyType(
     {
         "availability": "Callers get errors. See which version faults, and roll back by hand.",
         "latency": "Callers wait. See whether the version or the machine is slow.",
@@ -173,7 +173,7 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
                         f"Of {model}, more than {budget:.3g} of what counts for {objective} is bad,"
                         " in a long window and still in a short one."
                     ),
-                    **_advice(model, _TODO[objective]),
+                    **_advice(model, _ADVICE[objective]),
                 },
             }
 
@@ -213,7 +213,7 @@ def _findings(model: str) -> Iterator[Rule]:
             f'max by (model) (steadynet_quality_state{{{chosen},state="lost"}}) == 1',
             "0m",
             "late labels show that quality is lost",
-            _TODO["quality"],
+            _ADVICE["quality"],
         ),
         (
             "SteadynetDrift",
