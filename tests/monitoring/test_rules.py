@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from steadynet.monitoring.rules import alertmanager_config, prometheus_rules
 from steadynet.monitoring.slo import QUIET_S, RULES, SloEvents, assess_slo
+from steadynet.monitoring.timed import Span, TimeSpent
 from steadynet.spec.model import Slo
 
 MODEL = "payments"
@@ -58,39 +60,54 @@ def decided(minutes: Minutes) -> set[tuple[str, str]]:
     return {(burn.objective, burn.kind) for burn in report.firing}
 
 
-def series(name: str, counts: list[int], role: str) -> dict[str, Any]:
+def series(name: str, counts: list[int], labels: str) -> dict[str, Any]:
     """Return a counter that was 0 at first, one sample a minute."""
-    values, total = ["0"], 0
-    for count in counts:
-        total += count
-        values.append(str(total))
-    labels = f'model="{MODEL}",role="{role}",version="1"'
-    return {"series": f"{name}{{{labels}}}", "values": " ".join(values)}
+    values = " ".join(map(str, accumulate(counts, initial=0)))
+    return {"series": f'{name}{{model="{MODEL}",{labels}}}', "values": values}
 
 
 def scene(minutes: Minutes, role: str = "champion") -> dict[str, Any]:
     """Return promtool's test: at the end these alerts fire, and no others; a shadow has none."""
+    labels = f'role="{role}",version="1"'
+    return at_the_end(
+        len(minutes),
+        decided(minutes) if role != "shadow" else set(),
+        series("steadynet_requests_total", [total for total, _, _ in minutes], labels),
+        series("steadynet_failed_requests_total", [failed for _, failed, _ in minutes], labels),
+        series("steadynet_slow_requests_total", [slow for _, _, slow in minutes], labels),
+    )
+
+
+def lost_scene(unjudged: int, kept: int, lost: int) -> dict[str, Any]:
+    """Return promtool's test of quality that was kept for some minutes, then lost."""
+    begin, change, end = 60.0 * unjudged, 60.0 * (unjudged + kept), 60.0 * (unjudged + kept + lost)
+    spans = (Span(begin, change, False), Span(change, end, True))
+    report = assess_slo(SLO, (), end, {"quality": TimeSpent(spans=spans)})
+    judged, bad = [0] * unjudged + [60] * (kept + lost), [0] * (unjudged + kept) + [60] * lost
+    labels = 'objective="quality"'
+    return at_the_end(
+        len(judged),
+        {(burn.objective, burn.kind) for burn in report.firing},
+        series("steadynet_objective_seconds_total", judged, labels),
+        series("steadynet_objective_bad_seconds_total", bad, labels),
+    )
+
+
+def at_the_end(
+    minutes: int, fired: set[tuple[str, str]], *counted: dict[str, Any]
+) -> dict[str, Any]:
+    """Return promtool's test of counters after so many minutes."""
     wanted = [
         {
             "labels": f'{{__name__="fired",sloth_slo="{objective}",sloth_severity="{kind}"}}',
             "value": 1,
         }
-        for objective, kind in sorted(decided(minutes) if role != "shadow" else ())
+        for objective, kind in sorted(fired)
     ]
     return {
         "interval": "1m",
-        "input_series": [
-            series("steadynet_requests_total", [total for total, _, _ in minutes], role),
-            series("steadynet_failed_requests_total", [failed for _, failed, _ in minutes], role),
-            series("steadynet_slow_requests_total", [slow for _, _, slow in minutes], role),
-        ],
-        "promql_expr_test": [
-            {
-                "expr": "fired",
-                "eval_time": f"{len(minutes)}m",
-                "exp_samples": wanted,
-            }
-        ],
+        "input_series": list(counted),
+        "promql_expr_test": [{"expr": "fired", "eval_time": f"{minutes}m", "exp_samples": wanted}],
     }
 
 
@@ -130,6 +147,7 @@ def test_prometheus_decides_what_the_program_decides(tmp_path: Path) -> None:
         "tests": [
             *(scene(minutes) for minutes in SCENES.values()),
             *(scene(SCENES["an outage"], role) for role in ("challenger", "pinned", "shadow")),
+            *(lost_scene(*lengths) for lengths in ((17, 0, 3), (0, 153, 7), (0, 130, 30))),
         ],
     }
     (tmp_path / "tests.yml").write_bytes(msgspec.json.encode(tests))

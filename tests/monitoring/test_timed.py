@@ -74,6 +74,16 @@ def test_lost_quality_burns_its_budget_and_pages() -> None:
     assert report.sentence.startswith("quality: 3600 of 3600 seconds were bad in 1 h")
 
 
+@pytest.mark.parametrize(
+    ("lost_s", "kinds"), [(100, set()), (400, {"ticket"}), (700, {"page", "ticket"})]
+)
+def test_the_first_seconds_of_a_verdict_alarm_nobody_twice(lost_s: float, kinds: set[str]) -> None:
+    """Quality that is lost is an alert at once; its budget is one once minutes are lost."""
+    known = TimeSpent(spans=(Span(0.0, lost_s, True),))
+    report = assess_slo(Slo(), (), lost_s, {"quality": known})
+    assert {burn.kind for burn in report.firing} == kinds
+
+
 def test_a_stale_champion_is_a_ticket_and_wakes_nobody() -> None:
     known = TimeSpent(spans=(Span(0.0, 3 * DAY, True),))
     report = assess_slo(Slo(max_age_s=DAY), (), 3 * DAY, {"freshness": known})

@@ -19,6 +19,7 @@ from steadynet.monitoring.slo import (
     RULES,
     BurnRule,
     budgets_of,
+    fewest,
     rules_of,
 )
 from steadynet.spec.model import Slo
@@ -181,14 +182,14 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
 def _fires(model: str, objective: Objective, rule: BurnRule, budget: float) -> str:
     """Return what holds where `monitoring.slo.fires` says so."""
     parts = []
-    for window, fewest in ((rule.long_s, rule.fewest_bad), (rule.short_s, FEWEST_BAD_SHORT)):
+    for window, count in ((rule.long_s, rule.fewest_bad), (rule.short_s, FEWEST_BAD_SHORT)):
         span = _span(window)
         ratio = _series(f"slo:sli_error:ratio_rate{span}", model, objective)
         limit = f"{rule.limit:g} * {budget:.12g}"
         parts.append(f"max({ratio} > ({limit})) without (sloth_window)")
         bad = _sum(_BAD, model, objective, span, "increase")
         # A counter's increase over a window is extrapolated: ten may be told as 9.99.
-        parts.append(f"on () ({bad} > {fewest - 0.5:g})")
+        parts.append(f"on () ({bad} > {fewest(objective, count) - 0.5:g})")
     return "(" + " and ".join(parts) + ")"
 
 

@@ -42,7 +42,7 @@ class BurnRule(msgspec.Struct, frozen=True):
     short_s: float
     limit: float
     fewest_bad: int
-    """Bad requests that the long window must hold."""
+    """Bad requests that the long window must hold; of objectives that count seconds, minutes."""
 
 
 RULES = (
@@ -52,12 +52,21 @@ RULES = (
     BurnRule("ticket", 3 * _DAY, 6 * _HOUR, 1.0, 5),
 )
 FEWEST_BAD_SHORT = 2
-"""Bad requests that the short window must hold for any rule."""
+"""Bad requests (or minutes) that the short window must hold for any rule."""
 QUIET_S: Mapping[AlertKind, float] = MappingProxyType({"page": 5 * _MINUTE, "ticket": 6 * _HOUR})
 """How long no rule of a kind may fire before its alert is over: an error rate at
 the budget itself would else open and close a ticket all day."""
 TIMED: tuple[Objective, ...] = ("quality", "freshness")
 """The objectives that count seconds instead of requests."""
+
+
+def fewest(objective: Objective, count: int) -> float:
+    """Return a smallest count in what an objective counts: requests, or minutes told in seconds.
+
+    Ten bad requests are ten callers; ten bad seconds are one verdict, looked at ten times.
+    """
+    return count * _MINUTE if objective in TIMED else count
+
 
 Count = float | NDArray[np.float64]
 
@@ -82,6 +91,7 @@ def budgets_of(slo: Slo) -> dict[Objective, float]:
 def fires(
     rule: BurnRule,
     budget: float,
+    objective: Objective = "availability",
     *,
     bad: Count,
     total: Count,
@@ -90,7 +100,9 @@ def fires(
 ) -> NDArray[np.bool_]:
     """Tell whether a rule fires on what its two windows hold; numbers or arrays of them (T,)."""
     allowed = rule.limit * budget
-    enough = (np.asarray(bad) >= rule.fewest_bad) & (np.asarray(short_bad) >= FEWEST_BAD_SHORT)
+    enough = (np.asarray(bad) >= fewest(objective, rule.fewest_bad)) & (
+        np.asarray(short_bad) >= fewest(objective, FEWEST_BAD_SHORT)
+    )
     lasting = np.asarray(bad) > allowed * np.asarray(total)
     present = np.asarray(short_bad) > allowed * np.asarray(short_total)
     return np.asarray(enough & lasting & present, np.bool_)
@@ -222,7 +234,15 @@ def _burn(
 
     bad, total = count(rule.long_s)
     short_bad, short_total = count(rule.short_s)
-    fired = fires(rule, budget, bad=bad, total=total, short_bad=short_bad, short_total=short_total)
+    fired = fires(
+        rule,
+        budget,
+        objective,
+        bad=bad,
+        total=total,
+        short_bad=short_bad,
+        short_total=short_total,
+    )
     return BurnRate(
         objective=objective,
         kind=rule.kind,

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-LATER = ("model_signing.signing", "sklearn.ensemble", "matplotlib.figure")
-"""Matplotlib may be missing; the card then has no pictures."""
+LATER = ("sklearn.ensemble", "matplotlib.figure")
+"""Matplotlib may be missing; the card then has no pictures. Signing is not among them: its import
+silences a warning by a filter, which a fit that sets filters beside it would take away again."""
 
 
 @contextmanager
