@@ -82,6 +82,10 @@ def test_lost_quality_is_found_on_labels_and_pages(scene: Scene) -> None:
     status = model_status(scene.home, NAME, scene.clock.now())
     assert status.labelled_rows == 400
     assert "quality is lost" in status.quality
+    scene.clock.advance(1.0)
+    controller.tick()
+    beginning = model_status(scene.home, NAME, scene.clock.now()).quality
+    assert beginning.startswith("lost when last judged; since then 0 labelled rows so far")
 
 
 def test_good_answers_hold_quality(scene: Scene) -> None:

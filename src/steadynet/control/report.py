@@ -32,7 +32,7 @@ from steadynet.monitoring.estimate import Estimated
 from steadynet.monitoring.label_flow import LabelFlow, Sampling, delay_quantile_s, sampling_of
 from steadynet.monitoring.latency import quantile
 from steadynet.monitoring.reconcile import EstimateRecord, record_of
-from steadynet.monitoring.reports import Alert
+from steadynet.monitoring.reports import Alert, QualityReport
 from steadynet.monitoring.windows import Role, Window
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.evidence import Verdict
@@ -169,7 +169,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             rollout=_rollout(tx, model),
             drift="not judged yet" if drift is None else drift.sentence,
             drifted=() if drift is None else drift.sustained,
-            quality="not judged yet" if quality is None else quality.sentence,
+            quality=_quality(quality),
             slo="not judged yet" if slo is None else slo.sentence,
             estimated="not estimated yet" if estimate is None else estimate.sentence,
             estimated_metrics={} if estimate is None else estimate.metrics,
@@ -182,6 +182,15 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             detail=tx.decisions.fact(model, QUALITY_DETAIL, QualityDetail),
             signed_by=_signer(home),
         )
+
+
+def _quality(report: QualityReport | None) -> str:
+    """Return the last word on quality; a window that only begins takes nothing back."""
+    if report is None:
+        return "not judged yet"
+    if report.verdict == "not_yet" and report.since is not None:
+        return f"lost when last judged; since then {report.sentence}"
+    return report.sentence
 
 
 def journal(home: Home, model: str, count: int) -> tuple[list[JournalEntry], list[str]]:
