@@ -15,6 +15,7 @@ import time
 from collections import deque
 
 import uvloop
+from open_loop import Line
 
 CONNECTIONS = 64
 WARM_UP_S = 3.0
@@ -22,41 +23,11 @@ LABEL_AFTER_S = 1.0
 LABELS = (b'"no"', b'"yes"')
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request in flight at most."""
-
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self.due = 0.0
-        self.buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for work."""
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.load.free.append(self)
-
-    def send(self, request: bytes, due: float) -> None:
-        """Send a request that was due at a time."""
-        self.due = due
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        """Take an answer; when it is whole, be free again."""
-        data = self.buffer + data
-        head = data.find(b"\r\n\r\n")
-        at = data.find(b"content-length: ") + 16
-        if head < 0 or len(data) < head + 4 + int(data[at : data.find(b"\r", at)]):
-            self.buffer = data
-            return
-        self.buffer = b""
-        self.load.done(self, data.startswith(b"HTTP/1.1 200"))
-
-
 class Load:
     """The requests that are due, and what became of those that were sent."""
 
     def __init__(self, model: bytes, bodies: list[bytes], labelled: float) -> None:
-        self.free: deque[Connection] = deque()
+        self.free: deque[Line] = deque()
         self.waiting: deque[tuple[bytes, float]] = deque()
         self.labels: deque[tuple[float, bytes]] = deque()
         self.latencies: list[float] = []
@@ -81,14 +52,14 @@ class Load:
         else:
             self.waiting.append((request, due))
 
-    def done(self, connection: Connection, good: bool) -> None:
+    def answered(self, line: Line, meant: float, well: bool) -> None:
         """Note an answer, and give its connection the next request that waits."""
-        self.latencies.append(time.perf_counter() - connection.due)
-        self.errors += not good
+        self.latencies.append(time.perf_counter() - meant)
+        self.errors += not well
         if self.waiting:
-            connection.send(*self.waiting.popleft())
+            line.send(*self.waiting.popleft())
         else:
-            self.free.append(connection)
+            self.free.append(line)
 
 
 async def main(port: int, model: str, rate: float, seconds: float, labelled: float) -> None:
@@ -97,7 +68,7 @@ async def main(port: int, model: str, rate: float, seconds: float, labelled: flo
     load = Load(model.encode(), bodies, labelled)
     loop = asyncio.get_running_loop()
     for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Connection(load), "127.0.0.1", port)
+        await loop.create_connection(lambda: Line(load), "127.0.0.1", port)
     began, number, warm = time.perf_counter(), 0, False
     while (now := time.perf_counter()) < began + WARM_UP_S + seconds:
         if not warm and now >= began + WARM_UP_S:

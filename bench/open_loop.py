@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections import deque
+from typing import Protocol
 
 import uvloop
 from load import requests_of
@@ -20,18 +21,28 @@ from load import requests_of
 WARM_UP_S = 1.0
 
 
+class Sender(Protocol):
+    """Who sends by lines."""
+
+    free: deque[Line]
+
+    def answered(self, line: Line, meant: float, well: bool) -> None:
+        """Take note of an answer; the line is free again."""
+        ...
+
+
 class Line(asyncio.Protocol):
     """One keep-alive connection with at most one request in flight."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
         self._meant = 0.0
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be free."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._pace.free.append(self)
+        self._sender.free.append(self)
 
     def send(self, request: bytes, meant: float) -> None:
         """Send a request that was meant to start at a time."""
@@ -46,7 +57,7 @@ class Line(asyncio.Protocol):
             at = data.find(b"content-length: ") + 16
             if len(data) >= head + 4 + int(data[at : data.find(b"\r", at)]):
                 self._buffer = b""
-                self._pace.answered(self, self._meant, data.startswith(b"HTTP/1.1 200"))
+                self._sender.answered(self, self._meant, data.startswith(b"HTTP/1.1 200"))
                 return
         self._buffer = data
 
@@ -56,6 +67,7 @@ class Pace:
 
     def __init__(self, requests: list[bytes], rate: float) -> None:
         self.free: deque[Line] = deque()
+        self.lines = 0
         self.latencies: list[tuple[float, float]] = []
         self.errors = 0
         self._requests = requests
@@ -67,7 +79,8 @@ class Pace:
         self.done = self._loop.create_future()
 
     def run(self, seconds: float) -> None:
-        """Send for so long."""
+        """Send for so long, and wait for the last answers."""
+        self.lines = len(self.free)
         self._began = time.perf_counter()
         self._end = self._began + seconds
         self._turn()
@@ -84,13 +97,14 @@ class Pace:
         """Look at the clock again and again: timers of the loop are a millisecond wide."""
         now = time.perf_counter()
         self._send_due(now)
-        if now < self._end:
+        if now < self._end or len(self.free) < self.lines:
             self._loop.call_soon(self._turn)
-        elif not self.done.done():
+        else:
             self.done.set_result(None)
 
     def _send_due(self, now: float) -> None:
-        while self.free and (meant := self._began + self._next / self._rate) <= now:
+        due = min(now, self._end)
+        while self.free and (meant := self._began + self._next / self._rate) <= due:
             self.free.popleft().send(self._requests[self._next % len(self._requests)], meant)
             self._next += 1
 
