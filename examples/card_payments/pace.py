@@ -73,7 +73,7 @@ FAST = Pace(
     quality_window_rows=500,
     min_labelled_rows=2500,
     rollback_limit_s=60.0,
-    heal_limit_s=120.0,
+    heal_limit_s=150.0,
 )
 
 

@@ -19,8 +19,10 @@ from steadynet.statistics.sequential import (
     stratified_difference_bounds,
 )
 
-CONTRADICTED_ERRORS = 2.0
-"""Standard errors by which live labels must speak against what held-out ones say."""
+CONTRADICTED_ERRORS = 1.0
+"""Standard errors by which live labels must speak against held-out ones to outweigh them."""
+OPPOSED_ERRORS = 2.0
+"""The same, for a challenger that waits in the shadow, where waiting harms nobody."""
 FEWEST_TO_LEAN = 30
 """Labelled rows before they can hold a rollout up."""
 
@@ -80,9 +82,7 @@ def shown_better(plan: RolloutSpec, evidence: Evidence) -> bool:
     low, high = _live_bounds(plan, evidence)
     if high < 0 or low > 0:
         return high < 0
-    estimate = estimate_loss(losses)
-    contradicted = estimate is not None and estimate[0] > estimate[1]
-    if contradicted or losses.holdout.n < FEWEST_VALUES:
+    if losses.holdout.n < FEWEST_VALUES or _contradicted(losses, CONTRADICTED_ERRORS):
         return False
     # Held-out rows are one sample, looked at once, so the bound of a fixed sample holds.
     error = math.sqrt(losses.holdout.variance / losses.holdout.n)
@@ -95,10 +95,25 @@ def leans_better(evidence: Evidence) -> bool:
     losses = evidence.labels
     if not losses.finite:
         return False
-    estimate = estimate_loss(losses)
     if losses.holdout.finite and losses.holdout.n >= FEWEST_TO_LEAN and losses.holdout.total < 0:
-        return estimate is None or estimate[0] < CONTRADICTED_ERRORS * estimate[1]
+        return not _contradicted(losses, OPPOSED_ERRORS)
+    estimate = estimate_loss(losses)
     return estimate is not None and estimate[0] < 0
+
+
+def _contradicted(losses: LabelledLoss, errors: float) -> bool:
+    """Tell whether the live difference of losses is so many standard errors above zero.
+
+    Losses are skewed: a handful of rows of the common class differ by nearly the same small
+    amount, so that their own spread makes them look sure. The error is therefore never taken
+    smaller than as many of the held-out rows would give.
+    """
+    estimate = estimate_loss(losses)
+    if estimate is None:
+        return False
+    n = max(losses.paired.n, sum(stage.challenger.n for stage in losses.stages))
+    usual = math.sqrt(losses.holdout.variance / n)
+    return estimate[0] > errors * max(estimate[1], usual)
 
 
 def estimate_loss(losses: LabelledLoss) -> tuple[float, float] | None:
