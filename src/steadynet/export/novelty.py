@@ -43,7 +43,8 @@ class Novelty:
     deviations: Floats
     """Standard deviation along each, (K,)."""
     off: float
-    """Mean squared distance off the directions."""
+    """Mean squared distance off the directions; a share of the whole at least (`training.novelty`),
+    since the graph finds it as a difference of sums."""
     reach: Floats
     """Largest size of each number, (D,)."""
     known: tuple[npt.NDArray[np.bool_], ...]

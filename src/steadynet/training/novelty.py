@@ -24,6 +24,11 @@ FITTED_ROWS = 20_000
 HELD_ROWS = 50_000
 SMALLEST_SHARE = 1e-6
 """Variance of a direction, as a share of all, below which it is rounding."""
+LEAST_OFF = 1e-2
+"""Variance off the directions that is reckoned with, as a share of all. Where the rows span few
+directions there is none, and what the graph finds there in single precision is rounding."""
+MARGIN = 1.001
+"""By which rows of the quantile stay below 1: where there are few different rows, they are many."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,7 +58,7 @@ def fit_novelty(
         return None
     chosen = directions[:, ::-1][:, kept]
     kept_variance = variances[::-1][kept]
-    off = max(total - float(kept_variance.sum()), SMALLEST_SHARE * total)
+    off = max(total - float(kept_variance.sum()), LEAST_OFF * total)
     cardinalities = network.network.layout.cardinalities
     first = Novelty(
         center=center,
@@ -78,7 +83,7 @@ def _scaled(novelty: Novelty, session: onnxruntime.InferenceSession, held: Tenso
     _, distance = novelty_of(inside, hidden, held.numbers, held.categories)
     unit = replace(novelty, unit=max(float(np.quantile(distance, QUANTILE)), 1e-6))
     _, found = novelty_of(unit, hidden, held.numbers, held.categories)
-    return replace(unit, scale=max(float(np.quantile(found, QUANTILE)), 1e-6))
+    return replace(unit, scale=MARGIN * max(float(np.quantile(found, QUANTILE)), 1e-6))
 
 
 def _session(network: FittedNetwork) -> onnxruntime.InferenceSession:
