@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from steadynet.cli.progress import event_words
 from steadynet.errors import SpecError, UserError
 from steadynet.features.run import Tensors
 from steadynet.home import Home
+from steadynet.spec.losses import MetricChoice
 from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.table.convert import Truth
 from steadynet.training.components import Ground
@@ -29,7 +32,9 @@ from steadynet.training.search import (
     settings_of,
     suggest,
 )
+from steadynet.training.search_trial import HeldResult, apart
 from steadynet.training.study import JOURNAL, StudyPlace, count_ended, only_search, open_study
+from steadynet.training.wording import search_words
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -86,11 +91,48 @@ def test_a_search_mends_bad_settings_and_goes_on_where_it_was_ended(
     assert len(first.trials) + len(second.trials) == report.trials == 6
     assert chosen.network in NETWORKS
     assert chosen.search_trials == 0
-    assert report.best_loss < 0.8 * report.own_loss
+    assert report.metric == "loss"
+    assert report.best < 0.8 * report.own
     assert report.settings["network"] == chosen.network
     assert report.toml().startswith('[training]\nnetwork = "')
     again, _ = search(ground, bad, context_of(tmp_path, Recorder()))
     assert again == chosen
+
+
+@pytest.mark.slow
+def test_a_search_goes_by_the_metric_that_the_user_named(problem: Make, tmp_path: Path) -> None:
+    made = problem("binary", rows=400)
+    judged = replace(made.data, code=replace(made.data.code, metric="auc"))
+    ground = ground_of(replace(made, data=judged))
+    bad = TrainingSpec(network="mlp", learning_rate=1e-6, max_epochs=3, search_trials=2)
+    recorder = Recorder()
+    _, report = search(ground, bad, context_of(tmp_path, recorder))
+    assert report.metric == "auc"
+    assert 0.5 < report.best <= 1.0
+    assert report.best == max(trial.best for trial in recorder.trials)
+    assert {trial.metric for trial in recorder.trials} == {"auc"}
+    assert "held-out auc" in search_words(report)
+    assert "held-out auc" in event_words(recorder.trials[0])
+
+
+def test_what_a_trial_did_is_judged_as_the_blend_is(problem: Make) -> None:
+    """By the loss of every row, or by the metric of all rows with a jackknife's error."""
+    made = problem("binary", rows=400)
+    rng = np.random.default_rng(0)
+    wanted = made.raw_target[made.folds.held.ravel()]
+    good = (3.0 * (2 * wanted - 1) + rng.normal(0, 2, len(wanted)))[:, None, None]
+    bad = rng.normal(0, 2, good.shape)
+    metrics: tuple[MetricChoice, ...] = ("auto", "auc")
+    for metric in metrics:
+        code = replace(made.data.code, metric=metric)
+        ground = ground_of(replace(made, data=replace(made.data, code=code)))
+        outputs = [np.asarray(each, np.float32) for each in (good, bad)]
+        better, worse = (HeldResult.of(each, ground) for each in outputs)
+        assert HeldResult.kept_before(better.kept, ground).score == better.score
+        assert better.score < worse.score
+        rise, error = apart(worse.kept, better.kept, ground)
+        assert rise == pytest.approx(worse.score - better.score)
+        assert rise > 3 * error > 0
 
 
 def test_trials_that_ran_when_the_process_was_killed_wait_to_be_run_again(tmp_path: Path) -> None:
@@ -115,7 +157,7 @@ def test_trials_that_the_user_stopped_wait_to_be_run_again(problem: Make, tmp_pa
     chosen, report = search(ground, training, context_of(tmp_path, Recorder(), trials_left=0))
     assert settings_of(training, {}) == chosen
     assert (report.trials, report.settings) == (0, {})
-    assert np.isnan(report.own_loss)
+    assert np.isnan(report.own)
 
 
 @pytest.mark.slow
@@ -165,8 +207,9 @@ def test_a_report_without_better_settings_has_no_lines() -> None:
         trials=3,
         pruned=1,
         failed=0,
-        own_loss=0.5,
-        best_loss=float(np.nan),
+        metric="loss",
+        own=0.5,
+        best=float(np.nan),
         settings={},
         importance={},
     )

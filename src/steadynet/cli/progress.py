@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from steadynet.control.stories import duration
+from steadynet.spec.losses import own_sense
 from steadynet.training.progress import (
     ComponentEnded,
     ComponentStarted,
@@ -86,27 +87,36 @@ def event_words(event: Event) -> str:
     if isinstance(event, ComponentEnded):
         return f"{event.name} is fitted, after {duration(event.seconds)}"
     if isinstance(event, TrialEnded):
-        loss = "" if math.isnan(event.loss) else f", held-out loss {event.loss:.5f}"
-        best = f"best {event.best_loss:.5f}"
-        return f"trial {event.number} of {event.count}: {event.state}{loss}; {best}"
+        value = "" if math.isnan(event.value) else f", held-out {event.metric} {event.value:.5f}"
+        best = f"best {event.best:.5f}"
+        return f"trial {event.number} of {event.count}: {event.state}{value}; {best}"
     if isinstance(event, EpochEnded):
+        held, best = _held_words(event)
         return (
             f"epoch {event.epoch}/{event.epochs}  loss {event.train_loss:.4f}  "
-            f"held out {event.held_loss:.4f}  {event.metric} {event.metric_value:.4f}  "
-            f"best {event.best_loss:.4f} (epoch {event.best_epoch})  "
+            f"held out {held}  {event.metric} {event.metric_value:.4f}  "
+            f"best {best} (epoch {event.best_epoch})  "
             f"{event.rows_per_s:,.0f} rows/s  at most {duration(event.seconds_left)} left"
         )
     assert_never(event)
 
 
+def _held_words(event: EpochEnded) -> tuple[str, str]:
+    """Return what held-out rows show, and the best so far, as the metric is read."""
+    held, best = (own_sense(event.judged_by, each) for each in (event.held_loss, event.best_loss))
+    name = "" if event.judged_by == "auto" else f"{event.judged_by} "
+    return f"{name}{held:.4f}", f"{best:.4f}"
+
+
 def _epoch_table(event: EpochEnded) -> Table:
+    held, best = _held_words(event)
     table = Table(box=None, header_style="dim", padding=(0, 2))
     cells = {
         "epoch": f"{event.epoch}/{event.epochs}",
         "loss": f"{event.train_loss:.4f}",
-        "held out": f"{event.held_loss:.4f}",
+        "held out": held,
         event.metric: f"{event.metric_value:.4f}",
-        "best": f"{event.best_loss:.4f} (epoch {event.best_epoch})",
+        "best": f"{best} (epoch {event.best_epoch})",
         "rows/s": f"{event.rows_per_s:,.0f}",
         "left at most": duration(event.seconds_left),
     }

@@ -28,6 +28,9 @@ MetricChoice = Literal[
     "auto", "log_loss", "auc", "accuracy", "f1", "rmse", "mae", "pinball", "poisson_deviance"
 ]
 
+LESS_IS_BETTER = frozenset({"log_loss", "rmse", "mae", "pinball", "poisson_deviance"})
+"""Metrics of which less is better."""
+
 FOCAL_GAMMA = 2.0
 """How much less a row counts that is answered well already (Lin et al. 2017)."""
 HUBER_DELTA = 1.345
@@ -145,3 +148,8 @@ def choose_loss(
         "huber": HUBER_DELTA,
     }
     return Loss(name=name, parameter=parameters.get(name) or 0.0)
+
+
+def own_sense(metric: str, score: float) -> float:
+    """Return a score, of which less is better, as the metric is read: an AUC without its minus."""
+    return score if metric == "auto" or metric in LESS_IS_BETTER else -score

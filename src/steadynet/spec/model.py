@@ -130,8 +130,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """With `loss = "focal"`: how much less a row counts that is answered well; 2 unless set."""
     metric: MetricChoice = "auto"
     """What decides where the fit of a network, and of boosted trees, stops, on held-out rows of the
-    (main) target, and how much each part of a blend weighs: `auto` is the loss itself.
-    Probabilities are calibrated afterwards, whatever it is. A search still goes by the loss."""
+    (main) target, how much each part of a blend weighs, and which trial of a search is best: `auto`
+    is the loss itself. Probabilities are calibrated afterwards, whatever it is."""
     target_transform: TransformChoice = "none"
     """Numbers: what the target goes through before the fit and back in the graph: `log` (of one
     more, no value below 0), `quantile` (to normal scores). Predictions are then nearer to the

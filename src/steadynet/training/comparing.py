@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from steadynet.spec.losses import LESS_IS_BETTER
 from steadynet.training.data import TargetCode
 from steadynet.training.objective import row_losses
-from steadynet.training.stopping import LESS_IS_BETTER, stopping_score
+from steadynet.training.stopping import stopping_score
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,8 +68,7 @@ class HeldTruth:
     def apart(self, answer: Floats, better: Floats) -> Apart:
         """Return by how much `answer` (n, C) is worse than `better` (n, C)."""
         if self.by_loss:
-            rises = self.losses(answer) - self.losses(better)
-            return Apart(float(rises.mean()), float(rises.std()) / math.sqrt(len(rises)))
+            return mean_apart(self.losses(answer) - self.losses(better))
         return self._jackknifed(
             lambda rows: self._metric(answer, rows) - self._metric(better, rows)
         )
@@ -89,6 +89,11 @@ class HeldTruth:
             own = own / own.sum(axis=1, keepdims=True)
         weights = None if self.weights is None else self.weights[rows]
         return stopping_score(own, self.target[rows], self.code, weights)
+
+
+def mean_apart(rises: Floats) -> Apart:
+    """Return the mean of rows' rises of the loss (n,), with its error."""
+    return Apart(float(rises.mean()), float(rises.std()) / math.sqrt(len(rises)))
 
 
 def held_losses(

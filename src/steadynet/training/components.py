@@ -15,6 +15,7 @@ from steadynet.export.nodes import Graph
 from steadynet.features.run import Tensors
 from steadynet.networks import TabularNetwork
 from steadynet.table.layout import FeatureLayout
+from steadynet.training.comparing import HeldTruth
 from steadynet.training.data import Folds, TargetCode, TrainingData
 from steadynet.training.joint import FitTarget
 from steadynet.training.loop import FitResult
@@ -53,6 +54,17 @@ class Ground:
     def outputs(self) -> int:
         """Outputs of a member for all targets."""
         return sum(target.code.outputs for target in self.targets)
+
+    def held_truth(self, target: FitTarget) -> HeldTruth:
+        """Return the held rows that have a value of a target, and what answers are judged by."""
+        rows, weights = self.held_rows, self.held_weights
+        known = target.truth.known[rows]
+        own = None if weights is None else weights[known]
+        return HeldTruth(
+            target=target.truth.values[rows][known],
+            code=target.code,
+            weights=None if own is None else own / max(float(own.mean()), 1e-12),
+        )
 
     @property
     def held_rows(self) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from steadynet.spec.losses import TransformName
 from steadynet.spec.model import Spec
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.blending import Share, choose_weights
-from steadynet.training.comparing import HeldTruth, held_losses
+from steadynet.training.comparing import held_losses
 from steadynet.training.component_fits import FitContext, fit_network
 from steadynet.training.components import Ground
 from steadynet.training.fitted import Fitted
@@ -98,16 +98,10 @@ def _weigh(
     made: Sequence[Made], target: FitTarget, ground: Ground
 ) -> tuple[tuple[Share, ...], Floats]:
     """Return the components' shares of one target's answer, and that answer to the held rows."""
-    rows = ground.held_rows
-    known = target.truth.known[rows]
+    known = target.truth.known[ground.held_rows]
     names = [one.component.name for one in made]
     answers = [target.answer(one.held) for one in made]
-    own = ground.held_weights
-    truth = HeldTruth(
-        target=target.truth.values[rows][known],
-        code=target.code,
-        weights=None if own is None else own[known] / max(float(own[known].mean()), 1e-12),
-    )
+    truth = ground.held_truth(target)
     shares = choose_weights(names, [answer[known] for answer in answers], truth)
     return shares, blend_answers(answers, [share.weight for share in shares])
 

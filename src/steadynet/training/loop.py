@@ -271,6 +271,7 @@ class Fit:
                 epochs=record.epochs,
                 train_loss=train_loss,
                 held_loss=loss,
+                judged_by=self.data.code.metric,
                 metric="rmse" if self.data.code.task == "regression" else "auc",
                 metric_value=metric,
                 best_loss=float(self._best_loss.mean()),

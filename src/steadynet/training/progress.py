@@ -23,7 +23,10 @@ class EpochEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """As many at most."""
     train_loss: float
     held_loss: float
-    """On held-out rows: log-loss, or mean squared error of the standardised target."""
+    """On held-out rows: the loss (log-loss, or mean squared error of the standardised target), or
+    the metric that the user named, with a minus sign where more is better."""
+    judged_by: str = "auto"
+    """`[training] metric`."""
     metric: str
     """Name of the metric: `auc`, or `rmse` in the target's unit."""
     metric_value: float
@@ -73,9 +76,11 @@ class TrialEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     count: int
     state: str
     """"complete", "pruned" or "failed"."""
-    loss: float
-    """Held-out loss; NaN unless complete."""
-    best_loss: float
+    metric: str
+    """`loss`, or the metric that the user named."""
+    value: float
+    """On held-out rows; NaN unless complete."""
+    best: float
 
 
 Event = (

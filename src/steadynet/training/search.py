@@ -3,8 +3,8 @@
 Trials run in processes of one thread each, as many as there are cores: two fits of one thread beat
 one of two. The study is a file in the home, so that a search that was killed goes on, and one that
 is asked for more trials adds to those that ended. The first trials are the networks with their own
-defaults, and the spec's own settings stay unless another one's held-out loss is lower beyond the
-noise.
+defaults, and the spec's own settings stay unless another one is better on held-out rows beyond the
+noise: by the loss, or by the metric that the user named.
 
 Laws: no process of a search outlives it, and none hears Ctrl-C but by the search.
 """
@@ -29,11 +29,19 @@ import torch
 from optuna.trial import TrialState
 
 from steadynet.networks import check_network
+from steadynet.spec.losses import own_sense
 from steadynet.spec.model import TrainingSpec
 from steadynet.training.components import Ground
 from steadynet.training.joint import joint_data
 from steadynet.training.progress import Progress, TrialEnded
-from steadynet.training.search_trial import TrialJob, TrialOutcome, end_with_parent, run_trial
+from steadynet.training.search_trial import (
+    HeldResult,
+    TrialJob,
+    TrialOutcome,
+    apart,
+    end_with_parent,
+    run_trial,
+)
 from steadynet.training.study import (
     JOURNAL,
     StudyPlace,
@@ -50,7 +58,7 @@ WITH_MEMBERS = ("ensemble", "tabm")
 NOISE = 1.0
 """Standard errors of the paired difference by which a trial must beat the spec's own settings."""
 OWN = "own.npy"
-"""Held-out losses per row of the spec's own settings."""
+"""What the spec's own settings did on held-out rows, as `HeldResult.kept`."""
 STOP = "stop"
 """While there is such a file, trials end."""
 TIME_SHARE = 0.7
@@ -66,9 +74,12 @@ class SearchReport(msgspec.Struct, frozen=True, kw_only=True):
     trials: int
     pruned: int
     failed: int
-    own_loss: float
-    """Held-out loss of the spec's own settings."""
-    best_loss: float
+    metric: str
+    """What trials were judged by on held-out rows: `loss`, or the metric that the user named."""
+    own: float
+    """The metric of the spec's own settings."""
+    best: float
+    """The best trial's metric."""
     settings: dict[str, Setting]
     """Those that were taken, empty where the spec's own stayed."""
     importance: dict[str, float]
@@ -131,7 +142,7 @@ def _search(
             # Leaving the block waits for the trials that run.
             (context.folder / STOP).touch()
             raise
-    return _choose(study, training, context)
+    return _choose(study, run.ground, training, context)
 
 
 @dataclass(frozen=True)
@@ -151,14 +162,14 @@ class _Run:
         return TrialJob(
             training=settings_of(self.training, settings),
             ends_at=time.time() + self.deadline - time.perf_counter(),
-            losses=str(folder / OWN if number is None else _losses(folder, number)),
+            held=str(folder / OWN if number is None else _held(folder, number)),
             stop=str(folder / STOP),
             place=self.place,
             number=number,
         )
 
 
-def _losses(folder: Path, number: int) -> Path:
+def _held(folder: Path, number: int) -> Path:
     return folder / f"trial-{number}.npy"
 
 
@@ -262,72 +273,79 @@ def _run_trials(run: _Run, pool: ProcessPoolExecutor, workers: int) -> None:
             if number is not None:
                 _tell(study, number, outcome)
             if number is not None and outcome.state != "stopped":
-                _show(study, outcome, training, context)
+                _show(run, outcome)
 
 
 def _tell(study: optuna.Study, number: int, outcome: TrialOutcome) -> None:
     if outcome.state == "stopped":
         give_back(study, number)
     elif outcome.state == "complete":
-        study.tell(number, outcome.loss)
+        study.tell(number, outcome.score)
     else:
         pruned = outcome.state == "pruned"
         study.tell(number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
 
 
-def _show(
-    study: optuna.Study, outcome: TrialOutcome, training: TrainingSpec, context: SearchContext
-) -> None:
+def _show(run: _Run, outcome: TrialOutcome) -> None:
+    metric, study = run.ground.code.metric, run.study
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = min((trial.value for trial in complete if trial.value is not None), default=math.nan)
-    context.progress.on(
+    run.context.progress.on(
         TrialEnded(
             number=count_ended(study),
-            count=training.search_trials,
+            count=run.training.search_trials,
             state=outcome.state,
-            loss=outcome.loss,
-            best_loss=best,
+            metric=_metric_name(run.ground),
+            value=own_sense(metric, outcome.score),
+            best=own_sense(metric, best),
         )
     )
 
 
+def _metric_name(ground: Ground) -> str:
+    return "loss" if ground.code.metric == "auto" else ground.code.metric
+
+
 def _choose(
-    study: optuna.Study, training: TrainingSpec, context: SearchContext
+    study: optuna.Study, ground: Ground, training: TrainingSpec, context: SearchContext
 ) -> tuple[TrainingSpec, SearchReport]:
     complete = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if trial.value is not None
     ]
-    own_losses = _load(context.folder / OWN)
+    own = _load(context.folder / OWN, ground)
     taken: dict[str, Setting] = {}
-    best = min(complete, key=lambda trial: trial.value or math.inf, default=None)
+    best = min(complete, key=lambda trial: trial.value or 0.0, default=None)
     if best is not None:
-        losses = _load(_losses(context.folder, best.number))
-        if own_losses is not None and losses is not None and _is_better(losses, own_losses):
-            taken = suggest(optuna.trial.FixedTrial(best.params), networks_of(training))
+        found = _load(_held(context.folder, best.number), ground)
+        if own is not None and found is not None:
+            worse_by, error = apart(own.kept, found.kept, ground)
+            if worse_by > NOISE * error:
+                taken = suggest(optuna.trial.FixedTrial(best.params), networks_of(training))
         for trial in complete:
             if trial.number != best.number:
-                _losses(context.folder, trial.number).unlink(missing_ok=True)
+                _held(context.folder, trial.number).unlink(missing_ok=True)
+    metric = ground.code.metric
+    own_score = math.nan if own is None else own.score
+    best_score = math.nan if best is None or best.value is None else best.value
     report = SearchReport(
         trials=count_ended(study),
         pruned=len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))),
         failed=len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,))),
-        own_loss=math.nan if own_losses is None else float(own_losses.mean()),
-        best_loss=math.nan if best is None or best.value is None else best.value,
+        metric=_metric_name(ground),
+        own=own_sense(metric, own_score),
+        best=own_sense(metric, best_score),
         settings=taken,
         importance=_importance(study, len(complete)),
     )
     return settings_of(training, taken), report
 
 
-def _load(path: Path) -> np.ndarray | None:
-    return np.load(path, allow_pickle=False) if path.is_file() else None
-
-
-def _is_better(losses: np.ndarray, own: np.ndarray) -> bool:
-    apart = own - losses
-    return bool(apart.mean() > NOISE * apart.std() / math.sqrt(len(apart)))
+def _load(path: Path, ground: Ground) -> HeldResult | None:
+    if not path.is_file():
+        return None
+    return HeldResult.kept_before(np.load(path, allow_pickle=False), ground)
 
 
 def _importance(study: optuna.Study, complete: int) -> dict[str, float]:

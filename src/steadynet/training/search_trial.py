@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import optuna
 import torch
 from threadpoolctl import threadpool_limits
@@ -22,6 +23,7 @@ from steadynet.errors import NotFinite, SpecError
 from steadynet.files import write_atomic
 from steadynet.networks import build_network
 from steadynet.spec.model import TrainingSpec
+from steadynet.training.comparing import Apart, mean_apart
 from steadynet.training.components import Ground
 from steadynet.training.holding import predict_grouped
 from steadynet.training.joint import joint_held_losses
@@ -40,8 +42,8 @@ class TrialJob:
     training: TrainingSpec
     ends_at: float
     """When it must end (seconds since 1970), infinite without a limit: starting a worker counts."""
-    losses: str
-    """Where the held-out losses per row go."""
+    held: str
+    """Where what the trial did on held-out rows goes: see `HeldResult`."""
     stop: str
     """A file; once there is one, the trial ends."""
     place: StudyPlace
@@ -49,11 +51,48 @@ class TrialJob:
     """None for the spec's own settings, which are not part of the study."""
 
 
+@dataclass(frozen=True)
+class HeldResult:
+    """How a network did on held-out rows: by the loss of all targets, or by the user's metric."""
+
+    kept: np.ndarray
+    """Each held row's loss (n,); where a metric is named, the main target's answers (n, C)."""
+    score: float
+    """What is made small: the mean loss, or the metric with its sign."""
+
+    @classmethod
+    def of(cls, members: npt.NDArray[np.float32], ground: Ground) -> HeldResult:
+        """Judge members' outputs (n, M, all outputs) for the held rows."""
+        main = ground.targets[0]
+        truth = ground.held_truth(main)
+        if truth.by_loss:
+            losses = joint_held_losses(
+                members, ground.targets, ground.held_rows, ground.held_weights
+            )
+            return cls.kept_before(losses, ground)
+        return cls.kept_before(main.answer(members)[main.truth.known[ground.held_rows]], ground)
+
+    @classmethod
+    def kept_before(cls, kept: np.ndarray, ground: Ground) -> HeldResult:
+        """Return the result that a trial kept."""
+        if kept.ndim == 1:
+            return cls(kept, float(kept.mean()))
+        return cls(kept, ground.held_truth(ground.targets[0]).score(kept))
+
+
+def apart(kept: np.ndarray, better: np.ndarray, ground: Ground) -> Apart:
+    """Return by how much one trial's `HeldResult.kept` is worse than another's."""
+    if kept.ndim == 1:
+        return mean_apart(kept - better)
+    return ground.held_truth(ground.targets[0]).apart(kept, better)
+
+
 class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker answers."""
 
     state: Literal["complete", "pruned", "failed", "stopped"]
-    loss: float
+    score: float
+    """`HeldResult.score`; NaN unless complete."""
     seconds: float
 
 
@@ -91,30 +130,31 @@ def end_with_parent() -> None:
 
 
 def run_trial(ground: Ground, job: TrialJob) -> TrialOutcome:
-    """Fit one network on the ground's folds; keep its held-out losses."""
+    """Fit one network on the ground's folds; keep how it did on held-out rows."""
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     threadpool_limits(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.perf_counter()
     state: Literal["complete", "pruned", "failed", "stopped"] = "complete"
-    loss = float("nan")
+    score = float("nan")
     try:
-        losses = _fit(ground, job, started + job.ends_at - time.time())
-        kept = io.BytesIO()
-        np.save(kept, losses, allow_pickle=False)
-        write_atomic(Path(job.losses), kept.getvalue())
-        loss = float(losses.mean())
+        result = HeldResult.of(_fit(ground, job, started + job.ends_at - time.time()), ground)
+        file = io.BytesIO()
+        np.save(file, result.kept, allow_pickle=False)
+        write_atomic(Path(job.held), file.getvalue())
+        score = result.score
     except optuna.TrialPruned:
         state = "pruned"
     except _Stopped:
         state = "stopped"
     except (NotFinite, SpecError):
         state = "failed"
-    return TrialOutcome(state=state, loss=loss, seconds=time.perf_counter() - started)
+    return TrialOutcome(state=state, score=score, seconds=time.perf_counter() - started)
 
 
-def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
+def _fit(ground: Ground, job: TrialJob, deadline: float) -> npt.NDArray[np.float32]:
+    """Return the members' outputs (n, M, all outputs) for the held rows."""
     folds, data, training = ground.folds, ground.data, job.training
     plan = plan_fit(
         msgspec.structs.replace(training, folds=len(folds.fit)),
@@ -137,7 +177,7 @@ def _fit(ground: Ground, job: TrialJob, deadline: float) -> np.ndarray:
     result = Fit(network, data, folds, plan, progress=reporter, stop=stop).run(deadline=deadline)
     if result.ending == "stopped":
         raise _Stopped
-    held = predict_grouped(network, data, torch.from_numpy(folds.held))
-    return joint_held_losses(
-        held.flatten(0, 1).numpy(), ground.targets, ground.held_rows, ground.held_weights
+    held: npt.NDArray[np.float32] = (
+        predict_grouped(network, data, torch.from_numpy(folds.held)).flatten(0, 1).numpy()
     )
+    return held

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steadynet.runtime.metrics import classification_metrics, regression_metrics
+from steadynet.spec.losses import LESS_IS_BETTER
 from steadynet.training.data import TargetCode
 
 Floats = npt.NDArray[np.float64]
-
-LESS_IS_BETTER = frozenset({"log_loss", "rmse", "mae", "pinball", "poisson_deviance"})
 
 
 def stopping_score(

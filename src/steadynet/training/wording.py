@@ -94,8 +94,8 @@ def search_words(report: SearchReport) -> str:
         )
     mattered = ", ".join(f"{name} {share:.0%}" for name, share in report.importance.items())
     return (
-        f"{report.trials} trials ({report.pruned} pruned, {report.failed} failed), held-out loss "
-        f"{report.own_loss:.5f} before, {report.best_loss:.5f} at best; taken: {kept}"
+        f"{report.trials} trials ({report.pruned} pruned, {report.failed} failed), held-out "
+        f"{report.metric} {report.own:.5f} before, {report.best:.5f} at best; taken: {kept}"
         + (f"; what mattered: {mattered}" if mattered else "")
     )
 
