@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steadynet.errors import InputError
 from steadynet.monitoring.records import LoggedRow
-from steadynet.runtime.matrix import Matrix
+from steadynet.runtime.columns import ColumnDecoder
+from steadynet.runtime.matrix import Matrix, join_matrices
 from steadynet.serving.oip import TensorIn
 from steadynet.serving.publisher import Answered, Key, logged_rows
-from steadynet.serving.tensors import read_table
+from steadynet.serving.tensors import Datatype, read_table
+from steadynet.table.schema import Column, Schema, Target
 
 NAMES = ("a", "b", "c")
 
@@ -29,9 +31,34 @@ class Version:
         self.datetimes: frozenset[str] = frozenset()
 
 
-def matrix(shape: tuple[int, ...], data: list[Any]) -> list[TensorIn]:
+def matrix(shape: tuple[int, ...], data: list[Any], datatype: Datatype = "FP64") -> list[TensorIn]:
     """Return the request's one tensor."""
-    return [TensorIn("x", shape, "FP64", data)]
+    return [TensorIn("x", shape, datatype, data)]
+
+
+def columns(data: list[Any], datatype: Datatype) -> list[TensorIn]:
+    """Return the same rows, one tensor per column."""
+    return [
+        TensorIn(name, (len(data) // 3,), datatype, data[at::3]) for at, name in enumerate(NAMES)
+    ]
+
+
+DECODER = ColumnDecoder(
+    Schema(
+        columns=tuple(Column(name=name, kind="number", reason="") for name in NAMES),
+        target=Target(name="y", task="regression", reason=""),
+    )
+)
+
+
+def read(inputs: list[TensorIn]) -> dict[str, list[float]] | str:
+    """Return what the graph is given, column by column, or why the request is refused."""
+    try:
+        table, _ = read_table(inputs, Version())
+        decoded = DECODER.table(table)
+    except InputError as error:
+        return str(error)
+    return {name: np.nan_to_num(decoded[name].ravel(), nan=-1.0).tolist() for name in NAMES}
 
 
 def values_of(table: Any) -> dict[str, list[Any]]:
@@ -68,6 +95,47 @@ def test_a_wrong_matrix_is_told_what_is_wrong(
 ) -> None:
     with pytest.raises(InputError, match=words):
         read_table(matrix(shape, data), Version())
+
+
+number_texts = st.one_of(
+    st.none(),
+    st.text(max_size=4),
+    st.floats().map(str),
+    st.sampled_from(["1_000", "1e3", " 2 ", "NA", "", "abc", "inf", "0x10", "1,5", "\u0661"]),
+)
+
+
+@given(st.lists(st.tuples(*[number_texts] * 3), min_size=1, max_size=12))
+@example([("abc", "1", "2")])
+@example([("1_000", "1", "2")])
+@example([("1.5", "", " 2e3 ")])
+def test_texts_in_a_matrix_are_read_as_those_of_its_columns(
+    given_rows: list[tuple[str | None, ...]],
+) -> None:
+    cells = [cell for row in given_rows for cell in row]
+    assert read(matrix((len(given_rows), 3), cells, "BYTES")) == read(columns(cells, "BYTES"))
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([None, True, False, 0, 1, 2, "no"])] * 3), min_size=1))
+def test_flags_in_a_matrix_are_read_as_those_of_its_columns(
+    given_rows: list[tuple[Any, ...]],
+) -> None:
+    cells = [cell for row in given_rows for cell in row]
+    one, apart = (
+        read(matrix((len(given_rows), 3), cells, "BOOL")),
+        read(columns(cells, "BOOL")),
+    )
+    # A tensor that is refused is named, and so is the row within it.
+    assert one == apart or (isinstance(one, str) and isinstance(apart, str))
+
+
+@pytest.mark.parametrize("text", ["abc", "1_000"])
+def test_a_text_that_is_no_number_is_refused_though_others_wait_with_it(text: str) -> None:
+    refused = read(matrix((1, 3), [text, "1", "2"], "BYTES"))
+    assert refused == "column 'a' has a value that does not fit; expected a number; got text"
+    first, _ = read_table(matrix((1, 3), [1.0, 2.0, 3.0]), Version())
+    second, _ = read_table(matrix((1, 3), [text, "1", "2"], "BYTES"), Version())
+    assert join_matrices([first, second]) is None, "what is not numbers is joined as any table is"
 
 
 def test_a_model_with_texts_takes_no_matrix() -> None:

@@ -319,7 +319,7 @@ def no_data(name: str) -> InputError:
 
 
 def _read_matrix(tensor: TensorLike, loaded: Columns) -> tuple[Table, int]:
-    """Return the columns of one tensor [N, D]."""
+    """Return the columns of one tensor [N, D]: one `Matrix` where they are numbers."""
     rows, width = tensor.shape
     names = loaded.columns
     if not loaded.all_numbers:
@@ -350,4 +350,7 @@ def _read_matrix(tensor: TensorLike, loaded: Columns) -> tuple[Table, int]:
     if not _PLAIN.get(tensor.datatype, _NONE_PLAIN).issuperset(map(type, data)):
         typed = _typed(tensor.name, tensor.datatype, data)
         data = typed.tolist() if isinstance(typed, np.ndarray) else typed
+    if tensor.datatype in ("BYTES", "BOOL"):
+        # NumPy would read texts by a grammar of its own: each cell is read as in any other table.
+        return {name: data[at::width] for at, name in enumerate(names)}, rows
     return Matrix(names, data), rows
