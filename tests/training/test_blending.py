@@ -102,6 +102,22 @@ def test_every_components_own_loss_and_gain_are_told(weighted: bool) -> None:
         assert share.gain == pytest.approx(without - blended, abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", ["rmse", "mae"])
+@pytest.mark.parametrize("unit", [1e-6, 1e6, 1e9])
+def test_weights_are_the_same_in_every_unit_of_the_target(
+    metric: MetricChoice, unit: float
+) -> None:
+    target = np.random.default_rng(0).normal(size=2000)
+    answers = noisy(target, 1.0, 1.5, 2.0)
+
+    def weights(scale: float) -> np.ndarray:
+        code = dataclasses.replace(NUMBERS, metric=metric, scale=scale)
+        return best_weights(answers, HeldTruth(target=scale * target, code=code))
+
+    np.testing.assert_allclose(weights(unit), weights(1.0), atol=2e-3)
+    assert weights(1.0).max() > 0.5
+
+
 @pytest.mark.parametrize("metric", ["auc", "accuracy", "f1", "log_loss"])
 def test_weights_are_those_of_the_metric_that_was_named(metric: MetricChoice) -> None:
     """One component ranks well and has poor probabilities, the other the reverse."""

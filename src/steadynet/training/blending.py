@@ -88,27 +88,35 @@ def choose_weights(
 
 
 def best_weights(answers: Sequence[Floats], truth: HeldTruth) -> Floats:
-    """Return the weights (K,) of the best held-out score."""
+    """Return the weights (K,) of the best held-out score, whatever its unit.
+
+    No component alone has a better one.
+    """
     count = len(answers)
     if count == 1:
         return np.ones(1)
     if not truth.is_smooth:
         return _selected(answers, truth)
 
-    def loss(raw: Floats) -> float:
-        return truth.score(blend_answers(answers, raw / raw.sum()))
+    def score(weights: Floats) -> float:
+        found = truth.score(blend_answers(answers, weights))
+        return found if math.isfinite(found) else math.inf
 
+    even = np.full(count, 1 / count)
+    # The optimizer's steps and tolerance are for scores of about 1, as losses are.
+    unit = 1.0 if truth.by_loss else score(even)
+    if not 0 < unit < math.inf:
+        unit = 1.0
     found = optimize.minimize(
-        loss,
-        np.full(count, 1 / count),
+        lambda raw: score(raw / raw.sum()) / unit,
+        even,
         method="SLSQP",
         bounds=[(0.0, 1.0)] * count,
         constraints={"type": "eq", "fun": lambda raw: raw.sum() - 1},
         options={"ftol": 1e-9, "maxiter": 200},
     )
-    weights: Floats = np.clip(found.x, 0, 1)
-    even: Floats = weights / weights.sum()
-    return even
+    optimum: Floats = np.clip(found.x, 0, 1)
+    return min([optimum / optimum.sum(), *np.eye(count)], key=score)
 
 
 def _selected(answers: Sequence[Floats], truth: HeldTruth) -> Floats:
