@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.training.test_trees import fitted
 
+from steadynet.bundle.manifest import MODEL
 from steadynet.errors import SpecError
 from steadynet.export.blend import average_members
 from steadynet.home import Home
@@ -82,6 +83,26 @@ def score_now(made: Problem, network: Any) -> float:
 def test_a_metric_that_is_not_defined_is_infinite() -> None:
     code = TargetCode("binary", 1, 2, 0.0, 1.0, (1.0, 1.0), metric="auc")
     assert stopping_score(np.full((3, 2), 0.5), np.zeros(3), code) == np.inf
+
+
+def test_where_the_metric_is_not_defined_the_loss_decides_and_it_is_told(tmp_path: Path) -> None:
+    """The held-out days have one class alone: no epoch and no component has an AUC there."""
+    random = np.random.default_rng(0)
+    x, day = random.normal(size=400), np.arange(400)
+    held = (day >= 280) & (day < 340)
+    frame = pl.DataFrame({"x": x, "day": day, "y": (x + random.normal(size=400) > 0) & ~held})
+    made = {}
+    for metric in ("auto", "auc"):
+        given = {
+            "training.metric": metric, "training.max_epochs": 4, "training.width": 8,
+            "training.pictures": False, "split.time_column": "day",
+        }  # fmt: skip
+        home = Home(tmp_path / metric)
+        made[metric] = train(frame, target="y", settings=given, home=home)
+    graphs = [(model.bundle.path / MODEL).read_bytes() for model in made.values()]
+    assert graphs[0] == graphs[1]
+    assert "auc is not defined" in made["auc"].manifest.notes["metric"]
+    assert "metric" not in made["auto"].manifest.notes
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     metric: MetricChoice = "auto"
     """What decides where the fit of a network, and of boosted trees, stops, on held-out rows of the
     (main) target, how much each part of a blend weighs, and which trial of a search is best: `auto`
-    is the loss itself. Probabilities are calibrated afterwards, whatever it is."""
+    is the loss itself, which also decides where the metric is not defined on them (`auc` where they
+    lack a class). Probabilities are calibrated afterwards, whatever it is."""
     target_transform: TransformChoice = "none"
     """Numbers: what the target goes through before the fit and back in the graph: `log` (of one
     more, no value below 0), `quantile` (to normal scores). Predictions are then nearer to the

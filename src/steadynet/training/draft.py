@@ -30,6 +30,7 @@ from steadynet.training.wording import (
     search_words,
     share_words,
     transform_words,
+    undefined_words,
 )
 
 LIBRARIES = (
@@ -100,7 +101,7 @@ def draft_bundle(
         decision_threshold=decision_threshold(head),
         loss=fitted.ground.code.loss,
         weight_column=spec.table.weight_column,
-        notes=_notes(fitted, calibration),
+        notes=_notes(fitted, calibration, spec),
         more_targets=judged.more_targets,
         pictures=judged.pictures,
     )
@@ -156,7 +157,7 @@ def _training_file(
     )
 
 
-def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
+def _notes(fitted: Fitted, calibration: Calibration, spec: Spec) -> dict[str, str]:
     first = fitted.first
     if len(fitted.shares) == 1:
         notes = {"network": first.summary()}
@@ -171,5 +172,7 @@ def _notes(fitted: Fitted, calibration: Calibration) -> dict[str, str]:
         notes["teacher"] = lesson_words(fitted.lesson)
     if fitted.search is not None:
         notes["search"] = search_words(fitted.search)
+    if spec.training.metric != fitted.ground.code.metric:
+        notes["metric"] = undefined_words(spec.training.metric)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
     return notes | calibration_notes(calibration)

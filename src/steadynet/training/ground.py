@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from steadynet.errors import SpecError
@@ -13,10 +16,17 @@ from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
 from steadynet.training.components import Ground
-from steadynet.training.data import ClassWeights, encode_for_fit, make_folds
+from steadynet.training.data import (
+    ClassWeights,
+    Folds,
+    TargetCode,
+    encode_for_fit,
+    make_folds,
+)
 from steadynet.training.joint import fit_targets, joint_data
 from steadynet.training.plan import FitPlan
 from steadynet.training.prepare import Table
+from steadynet.training.stopping import stopping_score
 from steadynet.training.warm import Parent
 
 MOST_NAMED = 20
@@ -33,7 +43,8 @@ def make_ground(
 ) -> Ground:
     """Put rows, folds and targets together for every component to fit.
 
-    Raises `SpecError` where loss, class weights or transform do not fit the target.
+    Where the metric that the user named is not defined on held-out rows, the loss decides. Raises
+    `SpecError` where loss, class weights or transform do not fit the target.
     """
     folds = make_folds(
         table.split, table.target, plan.size.groups, plan.seed, together=table.together
@@ -68,7 +79,9 @@ def make_ground(
                 units=parent.units[place] if parent else None,
             )
         )
-    codes[0] = replace(codes[0], metric=spec.training.metric)
+    named = replace(codes[0], metric=spec.training.metric)
+    if is_defined(named, table.target, folds, table.weights):
+        codes[0] = named
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,6 +93,28 @@ def make_ground(
         folds=folds,
         data=data,
         weights=table.weights,
+    )
+
+
+def is_defined(
+    code: TargetCode,
+    target: npt.NDArray[np.generic],
+    folds: Folds,
+    weights: npt.NDArray[np.float64] | None,
+) -> bool:
+    """Return whether every group's held rows have a score by `code.metric`.
+
+    Most metrics are of all rows. AUC needs rows of every class that count something, or else all
+    epochs and all components would be equally good.
+    """
+    if code.metric == "auto":
+        return True
+    answer = np.full((folds.held.shape[1], code.classes or 1), 1 / (code.classes or 1))
+    return all(
+        math.isfinite(
+            stopping_score(answer, target[held], code, None if weights is None else weights[held])
+        )
+        for held in folds.held
     )
 
 

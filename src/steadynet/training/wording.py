@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from steadynet.bundle.uncertainty_words import number
 from steadynet.export.head import RegressionHead
+from steadynet.spec.losses import MetricChoice
 from steadynet.training.blending import Lesson, Share
 from steadynet.training.calibrate import Calibration
 from steadynet.training.search import SearchReport
@@ -82,6 +83,14 @@ def transform_words(scores: Sequence[TransformScore]) -> str:
     taken = next(score for score in scores if score.worse_by <= NOISE * score.worse_by_error)
     compared = "; ".join(f"{score.transform} {score.loss:.5f}" for score in scores)
     return f"{taken.transform} (held-out loss: {compared})"
+
+
+def undefined_words(metric: MetricChoice) -> str:
+    """Say that a metric which the user named could not decide."""
+    return (
+        f"{metric} is not defined on all held-out rows, which lack a class: the fit was stopped, "
+        "and its components weighed, by the loss"
+    )
 
 
 def search_words(report: SearchReport) -> str:
