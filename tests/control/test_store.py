@@ -138,6 +138,9 @@ def test_journals_of_two_models_are_chained_apart(store: Store) -> None:
             assert find_breaks(entries, tx.journal.head(model)) == []
         assert [entry.number for entry in tx.journal.last("a", 2)] == [4, 5]
         assert tx.journal.last("a", 2, kinds="other%") == []
+        assert tx.journal.kinds_after("a", 0) == {"k": 5}
+        assert tx.journal.kinds_after("a", 3) == {"k": 2}
+        assert tx.journal.kinds_after("a", 5) == {}
 
 
 def test_a_change_behind_the_stores_back_is_found(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from control_scene import NAME, Scene
 
 from steadynet.control.controller import Controller
@@ -172,6 +173,44 @@ def test_what_was_found_is_published_for_the_workers(scene: Scene) -> None:
     assert found.alerts == {"page": 1}
     assert (found.phase, found.healing, found.quality) == ("none", "idle", "not_yet")
     assert found.trained > 0
+
+
+def test_estimates_rates_labels_and_what_was_done_are_published(scene: Scene) -> None:
+    controller = scene.controller()
+    scene.send("rollout.start", version="2")
+    seconds(scene, controller, 4)
+    scene.send("rollout.abort")
+    ids = ["a", "b", "c"]
+    scene.answers(ids, 0.2)
+    scene.clock.advance(1.0)
+    controller.tick()
+    scene.truths([*ids, "a"], "legit")
+    scene.truths(["b"], "fraud")
+    scene.clock.advance(3600.0)
+    controller.tick()
+    scene.clock.advance(1.0)
+    controller.tick()
+
+    def published() -> Findings:
+        return msgspec.json.decode(scene.home.findings(NAME).read_bytes(), type=Findings)
+
+    found = published()
+    assert found.estimated.keys() == {"auc", "accuracy", "log_loss"}
+    assert found.estimated["auc"].low < found.estimated["auc"].value
+    names = {feature.name for feature in scene.bundles["1"].profile().features}
+    assert found.missing.keys() == names
+    assert found.unseen.keys() == {"country"}
+    amount = found.missing["amount"]
+    assert amount.now == pytest.approx(amount.training, abs=0.01)
+    assert found.rollouts == {"started": 1, "promoted": 0, "aborted": 1}
+    assert found.heals == {"started": 0, "promoted": 0, "failed": 0}
+    assert (found.labels.received, found.labels.duplicates) == (5, 1)
+    assert sum(found.labels.delays) == 3
+    controller.close()
+    again = scene.controller()
+    scene.clock.advance(10.0)
+    again.tick()
+    assert published().rollouts == found.rollouts, "counted from the journal, not since the start"
 
 
 def test_time_in_which_quality_was_lost_is_counted_and_outlives_the_controller(

@@ -12,14 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 from markdown_text import ROOT, anchors, commands, documents, links
+from metrics_scene import COUNTED, FOUND
 from prometheus_client.parser import text_string_to_metric_families
 
-from steadynet.monitoring.findings import Findings, SecondsSpent
-from steadynet.monitoring.windows import LATENCY_BUCKETS, empty_window
-from steadynet.serving.metrics import Snapshot, render
+from steadynet.serving.metrics import render
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 PORT = "8080"
@@ -130,34 +128,8 @@ def test_the_spec_reference_is_what_the_spec_says() -> None:
 
 def test_every_metric_is_documented() -> None:
     """The page names exactly the metrics that a worker shows, with their labels."""
-    window = msgspec.structs.replace(
-        empty_window("m", "1", "champion"),
-        requests=1,
-        errors={"exception": 1},
-        latency=tuple([1] * (LATENCY_BUCKETS + 1)),
-    )
-    slow_s = {f"{window.model}/{window.version}": 0.1}
-    snapshot = Snapshot(
-        workers=("w",),
-        windows=(window,),
-        slow_s=slow_s,
-        responses={"200": 1},
-        keys={"k": {"admitted": 1}},
-    )
-    found = Findings(
-        model=window.model,
-        at=0.0,
-        champion="1",
-        trained=0.0,
-        loss=0.5,
-        loss_reference=0.5,
-        metrics={"auc": 0.9},
-        psi={"amount": 0.1},
-        drifted=("amount",),
-        spent={"quality": SecondsSpent(1.0, 0.0)},
-    )
     shown: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(render(snapshot, [found]).decode()):
+    for family in text_string_to_metric_families(render(COUNTED, [FOUND]).decode()):
         suffix = "_total" if family.type == "counter" else ""
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         shown[f"{family.name}{suffix}"] = labels

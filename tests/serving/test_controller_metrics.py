@@ -6,36 +6,13 @@ import shutil
 import subprocess
 
 import pytest
+from metrics_scene import FOUND, NOW
 from prometheus_client.parser import text_string_to_metric_families
 
 from steadynet.home import Home
-from steadynet.monitoring.findings import Findings, SecondsSpent
 from steadynet.monitoring.windows import LATENCY_BUCKETS, Window
 from steadynet.serving.controller_metrics import SILENT_AFTER_S, read_findings
 from steadynet.serving.metrics import Snapshot, add_up, render
-
-NOW = 1_700_000_000.0
-FOUND = Findings(
-    model="payments",
-    at=NOW,
-    champion="3",
-    trained=NOW - 86_400,
-    quality="lost",
-    loss=0.7,
-    loss_reference=0.5,
-    labelled_rows=500,
-    metrics={"auc": 0.7, "log_loss": 0.7},
-    drift="drifted",
-    psi={"amount": 0.4, "(output)": 0.1},
-    drifted=("amount",),
-    spent={"quality": SecondsSpent(900.0, 300.0)},
-    phase="canary",
-    challenger="4",
-    share=0.25,
-    healing="running",
-    alerts={"page": 1},
-    undelivered=2,
-)
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -70,6 +47,47 @@ def test_states_say_what_holds_and_what_does_not() -> None:
     assert of(found, "steadynet_alerts_open", kind="page") == 1
     assert of(found, "steadynet_alerts_open", kind="ticket") == 0
     assert of(found, "steadynet_quality_metric", metric="auc") == 0.7
+
+
+def test_what_is_estimated_of_quality_stands_beside_its_interval() -> None:
+    found = samples(render(Snapshot(workers=()), [FOUND], now=NOW))
+    told = [
+        of(found, f"steadynet_quality_estimate{name}", metric="auc")
+        for name in ("", "_low", "_high", "_reference")
+    ]
+    assert told == [0.8, 0.7, 0.9, 0.85]
+
+
+def test_labels_are_counted_once_each_and_their_delay_is_a_histogram() -> None:
+    found = samples(render(Snapshot(workers=()), [FOUND], now=NOW))
+    outcomes = {"new": 5, "duplicate": 2, "contradictory": 1}
+    for outcome, number in outcomes.items():
+        assert of(found, "steadynet_labels_total", outcome=outcome) == number
+    assert of(found, "steadynet_labels_late_total") == 1
+    below = {
+        float(dict(labels)["le"]): value
+        for (name, labels), value in found.items()
+        if name == "steadynet_label_delay_seconds_bucket"
+    }
+    counts = [below[bound] for bound in sorted(below)]
+    assert counts == sorted(counts), "cumulative"
+    assert (below[1.0], below[max(below)]) == (1, 4)
+    assert min(bound for bound, count in below.items() if count == 3) > 60.0
+    assert of(found, "steadynet_label_delay_seconds_count") == 4
+
+
+def test_rates_of_features_stand_beside_those_of_training() -> None:
+    found = samples(render(Snapshot(workers=()), [FOUND], now=NOW))
+    assert of(found, "steadynet_feature_missing_ratio", feature="amount") == 0.2
+    assert of(found, "steadynet_feature_missing_training_ratio", feature="amount") == 0.01
+    assert of(found, "steadynet_feature_unseen_ratio", feature="country") == 0.1
+    assert of(found, "steadynet_feature_unseen_training_ratio", feature="country") == 0
+
+
+def test_rollouts_and_heals_are_counted_by_how_they_ended() -> None:
+    found = samples(render(Snapshot(workers=()), [FOUND], now=NOW))
+    assert of(found, "steadynet_rollouts_total", outcome="promoted") == 2
+    assert of(found, "steadynet_heals_total", outcome="failed") == 1
 
 
 def test_a_silent_controller_tells_when_it_last_looked_and_nothing_else() -> None:

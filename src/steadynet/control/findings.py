@@ -7,14 +7,30 @@ from collections import Counter
 import msgspec
 
 from steadynet.control.champion import Champion
-from steadynet.control.facts import HEAL, HealNotes, WatchNotes
+from steadynet.control.facts import (
+    ESTIMATES,
+    HEAL,
+    LABEL_FLOW,
+    EstimateNotes,
+    HealNotes,
+    WatchNotes,
+)
 from steadynet.control.objectives import created_at
 from steadynet.control.policy import failures_in_a_row
 from steadynet.control.store import Transaction
 from steadynet.control.turn import Turn
 from steadynet.files import write_atomic
-from steadynet.monitoring.findings import Findings, HealingState, SecondsSpent
-from steadynet.monitoring.reports import Alert, AlertKind
+from steadynet.monitoring.estimate import Estimated
+from steadynet.monitoring.findings import (
+    HEAL_OUTCOMES,
+    ROLLOUT_OUTCOMES,
+    Findings,
+    HealingState,
+    Rate,
+    SecondsSpent,
+)
+from steadynet.monitoring.label_flow import LabelFlow
+from steadynet.monitoring.reports import Alert, AlertKind, DriftReport
 from steadynet.rollout.state import Rollout
 
 PUBLISH_EVERY_S = 1.0
@@ -25,6 +41,9 @@ class Publishing:
 
     def __init__(self) -> None:
         self._published = float("-inf")
+        self._counted = 0
+        """Number of the newest entry of the journal in `_kinds`."""
+        self._kinds: Counter[str] = Counter()
 
     def advance(self, turn: Turn, champion: Champion, notes: WatchNotes) -> None:
         """Publish what is known now."""
@@ -32,12 +51,22 @@ class Publishing:
             return
         self._published = turn.now
         with turn.store.read() as tx:
-            found = _findings(turn, tx, champion, notes)
+            self._count(turn, tx)
+            found = _findings(turn, tx, champion, notes, self._kinds)
         path = turn.home.findings(turn.model)
         write_atomic(path, msgspec.json.encode(found), durable=False)
 
+    def _count(self, turn: Turn, tx: Transaction) -> None:
+        """Count what the journal says was done, each entry once."""
+        head = tx.journal.head(turn.model)
+        if head is not None and head[0] > self._counted:
+            self._kinds += tx.journal.kinds_after(turn.model, self._counted)
+            self._counted = head[0]
 
-def _findings(turn: Turn, tx: Transaction, champion: Champion, notes: WatchNotes) -> Findings:
+
+def _findings(
+    turn: Turn, tx: Transaction, champion: Champion, notes: WatchNotes, kinds: Counter[str]
+) -> Findings:
     rollout = tx.decisions.last_rollout(turn.model, Rollout)
     running = rollout is not None and not rollout.over
     heal = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
@@ -53,9 +82,13 @@ def _findings(turn: Turn, tx: Transaction, champion: Champion, notes: WatchNotes
         loss_reference=None if quality is None else quality.loss_reference,
         labelled_rows=0 if quality is None else quality.rows,
         metrics={} if quality is None else quality.metrics,
+        estimated=_estimated(turn, tx, champion),
+        labels=tx.decisions.fact(turn.model, LABEL_FLOW, LabelFlow) or LabelFlow(),
         drift="not_yet" if drift is None else drift.verdict,
         psi={} if drift is None else {item.name: item.psi for item in drift.features},
         drifted=() if drift is None else drift.sustained,
+        missing=_missing(champion, drift),
+        unseen=_unseen(champion, drift),
         spent={
             objective: SecondsSpent(spent.seconds, spent.bad_seconds)
             for objective, spent in notes.spent.items()
@@ -63,12 +96,40 @@ def _findings(turn: Turn, tx: Transaction, champion: Champion, notes: WatchNotes
         phase="none" if rollout is None else rollout.phase,
         challenger=rollout.challenger if rollout is not None and running else "",
         share=rollout.share if rollout is not None and running else 0.0,
+        rollouts={outcome: kinds[f"rollout.{outcome}"] for outcome in ROLLOUT_OUTCOMES},
         healing=_healing(heal),
         failed_retrains=failures_in_a_row(heal.attempts),
+        heals={outcome: kinds[f"heal.{outcome}"] for outcome in HEAL_OUTCOMES},
         alerts=_open_alerts(turn, tx),
         undelivered=waiting.get("waiting", 0),
         given_up=waiting.get("given_up", 0),
     )
+
+
+def _estimated(turn: Turn, tx: Transaction, champion: Champion) -> dict[str, Estimated]:
+    """Return the champion's newest estimates; what was estimated of another version is past."""
+    notes = tx.decisions.fact(turn.model, ESTIMATES, EstimateNotes)
+    if notes is None or notes.latest is None or notes.version != champion.version:
+        return {}
+    return notes.latest.metrics
+
+
+def _missing(champion: Champion, drift: DriftReport | None) -> dict[str, Rate]:
+    names = {feature.name for feature in champion.profile.features}
+    return {
+        item.name: Rate(item.missing, item.missing_reference)
+        for item in (() if drift is None else drift.features)
+        if item.name in names
+    }
+
+
+def _unseen(champion: Champion, drift: DriftReport | None) -> dict[str, Rate]:
+    names = {feature.name for feature in champion.profile.features if feature.kind == "category"}
+    return {
+        item.name: Rate(item.unseen, item.unseen_reference)
+        for item in (() if drift is None else drift.features)
+        if item.name in names
+    }
 
 
 def _healing(notes: HealNotes) -> HealingState:

@@ -6,7 +6,7 @@ told, so that its silence can be an alert, and no state that may be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,12 +18,16 @@ from steadynet.monitoring.findings import (
     QUALITY_VERDICTS,
     ROLLOUT_PHASES,
     Findings,
+    Rate,
 )
+from steadynet.monitoring.label_flow import DELAY_BUCKETS, DELAY_GROWTH
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 SILENT_AFTER_S = 60.0
+SHOWN_DELAYS = tuple(range(0, DELAY_BUCKETS - 1, 4))
+"""Buckets of label delay that are shown: each 5.06 times the one before, 1 s to 1.8 years."""
 
 
 def read_findings(home: Home, model: str) -> Findings | None:
@@ -46,8 +50,11 @@ def finding_families(found: Iterable[Findings], now: float) -> Iterator[Metric]:
     yield from _champions(fresh)
     yield from _states(fresh)
     yield from _quality(fresh)
+    yield from _estimates(fresh)
+    yield from _labels(fresh)
     yield from _drift(fresh)
     yield from _objectives(fresh)
+    yield from _done(fresh)
     yield from _alerts(fresh)
 
 
@@ -134,6 +141,58 @@ def _quality(found: Sequence[Findings]) -> Iterator[Metric]:
     )
 
 
+def _estimates(found: Sequence[Findings]) -> Iterator[Metric]:
+    for name, meaning, field in (
+        ("", "Metrics as estimated without labels.", "value"),
+        ("_low", "Lower ends of the estimates' 95 % intervals.", "low"),
+        ("_high", "Upper ends of the estimates' 95 % intervals.", "high"),
+        ("_reference", "What the estimates give for the test part.", "reference"),
+    ):
+        yield _gauge(
+            f"steadynet_quality_estimate{name}",
+            meaning,
+            [
+                ({"model": item.model, "metric": metric}, msgspec.structs.asdict(estimate)[field])
+                for item in found
+                for metric, estimate in sorted(item.estimated.items())
+            ],
+        )
+
+
+def _labels(found: Sequence[Findings]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+    labels = CounterMetricFamily(
+        "steadynet_labels",
+        "Labels by what they said: something new, the same again, something else.",
+        labels=["model", "outcome"],
+    )
+    late = CounterMetricFamily(
+        "steadynet_labels_late",
+        "Labels that came more than a week after the answer.",
+        labels=["model"],
+    )
+    delays = HistogramMetricFamily(
+        "steadynet_label_delay_seconds",
+        "Seconds from an answer to its label, as counted in buckets of 50 %.",
+        labels=["model"],
+    )
+    for item in found:
+        flow = item.labels
+        new = flow.received - flow.duplicates - flow.contradictory
+        labels.add_metric([item.model, "new"], new)
+        labels.add_metric([item.model, "duplicate"], flow.duplicates)
+        labels.add_metric([item.model, "contradictory"], flow.contradictory)
+        late.add_metric([item.model], flow.late)
+        if flow.delays:
+            below = [(f"{DELAY_GROWTH**at:.6g}", sum(flow.delays[: at + 1])) for at in SHOWN_DELAYS]
+            total = sum(count * DELAY_GROWTH**at for at, count in enumerate(flow.delays))
+            delays.add_metric([item.model], [*below, ("+Inf", sum(flow.delays))], total)
+    yield labels
+    yield late
+    yield delays
+
+
 def _drift(found: Sequence[Findings]) -> Iterator[Metric]:
     yield _gauge(
         "steadynet_drift_psi",
@@ -148,6 +207,33 @@ def _drift(found: Sequence[Findings]) -> Iterator[Metric]:
         "steadynet_drift_sustained",
         "Features whose drift is sustained.",
         [({"model": item.model, "feature": name}, 1) for item in found for name in item.drifted],
+    )
+
+    for name, meaning, rates in (
+        ("missing", "Share of missing values", lambda item: item.missing),
+        ("unseen", "Share of categories that training did not know", lambda item: item.unseen),
+    ):
+        yield from _rates(found, name, meaning, rates)
+
+
+def _rates(
+    found: Sequence[Findings], name: str, meaning: str, rates: Callable[[Findings], dict[str, Rate]]
+) -> Iterator[Metric]:
+    """Yield a share of each feature's values, now and in training."""
+    shares = [
+        ({"model": item.model, "feature": feature}, rate)
+        for item in found
+        for feature, rate in sorted(rates(item).items())
+    ]
+    yield _gauge(
+        f"steadynet_feature_{name}_ratio",
+        f"{meaning}, in a feature's last window.",
+        [(labels, rate.now) for labels, rate in shares],
+    )
+    yield _gauge(
+        f"steadynet_feature_{name}_training_ratio",
+        f"{meaning}, in training.",
+        [(labels, rate.training) for labels, rate in shares],
     )
 
 
@@ -167,6 +253,25 @@ def _objectives(found: Sequence[Findings]) -> Iterator[Metric]:
             bad.add_metric([item.model, objective], spent.bad)
     yield measured
     yield bad
+
+
+def _done(found: Sequence[Findings]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    labels = ["model", "outcome"]
+    rollouts = CounterMetricFamily(
+        "steadynet_rollouts", "Rollouts that the journal tells of.", labels=labels
+    )
+    heals = CounterMetricFamily(
+        "steadynet_heals", "Versions made by healing that the journal tells of.", labels=labels
+    )
+    for item in found:
+        for outcome, number in item.rollouts.items():
+            rollouts.add_metric([item.model, outcome], number)
+        for outcome, number in item.heals.items():
+            heals.add_metric([item.model, outcome], number)
+    yield rollouts
+    yield heals
 
 
 def _alerts(found: Sequence[Findings]) -> Iterator[Metric]:

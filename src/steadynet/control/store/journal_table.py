@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -74,6 +75,16 @@ class JournalTable:
             .limit(count)
         )
         return [_entry(row) for row in self._connection.execute(query)][::-1]
+
+    def kinds_after(self, model: str, number: int) -> Counter[str]:
+        """Count the model's entries after a number, by their kind."""
+        journal = tables.journal
+        query = (
+            sa.select(journal.c.kind, sa.func.count())
+            .where((journal.c.model == model) & (journal.c.number > number))
+            .group_by(journal.c.kind)
+        )
+        return Counter({row[0]: row[1] for row in self._connection.execute(query)})
 
     def all(self, model: str) -> Iterator[JournalEntry]:
         """Yield the model's entries, oldest first."""
