@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from steadynet.clock import SystemClock
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint, Route, WorkerStatus
+from steadynet.serving import fleet
 from steadynet.serving.dataplane import Ask, DataPlane
 from steadynet.serving.fleet import Fleet, applicable
 from steadynet.serving.versions import LoadedVersion
@@ -23,6 +25,7 @@ from steadynet.serving.versions import LoadedVersion
 NAME = "payments"
 OpenPlane = Callable[..., AbstractAsyncContextManager[DataPlane]]
 MakeEndpoint = Callable[..., Endpoint]
+Parts = TypeVarTuple("Parts")
 RunFleet = Callable[[Callable[["Scene"], Awaitable[None]]], None]
 
 TABLE: dict[str, list[Any]] = {
@@ -68,12 +71,12 @@ def run_fleet(home: Home, open_plane: OpenPlane) -> RunFleet:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Scene]:
         async with open_plane() as plane:
-            fleet = Fleet(home, NAME, "w1", plane, clock=SystemClock())
+            followed = Fleet(home, NAME, "w1", plane, clock=SystemClock())
             stopping = asyncio.Event()
-            task = asyncio.create_task(fleet.run(stopping))
+            task = asyncio.create_task(followed.run(stopping))
             yield Scene(home, plane)
             stopping.set()
-            fleet.wake()
+            followed.wake()
             await task
 
     def run(work: Callable[[Scene], Awaitable[None]]) -> None:
@@ -242,6 +245,84 @@ def test_a_rollback_does_not_wait_for_a_version_that_loads(
         await scene.until(lambda status: status.generation == 2)
 
     run_fleet(work)
+
+
+class TimedLoop(asyncio.SelectorEventLoop):
+    """An event loop that tells which timers for a retry are set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._retries: list[asyncio.TimerHandle] = []
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Parts], object],
+        *args: *Parts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer, and remember it where it is for a retry."""
+        handle = super().call_later(delay, callback, *args, context=context)
+        if delay == fleet.RETRY_S:
+            self._retries.append(handle)
+        return handle
+
+    def retries(self) -> int:
+        """Return how many retries are to come."""
+        return sum(not handle.cancelled() for handle in self._retries)
+
+
+def test_a_broken_version_waits_for_one_retry_and_none_outlives_the_fleet(
+    home: Home, open_plane: OpenPlane, make_endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "RETRY_S", 1234.5)
+    first, second = make_endpoint("1"), make_endpoint("2")
+    spoil(second)
+    loop = TimedLoop()
+
+    async def main() -> None:
+        async with open_plane() as plane:
+            scene, stopping = Scene(home, plane), asyncio.Event()
+            ended = Fleet(home, NAME, "w1", plane, clock=SystemClock())
+            task = asyncio.create_task(ended.run(stopping))
+            scene.write(route(1, first))
+            await scene.until(lambda status: status.ready)
+            for _ in range(3):
+                ended.pin([])
+                ended.pin([second])
+                assert set(await ended.until_settled()) == {"2"}
+                assert loop.retries() == 1
+            ended.pin([second])
+            waiting = asyncio.create_task(ended.until_settled())
+            stopping.set()
+            ended.wake()
+            await task
+            assert loop.retries() == 0
+            await waiting
+            plane.undeploy()
+            ended.pin([])
+            assert not plane.ready, "it is another fleet's now"
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+
+
+def test_whoever_waits_for_a_fleet_that_ends_waits_no_longer(
+    home: Home, open_plane: OpenPlane
+) -> None:
+    async def main() -> None:
+        async with open_plane() as plane:
+            stopping = asyncio.Event()
+            ended = Fleet(home, NAME, "w1", plane, clock=SystemClock())
+            task = asyncio.create_task(ended.run(stopping))
+            waiting = asyncio.create_task(ended.until_settled())
+            await Scene(home, plane).until(lambda status: True)
+            stopping.set()
+            await task
+            async with asyncio.timeout(60):
+                assert await waiting == {}
+
+    asyncio.run(main())
 
 
 class Loaded(LoadedVersion):

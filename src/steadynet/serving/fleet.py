@@ -9,6 +9,8 @@ Invariants:
   that slept while another one acted.
 - `generation` of the status is the newest route that is applied wholly.
 - Pinned versions are held beside the route's; they never answer in its place.
+- A version that cannot be loaded waits for one retry at a time; a fleet that has ended deploys
+  nothing more.
 """
 
 from __future__ import annotations
@@ -82,6 +84,8 @@ class Fleet:
         self._loaded: dict[Endpoint, LoadedVersion] = {}
         self._loading: dict[Endpoint, asyncio.Task[None]] = {}
         self._failures: dict[Endpoint, str] = {}
+        self._retries: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._ended = False
         self._changed = asyncio.Event()
         self._tried = asyncio.Event()
         self._progress = asyncio.Event()
@@ -97,22 +101,38 @@ class Fleet:
                 await asyncio.wait_for(self._changed.wait(), POLL_S)
             except TimeoutError:
                 continue
+        self._end()
+        self._status_path.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        """Load and deploy nothing more; whoever waits for it waits no longer."""
+        self._ended = True
+        self._route = None
         for task in self._loading.values():
             task.cancel()
-        self._status_path.unlink(missing_ok=True)
+        for handle in self._retries.values():
+            handle.cancel()
+        self._retries.clear()
+        self._tell_progress()
 
     async def until_tried(self) -> None:
         """Return once a champion is loaded or cannot be loaded."""
         await self._tried.wait()
 
     async def until_settled(self) -> dict[str, str]:
-        """Return once all versions that are named were tried: version → why it cannot be loaded."""
-        while self._route is None or any(
-            endpoint not in self._loaded and endpoint not in self._failures
-            for endpoint in self._named(self._route)
-        ):
+        """Return once all versions that are named were tried: version → why it cannot be loaded.
+
+        A fleet that has ended tries nothing more.
+        """
+        while not self._ended and not self._is_settled():
             await self._progress.wait()
         return {endpoint.version: why for endpoint, why in self._failures.items()}
+
+    def _is_settled(self) -> bool:
+        return self._route is not None and all(
+            endpoint in self._loaded or endpoint in self._failures
+            for endpoint in self._named(self._route)
+        )
 
     def pin(self, pinned: Sequence[Endpoint]) -> None:
         """Hold these versions beside the route's from now on, and no others."""
@@ -165,6 +185,8 @@ class Fleet:
     def _load_missing(self, route: Route) -> None:
         for endpoint in self._named(route):
             if endpoint not in self._loaded and endpoint not in self._loading:
+                if (retry := self._retries.pop(endpoint, None)) is not None:
+                    retry.cancel()
                 self._loading[endpoint] = asyncio.create_task(self._load(endpoint))
 
     async def _load(self, endpoint: Endpoint) -> None:
@@ -175,7 +197,9 @@ class Fleet:
             if self._failures.get(endpoint) != str(error):
                 logger.error("version %s cannot be loaded: %s", endpoint.version, error)
             self._failures[endpoint] = str(error)
-            asyncio.get_running_loop().call_later(RETRY_S, self._retry, endpoint)
+            self._retries[endpoint] = asyncio.get_running_loop().call_later(
+                RETRY_S, self._retry, endpoint
+            )
         else:
             logger.info(
                 "version %s is loaded; a batch takes %.3g ms",
@@ -193,6 +217,7 @@ class Fleet:
         self._tell_progress()
 
     def _retry(self, endpoint: Endpoint) -> None:
+        del self._retries[endpoint]
         if self._route is not None and endpoint in self._named(self._route):
             self._load_missing(self._route)
 
