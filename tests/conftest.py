@@ -6,7 +6,9 @@ milliseconds, without torch. Bad variants pass their golden rows, as bad release
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -461,3 +463,19 @@ def tiny_bundle(make_bundle: MakeBundle) -> Bundle:
 def make_rows() -> Callable[[int, int], list[Row]]:
     """Makes rows that fit the tiny bundles: `make_rows(count, seed)`."""
     return sample_rows
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """Lets no file grow beyond so many bytes, as the kernel does on a full disk."""
+
+    @contextmanager
+    def limit_files(left_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (left_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit_files

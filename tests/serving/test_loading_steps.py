@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
@@ -13,11 +14,13 @@ from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Endpoint
 from steadynet.serving import loading
 from steadynet.serving.channel import Answered, Order, WorkerLine, answer_to
+from steadynet.serving.claims import claim
 from steadynet.serving.first_route import read_route
 from steadynet.serving.loading import MOST_WAITING, Catalog, Loading
 from steadynet.serving.settings import Served, ServedModel
 
 MakeBundle = Callable[..., Bundle]
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 class Crew:
@@ -27,10 +30,12 @@ class Crew:
         self.told: list[Served] = []
         self.broken: dict[str, str] = {}
         self.lags = False
+        self.on_tell: Callable[[], object] = lambda: None
         self.controllers: list[str] = []
 
     def tell_workers(self, served: Served) -> None:
         self.told.append(served)
+        self.on_tell()
 
     def failures(self, number: int) -> dict[str, str] | None:
         if self.lags or self.told[-1].number < number:
@@ -173,6 +178,43 @@ def test_nothing_changes_that_cannot_be_written_down_first(desk: Desk) -> None:
     desk.journal_is_broken_from = "model.loaded"
     assert desk.give("load", "loans") is None
     assert len(desk.served) == 2
+    desk.close()
+
+
+@pytest.mark.parametrize("versions", [(), ("2",)])
+def test_a_full_disk_refuses_a_load_and_leaves_nothing_in_the_way_of_the_next(
+    desk: Desk, home: Home, full_disk: FullDisk, versions: tuple[str, ...]
+) -> None:
+    before = desk.served
+    with full_disk(0):
+        error = desk.give("load", "loans", *versions)
+    assert isinstance(error, CannotLoad)
+    assert str(error) == (
+        "the model's files cannot be written; got File too large. Make room, then ask again."
+    )
+    assert desk.served == before
+    assert "loans" not in desk.catalog.claims
+    assert desk.told == ["model.load", "model.load_failed"]
+    with claim(home, "loans"):
+        assert read_route(home, "loans") is None, "and another server may have it"
+    assert desk.give("load", "loans") is None
+    desk.close()
+
+
+def test_a_disk_that_is_full_by_the_time_of_the_undo_keeps_no_claim(
+    desk: Desk, home: Home, full_disk: FullDisk
+) -> None:
+    assert desk.give("load", "loans") is None
+    assert desk.give("unload", "loans") is None
+    LocalRegistry(home).set_alias("loans", "champion", "2")
+    with ExitStack() as filled:
+        desk.crew.on_tell = lambda: filled.enter_context(full_disk(0))
+        desk.crew.broken = {"loans/2": "its golden rows differ"}
+        assert "golden" in str(desk.give("load", "loans"))
+    assert "loans" not in desk.catalog.claims
+    desk.crew.broken = {}
+    desk.crew.on_tell = lambda: None
+    assert desk.give("load", "loans") is None
     desk.close()
 
 

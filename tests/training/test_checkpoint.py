@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -42,17 +41,6 @@ def tensors_of(seed: int) -> FitTensors:
     )
 
 
-@contextmanager
-def full_disk(left_bytes: int) -> Iterator[None]:
-    """Let no file grow beyond `left_bytes`, as the kernel does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (left_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @settings(deadline=None, max_examples=20)
 @given(
     seed=st.integers(0, 1000),
@@ -87,7 +75,9 @@ def test_what_is_saved_is_loaded(
     assert torch.equal(tensors.best_loss, found[1].best_loss)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     save_checkpoint(tmp_path, FitRecord(best_epoch=[1, 1], epoch=1), tensors_of(0), "me")
     with full_disk(64), pytest.raises(TrainingError, match=r"cannot be written.*Make room"):
         save_checkpoint(tmp_path, FitRecord(best_epoch=[2, 2], epoch=2), tensors_of(1), "me")

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,8 +109,8 @@ class Catalog:
 
     def release(self, name: str) -> None:
         """Let go of a model."""
-        self.home.server(name).unlink(missing_ok=True)
-        self.claims.pop(name).close()
+        with self.claims.pop(name):
+            self.home.server(name).unlink(missing_ok=True)
 
     def put(self, model: ServedModel) -> None:
         """Serve a model, or hold other versions of it beside its route's."""
@@ -195,8 +195,9 @@ class Loading:
         route = read_route(catalog.home, name)
         try:
             if before is None:
-                catalog.claim(name)
-                yield from self._in_thread(partial(self._open_route, name, _endpoint(champion)))
+                with _writing():
+                    catalog.claim(name)
+                    yield from self._in_thread(partial(self._open_route, name, _endpoint(champion)))
             catalog.put(ServedModel(name=name, pinned=(*held, *fresh)))
             yield from self._until_followed(name, fresh if before is not None and fresh else None)
         except SteadynetError as error:
@@ -287,7 +288,11 @@ class Loading:
         while self._crew.failures(catalog.served.number) is None and monotonic() < due:
             yield
         if before is None and name in catalog.claims:
-            put_route_back(catalog.home, name, route)
+            try:
+                put_route_back(catalog.home, name, route)
+            except OSError as error:
+                # Another server, or the next order, goes on from the route that is there.
+                logger.error("the route of %s cannot be put back: %s", name, error.strerror)
             catalog.release(name)
 
     def _tell(self, order: Order, kind: str, text: str) -> Steps[None]:
@@ -329,6 +334,19 @@ def _endpoint(version: ModelVersion | None) -> Endpoint:
         bundle=str(version.bundle),
         manifest_sha256=version.manifest_sha256,
     )
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Raise `CannotLoad` where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotLoad(
+            "the model's files cannot be written",
+            got=error.strerror,
+            do="Make room, then ask again.",
+        ) from error
 
 
 def _named(order: Order) -> str:
