@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 import pytest
 
 from steadynet.bundle.read import Bundle
-from steadynet.errors import CannotLoad, Overloaded, StoreError, UnknownModel
+from steadynet.errors import CannotLoad, Overloaded, ServingError, StoreError, UnknownModel
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Endpoint
@@ -163,6 +163,29 @@ def test_workers_that_do_not_follow_are_waited_for_only_so_long(
     assert desk.served == before
     desk.crew.lags = False
     assert desk.give("load", "loans") is None, "the next order finds nothing in its way"
+    desk.close()
+
+
+@pytest.mark.parametrize("versions", [(), ("2",)])
+def test_an_unload_that_workers_do_not_follow_leaves_the_model_in_place(
+    desk: Desk, home: Home, monkeypatch: pytest.MonkeyPatch, versions: tuple[str, ...]
+) -> None:
+    assert desk.give("load", "loans", "2") is None
+    before = desk.served
+    monkeypatch.setattr(loading, "PATIENCE_S", 0.05)
+    desk.crew.lags = True
+    for model in ("loans",) if versions else ("loans", "payments"):
+        error = desk.give("unload", model, *versions)
+        assert isinstance(error, CannotLoad)
+        assert "have not followed" in str(error)
+        assert desk.served == before == desk.crew.told[-1].models, "in their order"
+        assert desk.catalog.served.past == ()
+        assert desk.told[-2:] == ["model.unload", "model.unload_failed"]
+        assert desk.crew.has_controller(model)
+        with pytest.raises(ServingError, match="already"), claim(home, model):
+            pass
+    desk.crew.lags = False
+    assert desk.give("unload", "loans", *versions) is None
     desk.close()
 
 

@@ -119,6 +119,11 @@ class Catalog:
         past = tuple(name for name in self.served.past if name != model.name)
         self._change((*others[:at], model, *others[at:]), past)
 
+    def put_back(self, before: Served) -> None:
+        """Serve again what was served before; what else was counted meanwhile is past."""
+        names = {model.name for model in before.models}
+        self._change(before.models, tuple(name for name in self.counted() if name not in names))
+
     def take(self, name: str) -> None:
         """Serve a model no longer."""
         others = tuple(model for model in self.served.models if model.name != name)
@@ -192,7 +197,7 @@ class Loading:
         if is_new:
             yield from self._verify(fresh)
             yield from self._tell(order, "load", f"{_named(order)} is to be loaded")
-        route = read_route(catalog.home, name)
+        served, route = catalog.served, read_route(catalog.home, name)
         try:
             if before is None:
                 with _writing():
@@ -201,7 +206,9 @@ class Loading:
             catalog.put(ServedModel(name=name, pinned=(*held, *fresh)))
             yield from self._until_followed(name, fresh if before is not None and fresh else None)
         except SteadynetError as error:
-            yield from self._undo(name, before, route)
+            yield from self._undo(served)
+            if before is None and name in catalog.claims:
+                self._give_up(name, route)
             if is_new:
                 text = f"{_named(order)} was not loaded: {error}"
                 yield from self._note(order, "load_failed", text)
@@ -218,23 +225,36 @@ class Loading:
             raise UnknownModel(f"the model {name[:100]!r} is not served")
         if order.versions:
             kept = _without(before.pinned, order)
-            yield from self._tell(order, "unload", f"{_named(order)} is to be unloaded")
-            catalog.put(ServedModel(name=name, pinned=kept))
-            yield from self._until_followed(name, [])
+            yield from self._unload_followed(order, ServedModel(name=name, pinned=kept))
         else:
             if len(catalog.names()) == 1:
                 raise CannotLoad(
                     f"{name} is the only model of this server",
                     do="End the server, or load another model first.",
                 )
-            yield from self._tell(order, "unload", f"{name} is to be unloaded")
-            catalog.take(name)
-            yield from self._until_followed(name, [])
+            yield from self._unload_followed(order, None)
             self._crew.remove_controller(name)
             while self._crew.has_controller(name):
                 yield
             catalog.release(name)
         yield from self._note(order, "unloaded", f"{_named(order)} is unloaded")
+
+    def _unload_followed(self, order: Order, kept: ServedModel | None) -> Steps[None]:
+        """Let every worker go on with what is kept of a model, or leave all as it was."""
+        catalog = self._catalog
+        served = catalog.served
+        yield from self._tell(order, "unload", f"{_named(order)} is to be unloaded")
+        if kept is None:
+            catalog.take(order.model)
+        else:
+            catalog.put(kept)
+        try:
+            yield from self._until_followed(order.model, [])
+        except CannotLoad as error:
+            yield from self._undo(served)
+            text = f"{_named(order)} was not unloaded: {error}"
+            yield from self._note(order, "unload_failed", text)
+            raise
 
     def _resolve(
         self, order: Order, before: ServedModel | None
@@ -276,24 +296,23 @@ class Loading:
             if version in wanted if wanted is not None else version.startswith(f"{name}/"):
                 raise CannotLoad(f"{version} cannot be loaded here: {why}")
 
-    def _undo(self, name: str, before: ServedModel | None, route: Route | None) -> Steps[None]:
-        """Serve again what was served before a load."""
+    def _undo(self, before: Served) -> Steps[None]:
+        """Serve again what was served before an order."""
         catalog = self._catalog
-        if before is not None:
-            catalog.put(before)
-        elif catalog.find(name) is not None:
-            catalog.take(name)
+        catalog.put_back(before)
         self._crew.tell_workers(catalog.served)
         due = monotonic() + PATIENCE_S
         while self._crew.failures(catalog.served.number) is None and monotonic() < due:
             yield
-        if before is None and name in catalog.claims:
-            try:
-                put_route_back(catalog.home, name, route)
-            except OSError as error:
-                # Another server, or the next order, goes on from the route that is there.
-                logger.error("the route of %s cannot be put back: %s", name, error.strerror)
-            catalog.release(name)
+
+    def _give_up(self, name: str, route: Route | None) -> None:
+        """Let go of a model that was not loaded, with the route that it had before."""
+        try:
+            put_route_back(self._catalog.home, name, route)
+        except OSError as error:
+            # Another server, or the next order, goes on from the route that is there.
+            logger.error("the route of %s cannot be put back: %s", name, error.strerror)
+        self._catalog.release(name)
 
     def _tell(self, order: Order, kind: str, text: str) -> Steps[None]:
         """Write down what will be done and who asked for it. Raises `CannotLoad`."""
