@@ -14,6 +14,7 @@ from control_scene import NAME, Scene
 
 import steadynet
 from steadynet.bundle.sign import ensure_key, signing_key
+from steadynet.clock import ManualClock
 from steadynet.control import audit
 from steadynet.control.anchor import anchor_path, check_journals, sign_head
 from steadynet.control.journal import make_entry
@@ -117,6 +118,23 @@ def test_without_the_private_key_nothing_is_signed(written: Home) -> None:
     signing_key(written).private.unlink()
     assert not sign_head(written, "m", 5, "0" * 64)
     assert problems(written) == ""
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"), [(10.0, "not signed yet"), (3600.0, "began 60 min ago")]
+)
+def test_a_journal_without_an_anchor_says_what_is_so(
+    written: Home, age_s: float, expected: str
+) -> None:
+    anchor_path(written, "m").unlink()
+    clock = ManualClock()
+    clock.jump(1.0 + age_s - clock.now())
+    [young] = check_journals(written, clock=clock)
+    assert expected in young.unsigned
+    assert (young.signed, young.problems) == (0, ())
+    signing_key(written).private.unlink()
+    [keyless] = check_journals(written, clock=clock)
+    assert "no private key" in keyless.unsigned
 
 
 def test_the_controller_and_the_homes_own_journal_sign_what_they_write(scene: Scene) -> None:

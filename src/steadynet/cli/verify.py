@@ -87,7 +87,9 @@ def _verify_journals(home: Home, model: str | None, *, as_json: bool) -> None:
         print_json({"journals": found, "whole": not broken})
     else:
         for item in found:
-            signed = f"signed up to entry {item.signed}" if item.signed else "never signed"
+            signed = f"signed up to entry {item.signed}"
+            if not item.signed:
+                signed = item.unsigned or "no signature of it holds"
             word = "[bold red]tampered[/]" if item.problems else "[green]whole[/]  "
             stdout().print(f"{word}  {item.model}: {item.entries} entries, {signed}")
             for problem in item.problems:

@@ -17,11 +17,16 @@ from pathlib import Path
 import msgspec
 
 from steadynet.bundle.sign import signing_key
-from steadynet.control.journal import find_breaks, find_forgery
+from steadynet.clock import Clock, SystemClock
+from steadynet.control.journal import JournalEntry, find_breaks, find_forgery
 from steadynet.control.store import Store
+from steadynet.control.stories import duration
 from steadynet.errors import StoreError
 from steadynet.files import write_atomic
 from steadynet.home import Home
+
+SOON_S = 300.0
+"""A journal that began longer ago has been signed if its controller ran."""
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     signed: int
     """Number of the newest signed entry; 0 where none is."""
+    unsigned: str = ""
+    """Why none is, where none is; no problem by itself."""
     problems: tuple[str, ...] = ()
 
 
@@ -71,17 +78,20 @@ def sign_head(home: Home, model: str, number: int, digest: str) -> bool:
     return True
 
 
-def check_journals(home: Home, models: tuple[str, ...] = ()) -> list[Checked]:
+def check_journals(
+    home: Home, models: tuple[str, ...] = (), *, clock: Clock | None = None
+) -> list[Checked]:
     """Check the named journals, or all of them; the home's own goes by `@home`."""
+    now = (clock or SystemClock()).now()
     with Store.of(home) as store:
         with store.read() as tx:
             known = tx.journal.models()
         folder = home.root / "journal"
         anchored = sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
-        return [_check(home, store, model) for model in models or sorted({*known, *anchored})]
+        return [_check(home, store, model, now) for model in models or sorted({*known, *anchored})]
 
 
-def _check(home: Home, store: Store, model: str) -> Checked:
+def _check(home: Home, store: Store, model: str, now: float) -> Checked:
     with store.read() as tx:
         entries = list(tx.journal.all(model))
         problems = find_breaks(entries, tx.journal.head(model))
@@ -92,7 +102,23 @@ def _check(home: Home, store: Store, model: str) -> Checked:
         model=model,
         entries=len(entries),
         signed=0 if anchor is None else anchor.number,
+        unsigned="" if anchor is not None or wrong else _why_unsigned(home, model, entries, now),
         problems=(*problems, *wrong),
+    )
+
+
+def _why_unsigned(home: Home, model: str, entries: list[JournalEntry], now: float) -> str:
+    """Say why a journal without an anchor has none: too young, no key, or something to look at."""
+    if not entries:
+        return "nothing to sign yet"
+    if not signing_key(home).private.exists():
+        return "not signed, since this machine has no private key: the chain alone is checked"
+    age = now - entries[0].at
+    if age < SOON_S:
+        return "not signed yet: a running server signs the newest entry once a minute"
+    return (
+        f"not signed although it began {duration(age)} ago: no controller has run for a minute "
+        f"since, or {anchor_path(home, model)} was removed"
     )
 
 
