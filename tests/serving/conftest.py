@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -18,6 +19,7 @@ from contextlib import (
 )
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -41,6 +43,13 @@ from steadynet.serving.settings import ServerInfo
 from steadynet.serving.telemetry import Telemetry
 from steadynet.serving.versions import LoadedVersion, load_version
 from steadynet.spec.model import ServeSpec
+
+T = TypeVar("T")
+Load = Callable[..., LoadedVersion]
+MakeRoute = Callable[..., Route]
+OpenPlane = Callable[..., AbstractAsyncContextManager[DataPlane]]
+OpenClient = Callable[..., httpx.AsyncClient]
+WithClient = Callable[..., Any]
 
 MODEL = "payments"
 PATIENCE_S = 60.0
@@ -193,6 +202,37 @@ def open_client() -> Callable[..., httpx.AsyncClient]:
         return httpx.AsyncClient(transport=transport, base_url="http://test")
 
     return open_it
+
+
+@pytest.fixture
+def with_client(
+    load: Load, make_route: MakeRoute, open_plane: OpenPlane, open_client: OpenClient
+) -> WithClient:
+    """Runs a coroutine function with a client and the data plane behind it."""
+
+    @asynccontextmanager
+    async def opened(
+        variant: str, task: str, options: dict[str, Any]
+    ) -> AsyncIterator[tuple[httpx.AsyncClient, DataPlane]]:
+        async with open_plane(**options) as plane:
+            champion = load(variant=variant, task=task)
+            plane.deploy(make_route(champion), champion, None)
+            async with open_client(plane, max_body_bytes=20_000) as client:
+                yield client, plane
+
+    def run(
+        work: Callable[[httpx.AsyncClient, DataPlane], Awaitable[T]],
+        variant: str = "good",
+        task: str = "binary",
+        **options: Any,
+    ) -> T:
+        async def main() -> T:
+            async with opened(variant, task, options) as (client, plane):
+                return await work(client, plane)
+
+        return asyncio.run(main())
+
+    return run
 
 
 @pytest.fixture

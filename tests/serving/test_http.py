@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import httpx
@@ -34,37 +34,6 @@ ROW: dict[str, Any] = {
     "paid_at": "2026-01-01T10:00:00",
 }
 CSV = "amount,label,country,new_card,paid_at\n12.5,0.5,DE,true,2026-01-01T10:00:00\n"
-
-
-@pytest.fixture
-def with_client(
-    load: Load, make_route: MakeRoute, open_plane: OpenPlane, open_client: OpenClient
-) -> WithClient:
-    """Runs a coroutine function with a client and the data plane behind it."""
-
-    @asynccontextmanager
-    async def opened(
-        variant: str, task: str, options: dict[str, Any]
-    ) -> AsyncIterator[tuple[httpx.AsyncClient, DataPlane]]:
-        async with open_plane(**options) as plane:
-            champion = load(variant=variant, task=task)
-            plane.deploy(make_route(champion), champion, None)
-            async with open_client(plane, max_body_bytes=20_000) as client:
-                yield client, plane
-
-    def run(
-        work: Callable[[httpx.AsyncClient, DataPlane], Awaitable[T]],
-        variant: str = "good",
-        task: str = "binary",
-        **options: Any,
-    ) -> T:
-        async def main() -> T:
-            async with opened(variant, task, options) as (client, plane):
-                return await work(client, plane)
-
-        return asyncio.run(main())
-
-    return run
 
 
 def infer_body(rows: int = 1, **changes: Any) -> dict[str, Any]:

@@ -436,6 +436,6 @@ def test_a_fresh_worker_holds_nothing_heavy() -> None:
     ).stdout
     loaded = set(output.replace("'", "").strip("[]\n").split(", "))
     heavy = {"torch", "pandas", "sklearn", "mlflow", "polars", "onnx", "scipy", "sqlalchemy"}
-    heavy |= {"opentelemetry", "requests"}
+    heavy |= {"opentelemetry", "requests", "pyarrow"}
     assert loaded.isdisjoint(heavy)
     assert "uvicorn" in loaded

@@ -126,6 +126,11 @@ class DataPlane:
         await self._deployed.wait()
 
     @property
+    def max_request_rows(self) -> int:
+        """How many rows one request may have."""
+        return self._serve.max_request_rows
+
+    @property
     def ready(self) -> bool:
         """Whether a champion whose golden rows passed is in place."""
         return self._deployment is not None

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import msgspec
 
 from steadynet.errors import NotReady
 from steadynet.monitoring.records import Feedback
+from steadynet.runtime.batching import Table
 from steadynet.serving import invocations, oip
 from steadynet.serving.answers import HttpAnswer, HttpError, encode_json, json_answer
 from steadynet.serving.dataplane import Ask, DataPlane, Reply
 from steadynet.serving.keys import KeyRole
+from steadynet.serving.negotiation import asks_for, takes_json
 from steadynet.serving.requests import (
     Bodies,
     Receive,
     Request,
     check_request_id,
     decode_json,
+    media_type,
     read_typed_body,
 )
 from steadynet.serving.tensors import TensorLike, read_table
@@ -27,7 +33,16 @@ from steadynet.serving.tensors import TensorLike, read_table
 JSON_TYPE = b"application/json"
 JSON_TYPES = (JSON_TYPE,)
 INFER_TYPES = (JSON_TYPE, b"application/octet-stream")
-INVOCATION_TYPES = (JSON_TYPE, b"text/csv")
+CSV_TYPE = b"text/csv"
+ARROW_STREAM, ARROW_FILE = (
+    b"application/vnd.apache.arrow.stream",
+    b"application/vnd.apache.arrow.file",
+)
+ARROW_MODULE = "steadynet.serving.arrow"
+INVOCATION_TYPES = (JSON_TYPE, CSV_TYPE, ARROW_STREAM, ARROW_FILE)
+WITHOUT_ARROW = (
+    "pyarrow is not installed; install it beside the server: pip install 'steadynet[arrow]'"
+)
 PYTHON_NUMBERS = (b"NaN", b"Infinity")
 """Numbers that Python's `json` writes and JSON does not have."""
 MAX_FEEDBACK = 10_000
@@ -160,14 +175,7 @@ class ModelPaths:
     async def invocations(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer MLflow's `POST /invocations`."""
         body = await read_typed_body(request, receive, INVOCATION_TYPES, self._bodies)
-        if request.content_type.startswith(b"text/csv"):
-            table, rows = invocations.read_csv(body)
-        else:
-            asked = _decode_invocation(body)
-            if asked.params and self._sticky_parameter in asked.params:
-                request.sticky_key = str(asked.params[self._sticky_parameter])
-            features = self.plane.deployment.champion.loaded.columns
-            table, rows = invocations.read_table(asked, features)
+        table, rows = await self._read_invocation(request, body)
         reply = await self.plane.infer(
             Ask(
                 request.request_id,
@@ -179,11 +187,30 @@ class ModelPaths:
                 trace=request.trace,
             )
         )
-        answer = json_answer(invocations.predictions(reply.outputs, reply.loaded.schema))
+        answer = await _predictions(request.accept, reply)
         answer.headers = reply.loaded.headers
         if notes := reply.notes:
             answer.headers = [*answer.headers, *note_headers(notes)]
         return answer
+
+    async def _read_invocation(self, request: Request, body: bytes) -> tuple[Table, int]:
+        """Return the table of a body of any of `INVOCATION_TYPES`, and its number of rows."""
+        kind = media_type(request.content_type)
+        if kind in (ARROW_STREAM, ARROW_FILE):
+            if not await _load_arrow():
+                raise HttpError(415, f"Arrow bodies are not served here; {WITHOUT_ARROW}")
+            from steadynet.serving import arrow
+            from steadynet.serving.arrow_messages import Bounds
+
+            kinds = arrow.kinds_of(each.schema for each in self.plane.deployment.versions())
+            bounds = Bounds(self.plane.max_request_rows, self._bodies.max_bytes)
+            return arrow.read_body(body, kinds, bounds, is_file=kind == ARROW_FILE)
+        if kind == CSV_TYPE:
+            return invocations.read_csv(body)
+        asked = _decode_invocation(body)
+        if asked.params and self._sticky_parameter in asked.params:
+            request.sticky_key = str(asked.params[self._sticky_parameter])
+        return invocations.read_table(asked, self.plane.deployment.champion.loaded.columns)
 
     async def feedback(self, request: Request, receive: Receive) -> HttpAnswer:
         """Answer `POST /feedback`: labels of rows that were answered."""
@@ -221,6 +248,30 @@ class ModelPaths:
 def note_headers(notes: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Return as headers what an answer tells beside its outputs."""
     return [(NOTE_HEADERS[name], value.encode()) for name, value in notes.items()]
+
+
+async def _load_arrow() -> bool:
+    """Import what reads and writes Arrow; return whether it is installed."""
+    if ARROW_MODULE not in sys.modules:
+        try:
+            # It takes long enough for other callers to notice.
+            await asyncio.to_thread(import_module, ARROW_MODULE)
+        except ImportError:
+            return False
+    return True
+
+
+async def _predictions(accept: bytes, reply: Reply) -> HttpAnswer:
+    """Return predictions as the caller asks for them. Raises `HttpError`."""
+    if asks_for(accept, ARROW_STREAM):
+        if await _load_arrow():
+            from steadynet.serving import arrow
+
+            content = arrow.write_answer(reply.outputs, reply.loaded.schema)
+            return HttpAnswer(200, content, ARROW_STREAM)
+        if not takes_json(accept):
+            raise HttpError(406, f"answers as Arrow are not served here; {WITHOUT_ARROW}")
+    return json_answer(invocations.predictions(reply.outputs, reply.loaded.schema))
 
 
 def _decode_invocation(body: bytes) -> invocations.Invocation:

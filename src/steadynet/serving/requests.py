@@ -46,6 +46,8 @@ class Request(msgspec.Struct, gc=False):
     request_id: str = ""
     sticky_key: str = ""
     content_type: bytes = b""
+    accept: bytes = b""
+    """What the caller takes for an answer."""
     content_length: int = -1
     encoding: bytes = b""
     timeout_s: float = inf
@@ -92,6 +94,11 @@ def _read_content_type(request: Request, value: bytes) -> None:
     request.content_type = value
 
 
+def _read_accept(request: Request, value: bytes) -> None:
+    # Several lines are one list.
+    request.accept = request.accept + b"," + value if request.accept else value
+
+
 def _read_content_length(request: Request, value: bytes) -> None:
     request.content_length = int(value)
 
@@ -130,6 +137,7 @@ def _read_json_length(request: Request, value: bytes) -> None:
 
 _READERS: dict[bytes, Callable[[Request, bytes], None]] = {
     b"content-type": _read_content_type,
+    b"accept": _read_accept,
     b"content-length": _read_content_length,
     b"x-request-id": _read_request_id,
     b"x-sticky-key": _read_sticky_key,
@@ -172,6 +180,11 @@ def check_request_id(given: str) -> str:
     return given
 
 
+def media_type(value: bytes) -> bytes:
+    """Return a header's media type in lower case, without its parameters."""
+    return value.split(b";")[0].strip().lower()
+
+
 async def read_typed_body(
     request: Request, receive: Receive, types: tuple[bytes, ...], bodies: Bodies
 ) -> bytes:
@@ -180,7 +193,7 @@ async def read_typed_body(
     Raises `HttpError` 413, 415 or 503, `Disconnected`.
     """
     kind = request.content_type
-    if kind and kind not in types and kind.split(b";")[0].strip().lower() not in types:
+    if kind and kind not in types and media_type(kind) not in types:
         expected = " or ".join(item.decode() for item in types)
         raise HttpError(415, f"the Content-Type is not served; expected {expected}")
     if request.encoding not in (b"", b"identity"):
@@ -209,7 +222,7 @@ class Bodies:
     """Reads bodies, each within its limit, and all that are still coming in within theirs."""
 
     def __init__(self, max_bytes: int, max_inflight_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_inflight_bytes = max_inflight_bytes
         self._inflight_bytes = 0
 
@@ -219,10 +232,10 @@ class Bodies:
         Raises `HttpError`: 413 as soon as it is too long, 503 as soon as all together are;
         `Disconnected`.
         """
-        if request.content_length > self._max_bytes:
+        if request.content_length > self.max_bytes:
             raise self._too_large()
         if request.body is not None:
-            if len(request.body) > self._max_bytes:
+            if len(request.body) > self.max_bytes:
                 raise self._too_large()
             return request.body
         message = await receive()
@@ -231,7 +244,7 @@ class Bodies:
         body: bytes = message["body"]
         if message["more_body"]:
             return await self._read_rest(body, receive)
-        if len(body) > self._max_bytes:
+        if len(body) > self.max_bytes:
             raise self._too_large()
         return body
 
@@ -245,7 +258,7 @@ class Bodies:
                 parts.append(part)
                 size += len(part)
                 self._inflight_bytes += len(part)
-                if size > self._max_bytes:
+                if size > self.max_bytes:
                     raise self._too_large()
                 if self._inflight_bytes > self._max_inflight_bytes:
                     raise HttpError(
@@ -265,7 +278,7 @@ class Bodies:
     def _too_large(self) -> HttpError:
         return HttpError(
             413,
-            f"the body is too large; expected at most {self._max_bytes} bytes",
+            f"the body is too large; expected at most {self.max_bytes} bytes",
             close=True,
         )
 
