@@ -198,13 +198,14 @@ def test_observe_writes_rules_and_routes_from_the_bundles_objectives(
     options = ("--to", str(tmp_path), "--page-url", "https://x.y/z", "--json")
     done = run("observe", "customers", *options)
     assert done.code == 0, done.err
-    rules, routes = (Path(path) for path in done.json()["files"])
+    rules, routes = (Path(path) for path in done.json()["files"][:2])
     assert "slo:sli_error:ratio_rate5m" in rules.read_text()
     assert "sloth_service: customers" in rules.read_text()
     assert "url: https://x.y/z" in routes.read_text()
     routes.write_text("# mine")
     again = run("observe", "customers", *options)
-    assert again.json()["files"] == [str(rules)]
+    assert str(rules) in again.json()["files"]
+    assert again.json()["kept"] == [str(routes)]
     assert routes.read_text() == "# mine"
     assert run("observe", "nothing", "--to", str(tmp_path)).code != 0
     (tmp_path / "file").touch()
@@ -212,6 +213,40 @@ def test_observe_writes_rules_and_routes_from_the_bundles_objectives(
         refused = run("observe", "customers", "--to", str(tmp_path / taken))
         assert refused.code == 2
         assert "is no folder" in refused.err
+
+
+def test_observe_writes_dashboards_and_keeps_those_that_a_person_changed(
+    run: Run, tmp_path: Path
+) -> None:
+    options = ("--to", str(tmp_path), "--prometheus-url", "http://prometheus:9090", "--json")
+
+    def written(*more: str) -> dict[str, Path]:
+        done = run("observe", "customers", *options, *more)
+        assert done.code == 0, done.err
+        return {Path(path).name: Path(path) for path in done.json()["files"]}
+
+    first = written()
+    boards = [first[f"{name}.json"] for name in ("executive", "on-call", "debug")]
+    assert {board.parent for board in boards} == {tmp_path / "dashboards" / "customers"}
+    assert 'model=\\"customers\\"' in boards[0].read_text()
+    provisioned = tmp_path / "grafana" / "provisioning"
+    source = (provisioned / "datasources" / "steadynet.yml").read_text()
+    assert "url: http://prometheus:9090" in source
+    assert (
+        str(tmp_path / "dashboards") in (provisioned / "dashboards" / "steadynet.yml").read_text()
+    )
+    before = [board.read_bytes() for board in boards]
+    assert written().keys() == first.keys() - {"alertmanager.yml"}
+    assert [board.read_bytes() for board in boards] == before
+    boards[1].write_text("{}")
+    again = run("observe", "customers", *options)
+    assert str(boards[1]) in again.json()["kept"]
+    assert str(boards[1]) not in again.json()["files"]
+    assert boards[1].read_text() == "{}"
+    (tmp_path / ".written.json").unlink()
+    boards[1].unlink()
+    assert boards[1].name in written()
+    assert [board.read_bytes() for board in boards] == before
 
 
 def test_a_bundle_of_another_key_does_not_verify(workshop: Any, run_apart: Run) -> None:

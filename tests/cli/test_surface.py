@@ -61,7 +61,7 @@ COMMANDS = {
     "status": {"--json"},
     "why": {"--last", "--json"},
     "replay": {"--json"},
-    "observe": {"--to", "--page-url", "--ticket-url", "--json"},
+    "observe": {"--to", "--page-url", "--ticket-url", "--prometheus-url", "--json"},
     "retrain": {"--wait", "--way", "--json"},
     "rollout": set(),
     "keys": set(),

@@ -1,13 +1,16 @@
-"""`steadynet observe`: rules for your Prometheus, routes for your Alertmanager."""
+"""`steadynet observe`: rules for your Prometheus, routes, and dashboards for your Grafana."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steadynet.home import Home
+
+if TYPE_CHECKING:
+    from steadynet.bundle.manifest import Manifest
 
 
 def observe(
@@ -19,17 +22,22 @@ def observe(
     ticket_url: Annotated[
         str | None, typer.Option("--ticket-url", help="Where it sends tickets.")
     ] = None,
+    prometheus_url: Annotated[
+        str, typer.Option("--prometheus-url", help="Where Grafana finds your Prometheus.")
+    ] = "http://localhost:9090",
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
-    """Write a model's objectives as Prometheus rules, and an Alertmanager configuration.
+    """Write a model's objectives as Prometheus rules, Alertmanager routes, Grafana dashboards.
 
     The rules decide as the program's own alerts do, from the metrics that it shows; those that
-    were written before are replaced. An `alertmanager.yml` that is there already is kept.
+    were written before are replaced. An `alertmanager.yml` that is there already is kept, and so
+    are dashboards and provisioning files that you changed.
     """
     import yaml
 
     from steadynet.bundle.read import verify_bundle
     from steadynet.bundle.sign import signing_key
+    from steadynet.cli.generated_files import write_unchanged
     from steadynet.cli.terminal import print_json, stdout
     from steadynet.errors import UserError
     from steadynet.files import write_atomic
@@ -39,7 +47,7 @@ def observe(
 
     home = Home.default()
     found = LocalRegistry(home).resolve(model)
-    slo = verify_bundle(found.bundle, signing_key(home).public).manifest.slo
+    manifest = verify_bundle(found.bundle, signing_key(home).public).manifest
     urls: dict[AlertKind, str] = {}
     if page_url is not None:
         urls["page"] = page_url
@@ -49,19 +57,54 @@ def observe(
         to.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{to} is no folder", do="name a folder with --to") from None
-    written = {to / f"{found.name}.rules.yml": prometheus_rules(found.name, slo)}
+    written = {to / f"{found.name}.rules.yml": prometheus_rules(found.name, manifest.slo)}
     routes = to / "alertmanager.yml"
     if not routes.exists():
         written[routes] = alertmanager_config(urls)
     for path, content in written.items():
         text = yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
         write_atomic(path, text.encode())
+    shown, kept = write_unchanged(to, _for_grafana(found.name, manifest, to, prometheus_url))
+    files = [*written, *shown]
+    if routes not in written:
+        kept.insert(0, routes)
     if as_json:
-        print_json({"model": found.name, "files": [str(path) for path in written]})
+        print_json(
+            {
+                "model": found.name,
+                "files": [str(path) for path in files],
+                "kept": [str(path) for path in kept],
+            }
+        )
         return
     out = stdout()
-    for path in written:
+    for path in files:
         out.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    if routes not in written:
-        out.print(f"{routes} was there and is kept", markup=False, soft_wrap=True)
+    for path in kept:
+        out.print(f"{path} was there and is kept", markup=False, soft_wrap=True)
     out.print("  next: name the rules in prometheus.yml's rule_files, and reload it", markup=False)
+
+
+def _for_grafana(model: str, manifest: Manifest, to: Path, prometheus_url: str) -> dict[str, bytes]:
+    """Return name → content of the dashboards and of what provisions them."""
+    import msgspec
+    import yaml
+
+    from steadynet.monitoring.dashboards import Subject, dashboards, provisioning
+
+    tested = manifest.metrics.get("test", {})
+    subject = Subject(
+        model=model,
+        task=manifest.schema.target.task,
+        slo=manifest.slo,
+        tested={name: measured.value for name, measured in tested.items()},
+    )
+    files = {
+        f"dashboards/{model}/{name}.json": msgspec.json.format(msgspec.json.encode(made), indent=2)
+        + b"\n"
+        for name, made in dashboards(subject).items()
+    }
+    for name, content in provisioning(str((to / "dashboards").absolute()), prometheus_url).items():
+        text = yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
+        files[f"grafana/provisioning/{name}"] = text.encode()
+    return files

@@ -112,7 +112,7 @@ def _ratios(model: str, objective: Objective) -> Iterator[Rule]:
     """Yield the share of bad events in each window that a rule or the period needs."""
     windows = sorted({window for rule in RULES for window in (rule.short_s, rule.long_s)})
     for window in windows:
-        span = _span(window)
+        span = span_of(window)
         yield {
             "record": f"slo:sli_error:ratio_rate{span}",
             "expr": (
@@ -166,7 +166,7 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
             yield {
                 "alert": f"Steadynet{objective.capitalize()}BudgetBurn",
                 "expr": "\nor\n".join(fired),
-                "keep_firing_for": _span(QUIET_S[kind]),
+                "keep_firing_for": span_of(QUIET_S[kind]),
                 "labels": {**_alert_labels(model, kind, objective), "sloth_severity": kind},
                 "annotations": {
                     "summary": f"{model}: the error budget of {objective} burns too fast",
@@ -183,7 +183,7 @@ def _fires(model: str, objective: Objective, rule: BurnRule, budget: float) -> s
     """Return what holds where `monitoring.slo.fires` says so."""
     parts = []
     for window, count in ((rule.long_s, rule.fewest_bad), (rule.short_s, FEWEST_BAD_SHORT)):
-        span = _span(window)
+        span = span_of(window)
         ratio = _series(f"slo:sli_error:ratio_rate{span}", model, objective)
         limit = f"{rule.limit:g} * {budget:.12g}"
         parts.append(f"max({ratio} > ({limit})) without (sloth_window)")
@@ -276,6 +276,6 @@ def _sum(
     return f"{add}({how}({counted[objective] % model}[{span}]))"
 
 
-def _span(seconds: float) -> str:
+def span_of(seconds: float) -> str:
     """Return a length as Prometheus writes it."""
     return next(f"{round(seconds / size)}{unit}" for unit, size in _UNITS if seconds % size == 0)
