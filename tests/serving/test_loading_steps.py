@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 
@@ -13,7 +14,14 @@ from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Endpoint
 from steadynet.serving import loading
-from steadynet.serving.channel import Answered, Order, WorkerLine, answer_to
+from steadynet.serving.channel import (
+    Answered,
+    Followed,
+    Order,
+    SupervisorLine,
+    WorkerLine,
+    answer_to,
+)
 from steadynet.serving.claims import claim
 from steadynet.serving.first_route import read_route
 from steadynet.serving.loading import MOST_WAITING, Catalog, Loading
@@ -264,6 +272,33 @@ def test_a_line_carries_whole_messages_and_survives_the_other_end() -> None:
     line.tell(Served(number=8, models=()))
     assert list(line.heard()) == []
     line.close()
+
+
+def test_what_a_worker_followed_last_is_the_newest_whenever_it_is_told() -> None:
+    async def main() -> list[Order]:
+        line = WorkerLine()
+        worker = SupervisorLine(line.others.detach())
+        asked = asyncio.create_task(worker.order("load", "loans", (), ""))
+        await asyncio.sleep(0)
+        worker.followed(1, {})
+        orders = list(line.heard())
+        assert line.followed == Followed(number=1, failures={})
+        worker.followed(3, {"loans/1": "broken"})
+        # A version of before took longer to try.
+        worker.followed(2, {})
+        assert list(line.heard()) == []
+        assert line.followed == Followed(number=3, failures={"loans/1": "broken"})
+        worker.followed(3, {})
+        assert list(line.heard()) == []
+        assert line.followed == Followed(number=3, failures={})
+        line.tell(Answered(number=1))
+        worker.listen(lambda _: None)
+        await asked
+        worker.close()
+        line.close()
+        return orders
+
+    assert [order.model for order in asyncio.run(main())] == ["loans"]
 
 
 def test_an_error_of_any_kind_can_be_told() -> None:

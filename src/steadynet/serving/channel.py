@@ -104,6 +104,9 @@ class WorkerLine:
     """The supervisor's end."""
 
     def __init__(self) -> None:
+        self.followed: Followed | None = None
+        """The newest of what the worker has followed: an older one that took longer to try may be
+        told of later."""
         self._own, self.others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._own.setblocking(False)
         self._decoder: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
@@ -115,11 +118,15 @@ class WorkerLine:
         except OSError as error:
             logger.warning("a worker cannot be told anything: %s", error.strerror)
 
-    def heard(self) -> Iterator[FromWorker]:
-        """Yield what has come."""
+    def heard(self) -> Iterator[Order]:
+        """Yield the orders that have come; keep what the worker has followed."""
         with suppress(BlockingIOError, ConnectionError):
             while data := self._own.recv(MOST_BYTES):
-                yield self._decoder.decode(data)
+                said = self._decoder.decode(data)
+                if isinstance(said, Order):
+                    yield said
+                elif self.followed is None or said.number >= self.followed.number:
+                    self.followed = said
 
     def close(self) -> None:
         """Hang up."""

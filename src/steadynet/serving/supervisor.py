@@ -33,7 +33,7 @@ from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint
 from steadynet.serving.addresses import Addresses, exposed, open_addresses
-from steadynet.serving.channel import Followed, WorkerLine
+from steadynet.serving.channel import WorkerLine
 from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.claims import read_statuses
 from steadynet.serving.first_route import check_redacted, column_names, open_route
@@ -97,8 +97,6 @@ class Supervisor:
         self._catalog = Catalog(plan.home)
         self._loading = Loading(self._catalog, self, plan.journal)
         self._lines: dict[str, WorkerLine] = {}
-        self._followed: dict[str, Followed] = {}
-        """Worker → what it followed last."""
         self._workers = 0
         self._started = SystemClock().now()
 
@@ -207,12 +205,9 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Take what workers say."""
-        for worker, line in list(self._lines.items()):
-            for said in line.heard():
-                if isinstance(said, Followed):
-                    self._followed[worker] = said
-                else:
-                    self._loading.take(said, line.tell)
+        for line in list(self._lines.values()):
+            for order in line.heard():
+                self._loading.take(order, line.tell)
 
     def tell_workers(self, served: Served) -> None:
         """Tell every worker what is served now."""
@@ -223,7 +218,8 @@ class Supervisor:
         """Return what workers cannot load; None while one of them has not followed `number`."""
         failures: dict[str, str] = {}
         for child in self._children.of("worker"):
-            followed = self._followed.get(child.name)
+            line = self._lines.get(child.name)
+            followed = None if line is None else line.followed
             if followed is None or followed.number < number:
                 return None
             failures |= followed.failures
@@ -320,7 +316,6 @@ class Supervisor:
             for model in self._catalog.counted():
                 retire(home.metrics(model), child.name)
                 (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
-            self._followed.pop(child.name, None)
             if (line := self._lines.pop(child.name, None)) is not None:
                 line.close()
 
