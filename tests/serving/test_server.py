@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 from one_server import memory_of
-from serving_scene import ROW, Load
+from serving_scene import ROW, Load, runs
 
 from steadynet.bundle.manifest import MODEL
 from steadynet.files import write_atomic
@@ -64,14 +64,6 @@ def generations(home: Home) -> list[int]:
         with suppress(FileNotFoundError):
             found.append(msgspec.json.decode(path.read_bytes(), type=WorkerStatus).generation)
     return found
-
-
-def runs(pid: int) -> bool:
-    """Return whether a process runs and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def more(load: Load, count: int, wait_until: WaitUntil) -> None:

@@ -8,6 +8,7 @@ Invariants:
 - The listening socket stays open as long as the supervisor lives, so connections that wait for a
   worker outlive every worker.
 - No child outlives the supervisor, however it dies.
+- A full disk ends no server: what could not be written is tried again, or stays where it was.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Supervisor:
         self._loading = Loading(self._catalog, self, plan.journal)
         self._lines: dict[str, WorkerLine] = {}
         self._workers = 0
+        self._untold = False
+        """Whether `server.json` of some model is not as it should be."""
         self._started = SystemClock().now()
 
     def stop(self) -> None:
@@ -159,7 +162,8 @@ class Supervisor:
         awaits_controller = self._plan.controller
         while not self._stop.wait(LOOK_S):
             self._listen()
-            if self._children.look() | self._roll(addresses) | self._loading.step():
+            changed = self._children.look() | self._roll(addresses) | self._loading.step()
+            if changed or self._untold:
                 self._write_info(addresses)
             if awaits_controller and (announced or monotonic() >= controller_due):
                 awaits_controller = False
@@ -314,15 +318,27 @@ class Supervisor:
         if child.role == "worker":
             home = self._plan.home
             for model in self._catalog.counted():
-                retire(home.metrics(model), child.name)
+                try:
+                    retire(home.metrics(model), child.name)
+                except OSError as error:
+                    # It is read where it is as long as the server runs.
+                    logger.error("the counts of %s stay its own: %s", child.name, error.strerror)
                 (home.workers(model) / f"{child.name}.json").unlink(missing_ok=True)
             if (line := self._lines.pop(child.name, None)) is not None:
                 line.close()
 
     def _write_info(self, addresses: Addresses) -> None:
+        """Tell everyone where each model is served; what cannot be written is tried again."""
+        before, self._untold = self._untold, False
         for model in self._catalog.names():
             info = msgspec.json.encode(self._info(addresses, model))
-            write_atomic(self._plan.home.server(model), info, durable=False)
+            path = self._plan.home.server(model)
+            try:
+                write_atomic(path, info, durable=False)
+            except OSError as error:
+                self._untold = True
+                if not before:
+                    logger.error("%s cannot be written: %s", path, error.strerror)
 
     def _info(self, addresses: Addresses, model: str) -> ServerInfo:
         host, port = addresses.public.getsockname()[:2]

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -187,3 +188,11 @@ class Load:
                 self.codes["OK"] += 1
                 self.versions[answer.model_version] += 1
             return
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process runs and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
