@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 
+import msgspec
 import pytest
 
 from steadynet.bundle.read import Bundle
@@ -14,6 +15,7 @@ from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.route import Endpoint
 from steadynet.serving import loading
+from steadynet.serving.catalog import MOST_BYTES, Catalog
 from steadynet.serving.channel import (
     Answered,
     Followed,
@@ -24,7 +26,7 @@ from steadynet.serving.channel import (
 )
 from steadynet.serving.claims import claim
 from steadynet.serving.first_route import read_route
-from steadynet.serving.loading import MOST_WAITING, Catalog, Loading
+from steadynet.serving.loading import MOST_WAITING, Loading
 from steadynet.serving.settings import Served, ServedModel
 
 MakeBundle = Callable[..., Bundle]
@@ -246,6 +248,19 @@ def test_a_disk_that_is_full_by_the_time_of_the_undo_keeps_no_claim(
     desk.crew.broken = {}
     desk.crew.on_tell = lambda: None
     assert desk.give("load", "loans") is None
+    desk.close()
+
+
+def test_no_more_is_served_than_a_worker_can_be_told(desk: Desk) -> None:
+    endpoints = [
+        Endpoint(version=str(at), bundle="/b" * 100, manifest_sha256="0" * 64) for at in range(300)
+    ]
+    desk.catalog.put(ServedModel(name="payments", pinned=tuple(endpoints[:200])))
+    before = desk.served
+    assert len(msgspec.json.encode(before)) < MOST_BYTES
+    with pytest.raises(CannotLoad, match=r"at most 65536 bytes in all.*Unload some first"):
+        desk.catalog.put(ServedModel(name="payments", pinned=tuple(endpoints)))
+    assert desk.served == before
     desk.close()
 
 

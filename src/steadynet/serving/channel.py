@@ -36,6 +36,9 @@ GiveOrder = Callable[[Action, str, tuple[str, ...], str], Awaitable[None]]
 MOST_BYTES = 1 << 20
 """A message is shorter; what all models of a home need is some 100 bytes each."""
 
+LONGEST_NAME = 100
+"""Characters of a model's name, as `home.check_name` has them."""
+
 REFUSALS: dict[str, type[SteadynetError]] = {
     kind.__name__: kind
     for kind in (CannotLoad, Forbidden, InputError, NotReady, Overloaded, UnknownModel)
@@ -158,6 +161,9 @@ class SupervisorLine:
         Raises one of `REFUSALS` where it is refused, `NotReady` where the server ends meanwhile.
         An order goes on though its asker has gone.
         """
+        if len(model) > LONGEST_NAME:
+            # A message is one piece; no model has such a name.
+            raise UnknownModel(f"there is no model {model[:LONGEST_NAME]!r} in the registry")
         if not self._open:
             raise _ending()
         order = Order(

@@ -19,6 +19,9 @@ from steadynet.serving.dataplane import DataPlane
 
 READY = "READY"
 UNAVAILABLE = "UNAVAILABLE"
+MOST_VERSIONS = 100
+"""So many may be named at once: what is told to the supervisor is one short message."""
+LONGEST_VERSION = 40
 
 
 class IndexAsk(msgspec.Struct):
@@ -62,7 +65,8 @@ def asked_versions(action: Action, parameters: Mapping[str, object]) -> tuple[st
     """Return the versions that a caller names beside those of the model's route.
 
     By the parameter `version`, or, as Triton's clients can, by `config` with a `version_policy`.
-    Raises `InputError` for everything else: a model is loaded as its bundle says.
+    Raises `InputError` for everything else (a model is loaded as its bundle says), and for more or
+    longer ones than there can be.
     """
     versions: list[int | str] = []
     for name, value in parameters.items():
@@ -73,7 +77,20 @@ def asked_versions(action: Action, parameters: Mapping[str, object]) -> tuple[st
             versions += policy.specific.versions if policy is not None else ()
         elif name != "unload_dependents" or action == "load":
             raise _wrong_parameter(action)
-    return tuple(dict.fromkeys(str(version) for version in versions))
+    named = tuple(dict.fromkeys(str(version) for version in versions))
+    if len(named) > MOST_VERSIONS:
+        raise InputError(
+            "too many versions are named",
+            expected=f"at most {MOST_VERSIONS} at once",
+            got=str(len(named)),
+        )
+    if (longest := max(map(len, named), default=0)) > LONGEST_VERSION:
+        raise InputError(
+            "no version has so long a name",
+            expected=f"at most {LONGEST_VERSION} characters",
+            got=str(longest),
+        )
+    return named
 
 
 def _decode_config(text: str) -> _Config:

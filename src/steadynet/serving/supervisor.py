@@ -34,11 +34,12 @@ from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Endpoint
 from steadynet.serving.addresses import Addresses, exposed, open_addresses
+from steadynet.serving.catalog import Catalog
 from steadynet.serving.channel import WorkerLine
 from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.claims import read_statuses
 from steadynet.serving.first_route import check_redacted, column_names, open_route
-from steadynet.serving.loading import Catalog, Journal, Loading, verify_endpoint
+from steadynet.serving.loading import Journal, Loading, verify_endpoint
 from steadynet.serving.metrics import retire
 from steadynet.serving.reload import Exchange, check_bound
 from steadynet.serving.settings import Served, ServedModel, ServerInfo, WorkerSettings
