@@ -75,9 +75,12 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
     path = tmp_path / "control.db"
     with Store.at(path) as store, store.write() as tx:
         tx.observations.add_labels("m", [Feedback(id="a", label="yes", at=1.0)], now=2.0)
+        tx.deliveries.send("m", "first", at=0.0)
+        tx.deliveries.send("m", "second", at=0.0)
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE labels DROP COLUMN value")
     connection.execute("ALTER TABLE labels DROP COLUMN influenced")
+    connection.execute("ALTER TABLE deliveries DROP COLUMN message_id")
     connection.execute("UPDATE about SET value = '1' WHERE key = 'schema_version'")
     connection.commit()
     connection.close()
@@ -87,6 +90,9 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
         later = msgspec.structs.replace(row, id="b")
         tx.observations.add_rows("m", [row, later])
         found = tx.observations.labelled_after("m", after=0, limit=9)
+        first, second = tx.deliveries.due("m", 0.0, limit=9)
+    assert first.message_id.startswith("msg_")
+    assert first.message_id != second.message_id
     assert [(item.row.id, item.label, item.value) for item in found] == [
         ("a", "yes", None),
         ("b", "no", 2.5),
@@ -414,6 +420,7 @@ def test_a_delivery_is_due_at_its_time_until_it_is_settled(store: Store) -> None
         assert tx.deliveries.due("m", 7.9, limit=9) == []
         [again] = tx.deliveries.due("m", 8.0, limit=9)
         assert again.attempts == 1
+        assert again.message_id == delivery.message_id
         tx.deliveries.settle(delivery.number, "done", attempts=2, next_at=8.0)
         assert tx.deliveries.due("m", 100.0, limit=9) == []
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import ClassVar
 
 import pytest
+from webhook_receiver import Receiver, running_receiver
 
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Delivery
 from steadynet.control.webhook import (
     LONGEST_WAIT_S,
@@ -21,54 +20,43 @@ from steadynet.control.webhook import (
 )
 
 
-class Receiver(BaseHTTPRequestHandler):
-    taken: ClassVar[list[tuple[str, bytes]]] = []
-    status: ClassVar[int] = 204
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.headers["Content-Type"] == "application/json"
-        Receiver.taken.append((self.path, body))
-        self.send_response(Receiver.status)
-        self.end_headers()
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Keep the test's output clean."""
-
-
 @pytest.fixture
-def receiver() -> Iterator[str]:
-    Receiver.taken.clear()
-    Receiver.status = 204
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook/SECRET?token=SECRET"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def receiver() -> Iterator[Receiver]:
+    with running_receiver("/hook/SECRET?token=SECRET") as running:
+        yield running
 
 
 def delivery(payload: str) -> Delivery:
-    return Delivery(number=1, model="m", payload_json=payload, created=0.0, attempts=0, next_at=0.0)
+    return Delivery(
+        number=1,
+        model="m",
+        message_id="msg_1",
+        payload_json=payload,
+        created=0.0,
+        attempts=0,
+        next_at=0.0,
+    )
 
 
-def test_a_message_arrives_as_it_is(receiver: str) -> None:
-    assert post_json(receiver, b'{"a":1}') is None
-    assert Receiver.taken == [("/hook/SECRET?token=SECRET", b'{"a":1}')]
+def test_a_message_arrives_as_it_is(receiver: Receiver) -> None:
+    assert post_json(receiver.url, b'{"a":1}', {"webhook-id": "msg_1"}) is None
+    [taken] = receiver.taken
+    assert (taken.path, taken.body) == ("/hook/SECRET?token=SECRET", b'{"a":1}')
+    assert taken.headers["content-type"] == "application/json"
+    assert taken.headers["webhook-id"] == "msg_1"
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-def test_a_refusal_names_the_status_and_no_secret(receiver: str, status: int) -> None:
-    Receiver.status = status
-    problem = post_json(receiver, b"{}")
+def test_a_refusal_names_the_status_and_no_secret(receiver: Receiver, status: int) -> None:
+    receiver.status = status
+    problem = post_json(receiver.url, b"{}", {})
     assert problem is not None
     assert f"answered {status}" in problem
     assert "SECRET" not in problem
 
 
 def test_nobody_listening_is_named_without_the_secret() -> None:
-    problem = post_json("http://user:SECRET@127.0.0.1:9/SECRET", b"{}")
+    problem = post_json("http://user:SECRET@127.0.0.1:9/SECRET", b"{}", {})
     assert problem is not None
     assert "could not be reached" in problem
     assert "SECRET" not in problem
@@ -76,7 +64,7 @@ def test_nobody_listening_is_named_without_the_secret() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "nonsense"])
 def test_another_scheme_is_refused(url: str) -> None:
-    assert "no http or https URL" in (post_json(url, b"{}") or "")
+    assert "no http or https URL" in (post_json(url, b"{}", {}) or "")
 
 
 def test_masks() -> None:
@@ -93,19 +81,19 @@ def test_waits_grow_and_end() -> None:
     assert 3600 <= sum(waits) <= 4 * 3600
 
 
-def test_the_courier_reports_each_attempt_once(receiver: str) -> None:
-    courier = Courier(receiver)
+def test_the_courier_reports_each_attempt_once(receiver: Receiver) -> None:
+    courier = Courier(receiver.url, WebhookKeys())
     try:
         assert courier.collect() is None
         for status, problem in [(204, None), (503, "answered 503")]:
-            Receiver.status = status
-            courier.post(delivery('{"n":1}'))
+            receiver.status = status
+            courier.post(delivery('{"n":1}'), 0.0)
             outcome = None
             while outcome is None:
                 outcome = courier.collect()
                 time.sleep(0.001)
             assert outcome[0].number == 1
             assert (outcome[1] is None) == (problem is None)
-        assert len(Receiver.taken) == 2
+        assert len(receiver.taken) == 2
     finally:
         courier.close()

@@ -56,6 +56,7 @@ def serve(
 
     SIGHUP reads the spec anew and exchanges the workers one by one, losing no request.
     """
+    from steadynet.control.signing import WebhookKeys
     from steadynet.log import log_to_stderr
     from steadynet.serving.supervisor import Plan, Supervisor, stop_on_signals
     from steadynet.spec.load import load_spec
@@ -66,6 +67,7 @@ def serve(
         from steadynet.control.store import remember_store
 
         remember_store(home)
+    WebhookKeys.of(os.environ)  # So are wrong words about the webhook's secret.
     path = spec or (SPEC if SPEC.is_file() else None)
     overrides = _given(host=host, port=port, grpc_port=grpc_port, workers=workers)
     wanted, pinned = _wanted(home, models or [], every=every)

@@ -24,6 +24,7 @@ from steadynet.control.healing import Healing
 from steadynet.control.ingest import ingest
 from steadynet.control.publish import publish
 from steadynet.control.rollouts import Rollouts
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Lease, Store, Transaction
 from steadynet.control.turn import Turn
 from steadynet.control.watch import Watch
@@ -54,6 +55,7 @@ class Controller:
         *,
         clock: Clock | None = None,
         lease_s: float = LEASE_S,
+        webhook_keys: WebhookKeys | None = None,
     ) -> None:
         self.home = home
         self.model = check_name(model)
@@ -62,6 +64,7 @@ class Controller:
         self._spec = spec
         self._clock = clock or SystemClock()
         self._lease_s = lease_s
+        self._webhook_keys = webhook_keys or WebhookKeys()
         self._lease: Lease | None = None
         self._housekept = float("-inf")
         self._signed = 0
@@ -77,7 +80,7 @@ class Controller:
         self._healing = Healing()
         self._publishing = Publishing()
         self._aliases = AliasKeeper()
-        self._delivering = Delivering(self._spec.alerts.webhook)
+        self._delivering = Delivering(self._spec.alerts.webhook, self._webhook_keys)
 
     def tick(self) -> bool:
         """Look at the world once and do what follows; return whether this controller acts.

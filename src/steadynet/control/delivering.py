@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import DeliveryState
 from steadynet.control.turn import Turn
 from steadynet.control.webhook import MOST_ATTEMPTS, Courier, wait_after
@@ -10,8 +11,8 @@ from steadynet.control.webhook import MOST_ATTEMPTS, Courier, wait_after
 class Delivering:
     """Posts what waits in the store, one message at a time."""
 
-    def __init__(self, url: str | None) -> None:
-        self._courier = None if url is None else Courier(url)
+    def __init__(self, url: str | None, keys: WebhookKeys) -> None:
+        self._courier = None if url is None else Courier(url, keys)
 
     def advance(self, turn: Turn) -> None:
         """Settle the attempt that has ended and start the next one that is due."""
@@ -46,7 +47,7 @@ class Delivering:
             with turn.store.read() as tx:
                 due = tx.deliveries.due(turn.model, turn.now, limit=1)
             if due:
-                courier.post(due[0])
+                courier.post(due[0], turn.now)
 
     def close(self) -> None:
         """Stop; what was not settled is sent again by the next controller."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from steadynet.control.controller import LEASE_S, Controller
 from steadynet.control.settings import controller_spec
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Store
 from steadynet.errors import SteadynetError
 from steadynet.home import Home
@@ -36,10 +38,11 @@ def run(
     *,
     tick_s: float,
     lease_s: float = LEASE_S,
+    webhook_keys: WebhookKeys | None = None,
 ) -> None:
     """Tick every `tick_s` seconds until `stop` is set."""
     with Store.of(home) as store:
-        controller = Controller(home, name, store, spec, lease_s=lease_s)
+        controller = Controller(home, name, store, spec, lease_s=lease_s, webhook_keys=webhook_keys)
         acting = False
         try:
             while not stop.is_set():
@@ -83,7 +86,15 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         spec = controller_spec(home, options.name, options.spec)
-        run(home, options.name, spec, stop, tick_s=options.tick, lease_s=options.lease)
+        run(
+            home,
+            options.name,
+            spec,
+            stop,
+            tick_s=options.tick,
+            lease_s=options.lease,
+            webhook_keys=WebhookKeys.of(os.environ),
+        )
     except SteadynetError as error:
         logger.error("%s", error)
         return error.exit_code

@@ -2,7 +2,7 @@
 
 Invariants:
 - A message is settled in the store only after the attempt; a controller that dies in between
-  sends it again (at least once; the message's `id` lets the receiver notice).
+  sends it again (at least once; the message's id lets the receiver notice).
 - What stands in the URL behind the host may be a secret: it is shown nowhere.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import http.client
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Delivery
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,9 @@ def wait_after(attempts: int) -> float:
     return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempts - 1))
 
 
-def post_json(url: str, payload: bytes, *, timeout_s: float = TIMEOUT_S) -> str | None:
+def post_json(
+    url: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float = TIMEOUT_S
+) -> str | None:
     """POST the payload; return None where it was taken (2xx), else why it was not.
 
     Redirects are not followed. The answer never holds more of the URL than `mask_url` shows.
@@ -50,7 +54,8 @@ def post_json(url: str, payload: bytes, *, timeout_s: float = TIMEOUT_S) -> str 
     connection = kind(parts.hostname, parts.port, timeout=timeout_s)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("POST", path, body=payload, headers={"Content-Type": "application/json"})
+        sent = {"Content-Type": "application/json", "User-Agent": "steadynet", **headers}
+        connection.request("POST", path, body=payload, headers=sent)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         return f"{mask_url(url)} could not be reached ({type(error).__name__})"
@@ -62,8 +67,9 @@ def post_json(url: str, payload: bytes, *, timeout_s: float = TIMEOUT_S) -> str 
 class Courier:
     """Posts one message at a time in a thread of its own, so that no tick waits for a network."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: WebhookKeys) -> None:
         self._url = url
+        self._keys = keys
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook")
         self._under_way: tuple[Delivery, Future[str | None]] | None = None
 
@@ -72,11 +78,12 @@ class Courier:
         """Whether a message can be handed over."""
         return self._under_way is None
 
-    def post(self, delivery: Delivery) -> None:
-        """Start posting a message. Only while idle."""
+    def post(self, delivery: Delivery, now: float) -> None:
+        """Start posting a message at `now`, seconds UTC. Only while idle."""
         assert self._under_way is None
         payload = delivery.payload_json.encode()
-        self._under_way = (delivery, self._pool.submit(post_json, self._url, payload))
+        headers = self._keys.headers(delivery.message_id, payload, now)
+        self._under_way = (delivery, self._pool.submit(post_json, self._url, payload, headers))
 
     def collect(self) -> tuple[Delivery, str | None] | None:
         """Return the message whose attempt has ended with what went wrong; None while it runs."""

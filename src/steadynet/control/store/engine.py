@@ -28,6 +28,7 @@ from steadynet.control.store.databases import (
     shown,
 )
 from steadynet.control.store.lease import Lease, check_lease
+from steadynet.control.store.outbox import new_message_id
 from steadynet.control.store.place import store_url
 from steadynet.control.store.transaction import Transaction
 from steadynet.errors import StoreError
@@ -44,8 +45,18 @@ def _add_influenced(connection: Connection) -> None:
     )
 
 
+def _add_message_ids(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "ALTER TABLE deliveries ADD COLUMN message_id TEXT DEFAULT '' NOT NULL"
+    )
+    number = tables.deliveries.c.number
+    for waiting in connection.scalars(sa.select(number)).all():
+        named = sa.update(tables.deliveries).where(number == waiting)
+        connection.execute(named.values(message_id=new_message_id()))
+
+
 MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType(
-    {1: _add_values, 2: _add_influenced}
+    {1: _add_values, 2: _add_influenced, 3: _add_message_ids}
 )
 """Layout number → the step that makes the next layout of it."""
 

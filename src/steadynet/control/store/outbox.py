@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Literal
 
 import msgspec
@@ -44,6 +45,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     model: str
+    message_id: str
+    """The same in all attempts, and of no other message: its receiver drops what comes twice."""
     payload_json: str
     created: float
     attempts: int
@@ -136,6 +139,7 @@ class Deliveries:
         """Queue a message."""
         values = {
             "model": model,
+            "message_id": new_message_id(),
             "payload_json": payload_json,
             "created": at,
             "attempts": 0,
@@ -176,6 +180,11 @@ class Deliveries:
             .where(table.c.number == number)
             .values(state=state, attempts=attempts, next_at=next_at)
         )
+
+
+def new_message_id() -> str:
+    """Return an id that no other message has."""
+    return f"msg_{secrets.token_hex(12)}"
 
 
 def _command(row: sa.Row[tuple[Any, ...]]) -> Command:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raise it with every change of a table, and add the step to `engine.MIGRATIONS`."""
 
 metadata = sa.MetaData()
@@ -169,6 +169,7 @@ deliveries = sa.Table(
     metadata,
     sa.Column("number", _Number, primary_key=True, autoincrement=True),
     sa.Column("model", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text, nullable=False, server_default=""),
     sa.Column("payload_json", sa.Text, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
