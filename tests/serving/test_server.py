@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -416,6 +417,21 @@ def test_a_body_of_100_megabytes_is_refused_and_the_server_goes_on(
         assert memory_of(info.workers[0]) < before + 50_000_000
         good = httpx.post(f"{url_of(info)}/invocations", json={"instances": [ROW]}, timeout=60)
         assert good.status_code == 200
+
+
+def test_a_worker_may_open_as_many_connections_as_the_system_allows(
+    serve_process: ServeProcess, make_endpoint: MakeEndpoint
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # By default a shell allows a process 1024, and a worker 20 000 connections.
+    few = 1024 if hard == resource.RLIM_INFINITY else min(1024, hard - 1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        with serve_process(make_endpoint("1").bundle) as (info, _):
+            limits = resource.prlimit(info.workers[0], resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert limits == (hard, hard)
 
 
 def test_a_fresh_worker_holds_nothing_heavy() -> None:

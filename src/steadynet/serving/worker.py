@@ -224,6 +224,7 @@ def main(arguments: Sequence[str]) -> int:
     log_to_stderr(settings.worker)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     spare_the_collector()
+    take_all_descriptors()
     descriptors = (settings.descriptor, settings.admin_descriptor)
     with ExitStack() as stack:
         listeners = [
