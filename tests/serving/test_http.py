@@ -420,6 +420,24 @@ def test_a_caller_may_set_itself_a_shorter_time(with_client: WithClient) -> None
     with_client(work)
 
 
+@pytest.mark.parametrize("name", ["x-request-timeout-ms", "inference-header-content-length"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_refusal_carries_the_requests_id_wherever_it_stands(
+    with_client: WithClient, name: str, is_first: bool
+) -> None:
+    async def work(client: httpx.AsyncClient, _plane: DataPlane) -> None:
+        wrong, own = (name, "soon"), ("x-request-id", "order-17")
+        headers = [own, wrong] if is_first else [wrong, own]
+        answer = await client.post("/ping", headers=headers)
+        assert answer.status_code == 400
+        assert name in answer.json()["error"].lower()
+        assert answer.headers["x-request-id"] == "order-17"
+        unnamed = await client.post("/ping", headers=[wrong])
+        assert len(unnamed.headers["x-request-id"]) > 1, "or a new one"
+
+    with_client(work)
+
+
 def test_every_error_has_a_status() -> None:
     expected = {
         "InputError": 400,

@@ -78,16 +78,25 @@ class RequestIds:
 
 
 def read_head(request: Request, headers: list[tuple[bytes, bytes]], ids: RequestIds) -> None:
-    """Read a request's headers into it. Raises `HttpError` for one that is wrong."""
+    """Read a request's headers into it. Raises `HttpError` for one that is wrong.
+
+    All are read before: a refusal too is answered under the request's id.
+    """
+    wrong: HttpError | None = None
     for name, value in headers:
         read = _READERS.get(name)
         if read is not None:
-            read(request, value)
+            try:
+                read(request, value)
+            except HttpError as error:
+                wrong = error
     if not request.request_id:
         request.request_id = ids.new()
     elif not _REQUEST_ID.fullmatch(request.request_id):
         request.request_id = ids.new()
         raise HttpError(400, f"the header X-Request-Id is wrong; expected {REQUEST_ID_RULE}")
+    if wrong is not None:
+        raise wrong
 
 
 def _read_content_type(request: Request, value: bytes) -> None:
