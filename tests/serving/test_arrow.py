@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -150,5 +151,90 @@ def test_without_pyarrow_it_is_said_how_to_get_it(
         assert "pyarrow" in answer.json()["error"]
         both = {"accept": f"{STREAM}, application/json"}
         assert (await client.post("/invocations", json=body, headers=both)).status_code == 200
+
+    with_client(work)
+
+
+def test_limits_hold_for_arrow_as_for_json(with_client: WithClient) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> None:
+        answer = await post(client, arrow_of(good_table(6)))
+        assert answer.status_code == 413
+        assert "at most 5" in answer.json()["error"]
+        answer = await post(client, arrow_of(pa.table({"amount": np.zeros(3_000)})))
+        assert answer.status_code == 413
+        assert "20000 bytes" in answer.json()["error"]
+        bomb = pa.table({"amount": pa.array(["x" * 30_000])})
+        packed = arrow_of(bomb, compression="zstd")
+        assert len(packed) < MAX_BODY_BYTES
+        answer = await post(client, packed)
+        assert answer.status_code == 413
+        assert "once they are decoded" in answer.json()["error"]
+        assert (await post(client, arrow_of(good_table()))).status_code == 200
+
+    with_client(work, max_request_rows=5)
+
+
+def without(name: str) -> pa.Table:
+    """Return a good table without one of its columns."""
+    return good_table().drop_columns([name])
+
+
+def instead(name: str, values: pa.Array) -> pa.Table:
+    """Return a good table with other values in one of its columns."""
+    return without(name).append_column(name, values)
+
+
+WRONG: list[tuple[pa.Table, str]] = [
+    (without("country"), "column 'country' is missing"),
+    (pa.table({"amounts": [1.0]}), "column 'amount' (and 4 more) is missing"),
+    (good_table(0), "no rows"),
+    (instead("amount", pa.array(["a", "b", "c"])), "column 'amount' has a value that does not fit"),
+    (instead("amount", pa.array([0, 0, 0], pa.date32())), "got dates (date32[day])"),
+    (instead("country", pa.array([0, 0, 0], pa.timestamp("us"))), "got dates (timestamp[us])"),
+    (instead("paid_at", pa.array([2**62] * 3, pa.timestamp("s"))), "outside the years 1 to 9999"),
+    (instead("amount", pa.array([[1.0]] * 3)), "Arrow type that is not served"),
+    (instead("amount", pa.array([b"1"] * 3)), "got binary"),
+    (
+        instead("amount", pa.DictionaryArray.from_arrays([0, 0, 0], pa.array([b"1"]))),
+        "Arrow type that is not served",
+    ),
+    (pa.Table.from_arrays([pa.array([1.0])] * 2, ["amount", "amount"]), "the same name"),
+]
+
+
+@pytest.mark.parametrize(("table", "words"), WRONG, ids=[words for _, words in WRONG])
+def test_a_wrong_table_is_told_what_is_wrong(
+    with_client: WithClient, table: pa.Table, words: str
+) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> None:
+        for kind in (STREAM, FILE):
+            answer = await post(client, arrow_of(table, kind), kind)
+            assert answer.status_code == 400
+            assert words in answer.json()["error"]
+
+    with_client(work)
+
+
+def test_columns_that_the_model_does_not_read_are_left_aside(with_client: WithClient) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> None:
+        expected = await post(client, arrow_of(good_table()))
+        more = good_table().append_column("bytes", pa.array([b"1", None, b"3"]))
+        more = more.append_column("lists", pa.array([[1], None, [2, 3]]))
+        more = more.append_column("words", pa.array(["a", None, "b"]).dictionary_encode())
+        for kind in (STREAM, FILE):
+            answer = await post(client, arrow_of(more, kind), kind)
+            assert answer.json() == expected.json()
+
+    with_client(work)
+
+
+def test_a_body_of_the_other_form_is_said_to_be_so(with_client: WithClient) -> None:
+    async def work(client: httpx.AsyncClient, _: DataPlane) -> None:
+        answer = await post(client, arrow_of(good_table(), FILE), STREAM)
+        assert answer.status_code == 400
+        assert f"Content-Type {FILE}" in answer.json()["error"]
+        answer = await post(client, arrow_of(good_table(), STREAM), FILE)
+        assert answer.status_code == 400
+        assert f"Content-Type {STREAM}" in answer.json()["error"]
 
     with_client(work)

@@ -11,6 +11,7 @@ Source: Arrow IPC streaming format (https://arrow.apache.org/docs/format/Columna
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -38,7 +39,13 @@ from steadynet.table.schema import Schema
 MAX_COLUMNS = 10_000
 """Columns of one body, those among them that no version reads."""
 
-_ARROW_ERRORS = (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError)
+_ARROW_ERRORS = (
+    pa.ArrowException,
+    OSError,
+    OverflowError,
+    UnicodeDecodeError,
+    decimal.DecimalException,
+)
 """What pyarrow raises for bytes that are not Arrow, or hold what it does not know."""
 
 
@@ -62,9 +69,12 @@ def read_body(
     _check_format(body, is_file=is_file)
     try:
         rows = check_messages(file_claims(body) if is_file else stream_claims(body), bounds)
-        names = _open(body, is_file=is_file).schema.names
-        _check_names(names)
-        wanted = [position for position, name in enumerate(names) if name in kinds]
+        schema = _open(body, is_file=is_file).schema
+        _check_names(schema.names)
+        reader = ColumnReader(dict(kinds), bounds.max_bytes)
+        wanted = [position for position, name in enumerate(schema.names) if name in kinds]
+        for position in wanted:
+            reader.check(schema.names[position], schema.types[position])
         if rows == 0:
             raise InputError("no rows to predict", expected="at least one row", got="none")
         # A column of nulls takes no bytes, and one of booleans an eighth.
@@ -72,11 +82,9 @@ def read_body(
             raise too_large(bounds.max_bytes)
         if not wanted:
             return {}, rows
-        batches = _decode(body, wanted, is_file=is_file)
-        table = pa.Table.from_batches(batches)
+        table = pa.Table.from_batches(_decode(body, wanted, reader, is_file=is_file))
         if table.num_rows != rows:
             raise unreadable("another number of rows than its messages say")
-        reader = ColumnReader(dict(kinds), bounds.max_bytes)
         return {name: reader.read(name, table.column(name)) for name in table.column_names}, rows
     except (InputError, HttpError):
         raise
@@ -125,17 +133,22 @@ def _open(body: bytes, wanted: list[int] | None = None, *, is_file: bool) -> Any
     return opened(source, options=options)
 
 
-def _decode(body: bytes, wanted: list[int], *, is_file: bool) -> list[pa.RecordBatch]:
+def _decode(
+    body: bytes, wanted: list[int], reader: ColumnReader, *, is_file: bool
+) -> list[pa.RecordBatch]:
     """Return the record batches with rows, of the wanted columns, validated."""
-    reader = _open(body, wanted, is_file=is_file)
+    opened = _open(body, wanted, is_file=is_file)
     found = (
-        (reader.get_batch(number) for number in range(reader.num_record_batches))
+        (opened.get_batch(number) for number in range(opened.num_record_batches))
         if is_file
-        else reader
+        else opened
     )
     batches = []
     for batch in found:
-        # Without it hostile offsets are followed, and the process ends.
+        # Without the second, hostile offsets are followed and the process ends.
+        batch.validate()
+        for column in batch.columns:
+            reader.charge(column)
         batch.validate(full=True)
         if batch.num_rows:
             batches.append(batch)

@@ -42,6 +42,32 @@ class ColumnReader:
     max_bytes: int
     _text_bytes: int = field(default=0, init=False)
 
+    def check(self, name: str, kind: pa.DataType) -> None:
+        """Raise `InputError` where a column's type is not served, or not for its kinds."""
+        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not _is_served(inner):
+            raise _not_served(name, kind)
+        if _is_time(inner):
+            for wanted in self.kinds[name]:
+                if wanted != "datetime":
+                    raise InputError(
+                        f"column {name!r} has values that do not fit",
+                        column=name,
+                        expected=EXPECTED[wanted],
+                        got=f"dates ({inner})",
+                    )
+
+    def charge(self, array: pa.Array) -> None:
+        """Raise `HttpError` 413 where the texts of a column are too long together.
+
+        To be called before the column is validated in full: elements that are views may all be of
+        one long text, which would be looked at for each of them.
+        """
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary
+        if pa.types.is_string_view(array.type):
+            self._take_text(_view_bytes(array))
+
     def read(self, name: str, column: pa.ChunkedArray) -> Values:
         """Return a column's values. Raises `InputError`, `HttpError` 413.
 
@@ -55,8 +81,6 @@ class ColumnReader:
         return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
 
     def _of_dictionary(self, name: str, array: pa.DictionaryArray) -> list[Any]:
-        if pa.types.is_dictionary(array.type.value_type):
-            raise _not_served(name, array.type)
         entries = self._values(name, array.dictionary)
         plain = plain_values(entries, is_datetime=_is_time(array.type.value_type))
         places = _fixed(array.indices, _INDICES[str(array.type.index_type)])
@@ -86,7 +110,6 @@ class ColumnReader:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return _texts(array, np.dtype("<i4" if pa.types.is_string(kind) else "<i8"))
         if pa.types.is_string_view(kind):
-            self._take_text(_view_bytes(array))
             return _texts(array.cast(pa.large_string()), np.dtype("<i8"))
         if pa.types.is_null(kind):
             return [None] * len(array)
@@ -95,22 +118,11 @@ class ColumnReader:
                 [np.nan if value is None else float(value) for value in array.to_pylist()]
             )
         if _is_time(kind):
-            self._require_times(name, kind)
             return _seconds_since_1970(array)
         if pa.types.is_duration(kind) or pa.types.is_time(kind):
             ticks = _fixed(array, np.dtype("<i4" if pa.types.is_time32(kind) else "<i8"))
             return _with_nan(ticks / _TICKS[kind.unit], _valid(array))
-        raise _not_served(name, kind)
-
-    def _require_times(self, name: str, kind: pa.DataType) -> None:
-        for wanted in self.kinds[name]:
-            if wanted != "datetime":
-                raise InputError(
-                    f"column {name!r} has values that do not fit",
-                    column=name,
-                    expected=EXPECTED[wanted],
-                    got=f"dates ({kind})",
-                )
+        raise _not_served(name, kind)  # `check` has refused it before
 
     def _take_text(self, size: int) -> None:
         self._text_bytes += size
@@ -141,6 +153,25 @@ def _not_served(name: str, kind: pa.DataType) -> InputError:
         column=name,
         expected="numbers, true or false, texts, dates, times, or a dictionary of such",
         got=str(kind)[:_SHOWN],
+    )
+
+
+def _is_served(kind: pa.DataType) -> bool:
+    types = pa.types
+    return str(kind) in _FIXED or any(
+        is_kind(kind)
+        for is_kind in (
+            types.is_boolean,
+            types.is_string,
+            types.is_large_string,
+            types.is_string_view,
+            types.is_null,
+            types.is_decimal,
+            types.is_date,
+            types.is_timestamp,
+            types.is_duration,
+            types.is_time,
+        )
     )
 
 
@@ -223,8 +254,8 @@ def _texts(array: pa.Array, dtype: np.dtype) -> list[Any]:
 
 
 def _view_bytes(array: pa.Array) -> int:
-    """Return how long the texts of a column of string views are together."""
-    lengths = _fixed(array, _VIEW)["length"].astype(np.int64)
+    """Return how long the texts of a column of string views are together, as they say."""
+    lengths = _fixed(array, _VIEW)["length"].astype(np.int64).clip(0)
     valid = _valid(array)
     return int(lengths.sum() if valid is None else lengths[valid].sum())
 
