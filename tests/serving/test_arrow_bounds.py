@@ -90,7 +90,9 @@ def test_a_small_body_that_stands_for_much_is_refused_before_it_is_made(
 ) -> None:
     with pytest.raises((SteadynetError, HttpError), match=words) as caught:
         read_body(body, KINDS, BOUNDS, is_file=is_file)
-    assert error_answer(caught.value).status == 413
+    error = caught.value
+    assert isinstance(error, SteadynetError | HttpError)
+    assert error_answer(error).status == 413
     assert pool.max_memory() < 1_000_000
 
 
