@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -19,13 +20,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.bundle.manifest import MODEL
+from steadynet.features.fit import fit_features
+from steadynet.features.run import run_features
 from steadynet.home import Home
 from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.training import side_by_side
+from steadynet.training.component_fits import FitContext
+from steadynet.training.components import FittedNetwork
+from steadynet.training.ground import make_ground
+from steadynet.training.plan import plan_fit
+from steadynet.training.prepare import prepare
 from steadynet.training.presets import PRESETS, ComponentPlan
 from steadynet.training.progress import ComponentEnded, ComponentStarted, Event
 from steadynet.training.run import train
-from steadynet.training.side_by_side import deal, lane_count
+from steadynet.training.side_by_side import Work, deal, fit_all, lane_count
 
 Make = Callable[..., pl.DataFrame]
 TINY = {"width": 8, "members": 2, "max_epochs": 2, "folds": 2, "pictures": False}
@@ -185,3 +193,32 @@ def test_the_users_wish_ends_every_lane(
     assert made.ending == "stopped"
     assert set(asked) == {threading.main_thread()}
     assert np.isfinite(made.manifest.metrics["test"]["log_loss"].value)
+
+
+def test_who_ended_a_search_gets_the_network_alone_with_any_number_of_lanes(
+    frame: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish to stop came before the fit: the network is fitted to its end, nothing else."""
+    monkeypatch.setattr(side_by_side, "lane_count", lambda training: training.workers or 2)
+    spec = Spec(table=TableSpec(target="answer"), training=TrainingSpec(**TINY))  # type: ignore[arg-type]
+    table = prepare(frame("binary", rows=200), spec)
+    features = fit_features(table.part_by_column(table.split.train), table.schema)
+    tensors = run_features(features, table.columns, threads=1)
+    plan = plan_fit(
+        spec.training, task="binary", train_rows=len(table.split.train), validation_rows=30
+    )
+    ground = make_ground(tensors, features.layout, table, spec, plan, None)
+    for workers in (1, 2):
+        training = msgspec.structs.replace(spec.training, workers=workers)
+        work = Work(
+            wanted=PRESETS["fast"].components,
+            ground=ground,
+            plan=plan,
+            spec=msgspec.structs.replace(spec, training=training),
+            context=FitContext(checkpoints=None, progress=Shown(), stop=lambda: True),
+            insist=True,
+        )
+        [made] = fit_all(work)
+        assert made.component.name == "network"
+        assert isinstance(made.component, FittedNetwork)
+        assert made.component.result.ending != "stopped"

@@ -85,6 +85,7 @@ def fit_all(work: Work) -> list[Made]:
         own = replace(work, context=replace(work.context, progress=relay, stop=wish))
         if len(lanes) == 1:
             return _run_lane(own, lanes[0], None)
+        wish()  # whoever has wished to stop by now gets no second lane, as with one
         quiet = replace(work.context, progress=relay.aside(), stop=ended.yet)
         aside = replace(work, context=quiet)
         with ThreadPoolExecutor(len(lanes) - 1, thread_name_prefix="lane") as pool:
