@@ -92,8 +92,11 @@ def test_lanes_are_as_many_as_cores_allow(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_side_by_side_is_one_after_the_other_byte_for_byte(
-    frame: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frame: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    for name in ("json.py", "steadynet.py"):  # files of the user's that processes do not import
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(side_by_side, "WORTH", 0.0)  # networks, too, in processes of their own
     monkeypatch.setattr(side_by_side, "lane_count", lambda training: training.workers or 3)
     table, graphs, shown = frame("regression", rows=240), [], Shown()
@@ -105,6 +108,7 @@ def test_side_by_side_is_one_after_the_other_byte_for_byte(
         names = [asked.name for asked in PRESETS["best"].components]
         assert [share.name for share in made.shares] == names
     assert graphs[0] == graphs[1]
+    assert "left no result" not in caplog.text
     assert shown.threads == {threading.main_thread()}
     for kind in (ComponentStarted, ComponentEnded):
         told = [event.name for event in shown.events if isinstance(event, kind)]
@@ -112,7 +116,7 @@ def test_side_by_side_is_one_after_the_other_byte_for_byte(
 
 
 def test_what_its_process_could_not_fit_is_fitted_here(
-    frame: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frame: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(side_by_side, "WORTH", 0.0)
     monkeypatch.setattr(side_by_side, "lane_count", lambda training: training.workers or 2)
@@ -121,6 +125,7 @@ def test_what_its_process_could_not_fit_is_fitted_here(
     spec = Spec(table=TableSpec(target="answer"), training=training)
     made = train(frame("binary", rows=200), spec, home=Home(tmp_path), name="lanes")
     assert [share.name for share in made.shares] == [c.name for c in PRESETS["best"].components]
+    assert "left no result (exit code 1); it is fitted here" in caplog.text
 
 
 SLOW = """

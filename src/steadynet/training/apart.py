@@ -9,6 +9,7 @@ Ctrl-C; and what it answers is what the same fit answers here.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from steadynet.training.plan import FitPlan
 from steadynet.training.presets import ComponentPlan
 from steadynet.training.progress import Silent
 from steadynet.training.samples import PROFILED_ROWS, thinned
+
+logger = logging.getLogger(__name__)
 
 ERRAND, ARRAYS = "errand.json", "arrays.npz"
 WEIGHTS, HELD, RESULT = "weights.safetensors", "held.npy", "result.json"
@@ -96,7 +99,13 @@ def fit_network_apart(
     with tempfile.TemporaryDirectory(prefix="steadynet-apart-") as name:
         place = Path(name)
         _write(place, errand, ground)
-        if not _run(place):
+        code = _run(place)
+        if not (place / RESULT).is_file():
+            logger.warning(
+                "the process that fitted %s left no result (exit code %d); it is fitted here",
+                asked.name,
+                code,
+            )
             return None
         return _read(place, ground, errand, asked.network or spec.training.network)
 
@@ -117,9 +126,10 @@ def _write(place: Path, errand: Errand, ground: Ground) -> None:
     (place / ERRAND).write_bytes(msgspec.json.encode(errand))
 
 
-def _run(place: Path) -> bool:
-    """Run the process to its end; tell whether it left a result."""
-    command = [sys.executable, "-m", "steadynet.training.apart", str(place)]
+def _run(place: Path) -> int:
+    """Run the process to its end; return its exit code."""
+    # -P: a json.py in the folder where the user stands is not the library's.
+    command = [sys.executable, "-P", "-m", "steadynet.training.apart", str(place)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,  # closed by the kernel when this process ends
@@ -128,8 +138,7 @@ def _run(place: Path) -> bool:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as process:
-        process.wait()
-    return (place / RESULT).is_file()
+        return process.wait()
 
 
 def _read(place: Path, ground: Ground, errand: Errand, kind: str) -> tuple[FittedNetwork, Held]:
