@@ -23,6 +23,7 @@ SECRETS = [
     ("connection failed: password=hunter2 host=db", "hunter2"),
     ("https://mlflow.example/api?token=hunter2&x=1", "hunter2"),
     ("api_key: hunter2", "hunter2"),
+    ("STEADYNET_WEBHOOK_SECRET is whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8GKYqr"),
 ]
 
 

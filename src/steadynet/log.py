@@ -1,8 +1,9 @@
 """Structured logs: one JSON object per line on stderr, with secrets masked.
 
-What is masked, wherever it stands in a line: callers' keys, what follows `Bearer`, the user and
-password of a URL, and values that are called a password, token, secret or key. Our own errors leave
-secrets out by themselves; this is the net below them and below the messages of libraries.
+What is masked, wherever it stands in a line: callers' keys, webhooks' secrets, what follows
+`Bearer`, the user and password of a URL, and values that are called a password, token, secret or
+key. Our own errors leave secrets out by themselves; this is the net below them and below the
+messages of libraries.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MASK = "***"
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A caller's key: its id may be told.
     (re.compile(r"\b(sn_[0-9a-f]{12}_)[0-9a-f]+"), rf"\1{MASK}"),
+    # A webhook's secret, as Standard Webhooks writes it.
+    (re.compile(r"\b(whsec_)[A-Za-z0-9+/=_-]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@\"']+@"), rf"\1{MASK}@"),
     (

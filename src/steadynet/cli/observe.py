@@ -39,6 +39,7 @@ def observe(
     from steadynet.bundle.sign import signing_key
     from steadynet.cli.generated_files import write_unchanged
     from steadynet.cli.terminal import print_json, stdout
+    from steadynet.control.settings import remembered_spec
     from steadynet.errors import UserError
     from steadynet.files import write_atomic
     from steadynet.monitoring.reports import AlertKind
@@ -57,7 +58,9 @@ def observe(
         to.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{to} is no folder", do="name a folder with --to") from None
-    written = {to / f"{found.name}.rules.yml": prometheus_rules(found.name, manifest.slo)}
+    runbooks = remembered_spec(home, found.name).alerts.runbooks
+    rules = prometheus_rules(found.name, manifest.slo, runbooks)
+    written = {to / f"{found.name}.rules.yml": rules}
     routes = to / "alertmanager.yml"
     if not routes.exists():
         written[routes] = alertmanager_config(urls)

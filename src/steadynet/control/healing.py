@@ -35,6 +35,7 @@ from steadynet.control.turn import Turn
 from steadynet.files import write_atomic
 from steadynet.monitoring.diagnosis import diagnose
 from steadynet.monitoring.reports import Condition
+from steadynet.monitoring.runbooks import runbook_of
 from steadynet.rollout.state import Rollout
 
 RETRAIN = "retrain"
@@ -324,8 +325,7 @@ def _stopped_condition(notes: HealNotes) -> Condition:
         kind="page",
         cause="healing has stopped",
         summary=f"healing has stopped: {notes.stopped}",
-        todo="Read `steadynet why` and do what it says, or fix what made the retrains fail and "
-        "then `steadynet retrain`.",
+        todo=runbook_of("heal").todo,
     )
 
 

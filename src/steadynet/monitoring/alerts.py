@@ -23,7 +23,8 @@ from steadynet.monitoring.reports import (
     QualityReport,
     SloReport,
 )
-from steadynet.monitoring.slo import QUIET_S
+from steadynet.monitoring.runbooks import runbook_of
+from steadynet.monitoring.slo import QUIET_S, burn_sentence
 
 _MOST_NAMED = 5
 
@@ -110,10 +111,7 @@ def drift_condition(report: DriftReport, *, done: str = "") -> Condition | None:
         summary=f"traffic has drifted away from training: {names}. {report.sentence}",
         since=report.since,
         done=done,
-        todo=(
-            "A rise of missing or unknown values, or a change of range, is most often a fault "
-            "upstream: look there first. Retrain where the world itself has changed."
-        ),
+        todo=runbook_of("drift").todo,
         details={drift.name: drift.psi for drift in named},
     )
 
@@ -132,7 +130,7 @@ def quality_condition(report: QualityReport, *, done: str = "") -> Condition | N
         summary=report.sentence,
         since=report.since,
         done=done,
-        todo="Check that the labels are right; then retrain, or go back to an earlier version.",
+        todo=runbook_of("quality").todo,
         details={
             "loss": report.loss,
             "reference": report.loss_reference,
@@ -147,21 +145,20 @@ def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...
     for objective in sorted({burn.objective for burn in report.burns}):
         firing = [burn for burn in report.firing if burn.objective == objective]
         measured = any(b.total for b in report.burns if b.objective == objective)
-        key = f"slo/{objective}"
         if not firing:
             if measured:
-                conditions.append(Condition(key=key, active=False))
+                conditions.append(Condition(key=f"slo/{objective}", active=False))
             continue
         worst = firing[0]
         conditions.append(
             Condition(
-                key=key,
+                key=f"slo/{objective}",
                 active=True,
                 kind=worst.kind,
                 cause=f"{objective} objective",
-                summary=report.sentence,
+                summary=burn_sentence(worst),
                 done=done,
-                todo="Look at `steadynet status` and `steadynet why` for what changed last.",
+                todo=runbook_of(f"slo/{objective}").todo,
                 details={
                     "burn": worst.long_burn,
                     "limit": worst.limit,

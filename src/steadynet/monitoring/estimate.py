@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from steadynet.bundle.profile import Checked, Profile
 from steadynet.monitoring.reports import Condition, FeatureDrift
+from steadynet.monitoring.runbooks import runbook_of
 from steadynet.monitoring.windows import Window
 from steadynet.spec.kinds import Task
 from steadynet.spec.operating import MonitoringSpec
@@ -280,9 +281,6 @@ def estimate_condition(
         cause="estimated quality",
         summary=f"quality is lower by the mix of scores alone. {found.sentence}",
         since=since,
-        todo=(
-            "More rows than usual are of the kind that the network is unsure about: see what "
-            "traffic has changed. Labels tell whether the estimate is right."
-        ),
+        todo=runbook_of("quality/estimated").todo,
         details={name: metric.value for name, metric in found.metrics.items()},
     )

@@ -8,11 +8,12 @@ gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from steadynet.monitoring.reports import AlertKind, Objective
+from steadynet.monitoring.runbooks import command_of, runbook_of, runbook_url
 from steadynet.monitoring.slo import (
     FEWEST_BAD_SHORT,
     QUIET_S,
@@ -23,6 +24,7 @@ from steadynet.monitoring.slo import (
     rules_of,
 )
 from steadynet.spec.model import Slo
+from steadynet.spec.operating import RUNBOOKS_AT
 
 PERIOD_DAYS = 30
 """Over which the budget of `slo:period_error_budget_remaining:ratio` is counted."""
@@ -52,25 +54,33 @@ _ALL = MappingProxyType(
 )
 """What is counted. Shadow answers reach no user; quality and freshness are told once, not by each
 worker, so that their sum over scraped addresses would count them again."""
-_ADVICE = MappingProxyType(
+RAISED: Mapping[str, tuple[str, AlertKind, str]] = MappingProxyType(
     {
-        "availability": "Callers get errors. See which version faults, and roll back by hand.",
-        "latency": "Callers wait. See whether the version or the machine is slow.",
-        "quality": "Check that the labels are right; then retrain, or go back a version.",
-        "freshness": "Nobody is hurt now: find out why the model was not trained anew.",
+        "controller": ("1m", "ticket", "nobody judges, watches or heals: the controller is silent"),
+        "quality": ("0m", "page", "late labels show that quality is lost"),
+        "drift": ("0m", "ticket", "traffic has drifted away from training"),
+        "heal": ("0m", "page", "retrains have failed again and again; none is tried any more"),
     }
 )
+"""Key of an alert on what the controller found → how long it must hold, kind, summary."""
 
 
-def prometheus_rules(model: str, slo: Slo) -> dict[str, Any]:
-    """Return the content of a rule file for a model: error ratios, budgets, alerts."""
+def prometheus_rules(model: str, slo: Slo, runbooks: str = RUNBOOKS_AT) -> dict[str, Any]:
+    """Return the content of a rule file for a model: error ratios, budgets, alerts.
+
+    `runbooks` is `[alerts] runbooks`, where the pages lie that alerts name.
+    """
     groups: list[dict[str, Any]] = []
     for objective, budget in budgets_of(slo).items():
         name = f"steadynet-{model}-{objective}"
         groups.append({"name": f"{name}-sli", "rules": list(_ratios(model, objective))})
         groups.append({"name": f"{name}-meta", "rules": list(_meta(model, objective, budget))})
-        groups.append({"name": f"{name}-alerts", "rules": list(_burns(model, objective, budget))})
-    groups.append({"name": f"steadynet-{model}-findings", "rules": list(_findings(model))})
+        groups.append(
+            {"name": f"{name}-alerts", "rules": list(_burns(model, objective, budget, runbooks))}
+        )
+    groups.append(
+        {"name": f"steadynet-{model}-findings", "rules": list(_findings(model, runbooks))}
+    )
     return {"groups": groups}
 
 
@@ -154,7 +164,7 @@ def _meta(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
         yield {"record": name, "expr": expression, "labels": labels}
 
 
-def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
+def _burns(model: str, objective: Objective, budget: float, runbooks: str) -> Iterator[Rule]:
     """Yield an alert for each kind that the objective has."""
     for kind in KINDS:
         fired = [
@@ -164,7 +174,7 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
         ]
         if fired:
             yield {
-                "alert": f"Steadynet{objective.capitalize()}BudgetBurn",
+                "alert": runbook_of(f"slo/{objective}").alertname,
                 "expr": "\nor\n".join(fired),
                 "keep_firing_for": span_of(QUIET_S[kind]),
                 "labels": {**_alert_labels(model, kind, objective), "sloth_severity": kind},
@@ -174,7 +184,7 @@ def _burns(model: str, objective: Objective, budget: float) -> Iterator[Rule]:
                         f"Of {model}, more than {budget:.3g} of what counts for {objective} is bad,"
                         " in a long window and still in a short one."
                     ),
-                    **_advice(model, _ADVICE[objective]),
+                    **_advice(model, f"slo/{objective}", runbooks),
                 },
             }
 
@@ -193,59 +203,37 @@ def _fires(model: str, objective: Objective, rule: BurnRule, budget: float) -> s
     return "(" + " and ".join(parts) + ")"
 
 
-def _findings(model: str) -> Iterator[Rule]:
+def _findings(model: str, runbooks: str) -> Iterator[Rule]:
     """Yield alerts on what the controller found."""
     chosen = f'model="{model}"'
     look = f"steadynet_controller_last_look_timestamp_seconds{{{chosen}}}"
-    for alert, kind, cause, expression, wait, summary, todo in (
-        (
-            "SteadynetControllerSilent",
-            "ticket",
-            "controller",
-            f"time() - max by (model) ({look}) > {SILENT_S}",
-            "1m",
-            "nobody judges, watches or heals: the controller is silent",
-            "Read the server's log; start the server again.",
-        ),
-        (
-            "SteadynetQualityLost",
-            "page",
-            "quality",
-            f'max by (model) (steadynet_quality_state{{{chosen},state="lost"}}) == 1',
-            "0m",
-            "late labels show that quality is lost",
-            _ADVICE["quality"],
-        ),
-        (
-            "SteadynetDrift",
-            "ticket",
-            "drift",
-            f'max by (model) (steadynet_drift_state{{{chosen},state="drifted"}}) == 1',
-            "0m",
-            "traffic has drifted away from training",
-            "Look for a fault upstream first; retrain where the world itself has changed.",
-        ),
-        (
-            "SteadynetHealingStopped",
-            "page",
-            "healing",
-            f'max by (model) (steadynet_healing_state{{{chosen},state="stopped"}}) == 1',
-            "0m",
-            "retrains have failed again and again; none is tried any more",
-            "Read why they failed, mend it, and retrain by hand.",
-        ),
-    ):
+    silent = f"time() - max by (model) ({look}) > {SILENT_S}"
+
+    def holds(metric: str, state: str) -> str:
+        return f'max by (model) (steadynet_{metric}_state{{{chosen},state="{state}"}}) == 1'
+
+    found = {
+        "controller": silent,
+        "quality": holds("quality", "lost"),
+        "drift": holds("drift", "drifted"),
+        "heal": holds("healing", "stopped"),
+    }
+    for key, (wait, kind, summary) in RAISED.items():
         yield {
-            "alert": alert,
-            "expr": expression,
+            "alert": runbook_of(key).alertname,
+            "expr": found[key],
             "for": wait,
-            "labels": {"severity": kind, "model": model, "cause": cause},
-            "annotations": {"summary": f"{model}: {summary}", **_advice(model, todo)},
+            "labels": {"severity": kind, "model": model, "cause": runbook_of(key).cause},
+            "annotations": {"summary": f"{model}: {summary}", **_advice(model, key, runbooks)},
         }
 
 
-def _advice(model: str, todo: str) -> dict[str, str]:
-    return {"todo": todo, "command": f"steadynet status {model}; steadynet why {model}"}
+def _advice(model: str, key: str, runbooks: str) -> dict[str, str]:
+    return {
+        "todo": runbook_of(key).todo,
+        "command": command_of(model),
+        "runbook_url": runbook_url(runbooks, key),
+    }
 
 
 def _labels(model: str, objective: Objective) -> dict[str, str]:

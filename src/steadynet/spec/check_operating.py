@@ -120,3 +120,5 @@ def _alerts(alerts: AlertsSpec) -> Iterator[Rule]:
     fits = webhook is None or webhook.startswith(("http://", "https://"))
     # A webhook's path is often a secret: the value is not shown.
     yield Rule("alerts.webhook", "another text", fits, "a URL that begins with http or https")
+    named = bool(alerts.runbooks.strip())
+    yield Rule("alerts.runbooks", alerts.runbooks, named, "a URL or a folder, as docs/runbooks")

@@ -9,6 +9,9 @@ from typing import Literal
 
 import msgspec
 
+RUNBOOKS_AT = "docs/runbooks"
+"""Where the project keeps its runbook pages."""
+
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[slo]`: service-level objectives that the owner promises."""
@@ -186,3 +189,5 @@ class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     webhook: str | None = None
     """URL that gets each alert as JSON by POST."""
+    runbooks: str = RUNBOOKS_AT
+    """Where the runbook pages lie that alerts name, as `https://wiki.example.com/steadynet`."""
