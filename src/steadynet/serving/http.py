@@ -295,7 +295,10 @@ class HttpApp:
             total = add_up([await each.total() for each in shown])
         else:
             shown = [telemetries[name] for name in scope.models if name in telemetries]
-            total = of_key(add_up([await each.total() for each in shown]), scope.id)
+            total = add_up([await each.total() for each in shown])
+            # Keys are counted with the first model, which this one may not reach.
+            counted = await self._offer.general.total()
+            total = of_key(msgspec.structs.replace(total, keys=counted.keys), scope.id)
         found = [item for each in shown if (item := await each.found()) is not None]
         now = max((each.now() for each in shown), default=0.0)
         return HttpAnswer(200, render(total, found, now=now), TEXT)
