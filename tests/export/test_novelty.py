@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from steadynet.export.novelty import OUTSIDE_WEIGHT, Novelty, export_novelty, novelty_of
 from steadynet.export.parts import CATEGORIES, NUMBERS
+from steadynet.runtime.outputs import far_rows
 from steadynet.table.schema import HIDDEN, NOVELTY
 
 RNG = np.random.default_rng(1)
@@ -68,6 +69,17 @@ def test_a_row_that_lies_off_the_directions_is_far() -> None:
     _, found = novelty_of(novelty, hidden, np.zeros((2, 4), np.float32), np.zeros((2, 2), int))
     assert found[0] < 1e-3
     assert found[1] > 5
+
+
+def test_a_row_beyond_what_float32_can_square_is_far_and_hides_no_other() -> None:
+    model = export_novelty(fitted(0, ()), "h")
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    directions = RNG.normal(size=(5, UNITS))
+    hidden = directions * np.array([[0.0], [1e3], [1e19], [1e25], [0.0]])
+    (found,) = session.run([NOVELTY], {"h": hidden.astype(np.float32)})
+    assert np.isnan(found).any(), "inf - inf"
+    assert {1, 2, 3} <= set(far_rows(found))
+    assert far_rows(found[[3, 3]]) == [0, 1]
 
 
 def test_the_graph_takes_any_number_of_rows() -> None:

@@ -84,6 +84,16 @@ def without_watched(
     return {name: array for name, array in outputs.items() if name not in watched}, watched
 
 
+def far_rows(novelty: np.ndarray) -> list[int]:
+    """Return the positions of rows that `NOVELTY` (N,) puts beyond 1.
+
+    So far away that squares overflow, the distance is no number: such a row is far, and hides no
+    other one.
+    """
+    near = novelty <= 1
+    return [] if np.count_nonzero(near) == near.size else np.flatnonzero(~near).tolist()
+
+
 def rows_of(array: np.ndarray | None, rows: Sequence[int]) -> list[np.ndarray | None]:
     """Cut an array (N,) into each caller's rows; nothing for each where there is no array."""
     if array is None:

@@ -29,6 +29,7 @@ from steadynet.monitoring.windows import (
 )
 from steadynet.runtime.batching import Arrays, Columns, Scored
 from steadynet.runtime.matrix import Grid
+from steadynet.runtime.outputs import far_rows
 from steadynet.spec.kinds import Task
 from steadynet.statistics.magnitude import magnitude_of
 from steadynet.table.schema import HIDDEN, MISSING_DATETIME, NOVELTY
@@ -138,7 +139,7 @@ def count(
             if feature.name in columns
         }
         | _hidden_counts(reference.profile, watched),
-        novel=int(np.count_nonzero(watched[NOVELTY] > 1)) if NOVELTY in watched else 0,
+        novel=len(far_rows(watched[NOVELTY])) if NOVELTY in watched else 0,
         pairs=count_pairs(counted.paired, reference.task),
         workers=(worker,),
     )

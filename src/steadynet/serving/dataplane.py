@@ -39,6 +39,7 @@ from steadynet.monitoring.windows import Role
 from steadynet.rollout.route import Route
 from steadynet.rollout.router import choose, mirrored
 from steadynet.runtime.batching import Answer, Arrays, Table
+from steadynet.runtime.outputs import far_rows
 from steadynet.serving.counting import Tally
 from steadynet.serving.deployment import Challenger, Champion, Deployment, deploy
 from steadynet.serving.telemetry import Telemetry
@@ -196,8 +197,7 @@ class DataPlane:
         `ModelFault`.
         """
         reply = await self._answer(ask)
-        if self._flags_far and reply.novelty is not None and reply.novelty.max(initial=0.0) > 1:
-            far = np.flatnonzero(reply.novelty > 1).tolist()
+        if self._flags_far and reply.novelty is not None and (far := far_rows(reply.novelty)):
             self._judge_far(far)
             return reply._replace(far=tuple(far))
         return reply
