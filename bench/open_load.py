@@ -85,7 +85,6 @@ async def main(port: int, model: str, rate: float, seconds: float, labelled: flo
     print(
         json.dumps(
             {
-                "rps": number / (seconds + WARM_UP_S),
                 "answered": len(done),
                 "p50_ms": 1e3 * done[len(done) // 2],
                 "p99_ms": 1e3 * done[int(len(done) * 0.99)],

@@ -27,6 +27,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from serving_scene import offer_of
 
 from steadynet.bundle.read import Bundle
 from steadynet.clock import SystemClock
@@ -37,7 +38,6 @@ from steadynet.runtime.spool import read_spool
 from steadynet.serving.auth import Gate
 from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.http import HttpApp
-from steadynet.serving.models import offer_of
 from steadynet.serving.requests import Bodies
 from steadynet.serving.settings import ServerInfo
 from steadynet.serving.telemetry import Telemetry

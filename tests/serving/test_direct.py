@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from serving_scene import offer_of
 from uvicorn.server import ServerState
 
 from steadynet.rollout.route import Route
@@ -22,7 +23,6 @@ from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.direct import DirectProtocol
 from steadynet.serving.guard import Guard
 from steadynet.serving.http import HttpApp
-from steadynet.serving.models import offer_of
 from steadynet.serving.requests import Bodies
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving_scene import infer_request, rpc
+from serving_scene import infer_request, offer_of, rpc
 
 from steadynet import errors
 from steadynet.clock import SystemClock
@@ -24,7 +24,7 @@ from steadynet.serving.grpc_messages import METHODS
 from steadynet.serving.grpc_server import GrpcServer
 from steadynet.serving.grpc_service import code_of
 from steadynet.serving.keys import changing_keys, make_key
-from steadynet.serving.models import Offer, offer_of
+from steadynet.serving.models import Offer
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 

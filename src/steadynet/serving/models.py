@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from steadynet.clock import Clock
@@ -55,14 +55,6 @@ class Offer:
         """Tell the transports that there are other models now."""
         for tell in self.on_change:
             tell()
-
-
-def offer_of(planes: Iterable[DataPlane]) -> Offer:
-    """Return the offer of these models and no others."""
-    named = {plane.model: plane for plane in planes}
-    first = next(iter(named))
-    telemetries = {name: plane.telemetry for name, plane in named.items()}
-    return Offer(named, telemetries, first, first if len(named) == 1 else None)
 
 
 @dataclass

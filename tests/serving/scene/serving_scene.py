@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import grpc
 import grpc.aio
 import httpx
 
+from steadynet.serving.dataplane import DataPlane
 from steadynet.serving.grpc_messages import METHODS, SERVICE, ModelInferRequest
+from steadynet.serving.models import Offer
 from steadynet.serving.settings import ServerInfo
 
 ROW: dict[str, Any] = {
@@ -196,3 +198,11 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def offer_of(planes: Iterable[DataPlane]) -> Offer:
+    """Return the offer of these models and no others."""
+    named = {plane.model: plane for plane in planes}
+    first = next(iter(named))
+    telemetries = {name: plane.telemetry for name, plane in named.items()}
+    return Offer(named, telemetries, first, first if len(named) == 1 else None)
