@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 DATATYPES = (
     *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
     *("FP16", "FP32", "FP64", "BYTES", "BF16", "", "fp32", "STRING", "JSON"),
@@ -22,7 +24,15 @@ ODD: tuple[Any, ...] = (
     *("\x00", "\ud83d\ude00", "a" * 5000, "2026-13-45T99:99:99", "9" * 400, [], [[]], {}, {"": {}}),
     *([None], [[1, [2, [3]]]], {"a": {"b": {"c": None}}}, [[]] * 50, list(range(300))),
 )
+TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
+TIME_TYPES = (pa.timestamp("s"), pa.timestamp("s", "Europe/Berlin"), pa.int64(), pa.date64())
+NUMBER_TYPES = (
+    *(pa.int8(), pa.uint16(), pa.int64(), pa.float16(), pa.float32(), pa.float64()),
+    *(pa.decimal128(9, 2), pa.duration("ms")),
+)
 KINDS = (
+    "application/vnd.apache.arrow.stream",
+    "application/vnd.apache.arrow.file",
     "application/json",
     "text/csv",
     "application/octet-stream",
@@ -58,7 +68,7 @@ class Requests:
         self._random = random.Random(seed)
         self._makers = (
             *(self._infer, self._infer, self._binary, self._invocations, self._csv),
-            *(self._feedback, self._looking),
+            *(self._arrow, self._feedback, self._looking),
         )
 
     def __iter__(self) -> Iterator[Sent]:
@@ -185,6 +195,53 @@ class Requests:
         lines += [mark.join(str(value) for value in row.values()) for row in rows]
         body = draw.choice(["\n", "\r\n", "\r"]).join(lines).encode("utf-8", "surrogatepass")
         return Sent("POST", "/invocations", {"content-type": "text/csv"}, body)
+
+    def _arrow(self) -> Sent:
+        draw = self._random
+        rows = draw.choice([1, 2, 40])
+        table = pa.table({name: self._array(kind, rows) for name, kind in self._columns.items()})
+        form, opened = draw.choice([("stream", pa.ipc.new_stream), ("file", pa.ipc.new_file)])
+        sink = pa.BufferOutputStream()
+        codec = draw.choice([None, None, "lz4", "zstd"])
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with opened(sink, table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=draw.choice([1, 100]))
+        body = sink.getvalue().to_pybytes()
+        if draw.random() < 0.6:
+            body = self._mutate_words(body)
+        headers = {"content-type": f"application/vnd.apache.arrow.{form}"}
+        if draw.random() < 0.5:
+            headers["accept"] = "application/vnd.apache.arrow.stream"
+        return Sent("POST", "/invocations", headers, body)
+
+    def _array(self, kind: str, rows: int) -> pa.Array:
+        """Return a column of a type that its datatype may come as, or of any."""
+        draw = self._random
+        texts = ["DE", None, "2026-01-01T10:00:00", "longer than what fits in a view"]
+        if draw.random() < 0.1:
+            odd: tuple[Any, ...] = ([1], {"a": 1}, b"\xff", 1e300, None)
+            return pa.array(([draw.choice(odd), None] * rows)[:rows])
+        if kind == "BYTES":
+            array = pa.array(draw.choices(texts, k=rows), draw.choice(TEXT_TYPES))
+            if array.type != pa.string_view() and draw.random() < 0.3:
+                return array.dictionary_encode()
+            return array
+        if kind == "BOOL":
+            return pa.array(draw.choices([True, False, None], k=rows), pa.bool_())
+        if kind == "INT64" and draw.random() < 0.6:
+            return pa.array(draw.choices([0, 1_767_225_600, None], k=rows), draw.choice(TIME_TYPES))
+        return pa.array(draw.choices([0, 5, None, 117], k=rows), draw.choice(NUMBER_TYPES))
+
+    def _mutate_words(self, body: bytes) -> bytes:
+        """Return Arrow with some of its numbers changed: offsets, lengths, counts."""
+        draw = self._random
+        changed = bytearray(body)
+        for _ in range(draw.choice([1, 1, 2, 6])):
+            width = draw.choice([1, 4, 4, 8])
+            at = draw.randrange(len(changed)) // width * width
+            word = draw.choice([0, 1, 8, len(body), 2**31 - 1, 2**62, -1, draw.randrange(2**32)])
+            changed[at : at + width] = (word % 256**width).to_bytes(width, "little")
+        return bytes(changed)
 
     def _feedback(self) -> Sent:
         draw = self._random

@@ -96,6 +96,31 @@ def test_a_small_body_that_stands_for_much_is_refused_before_it_is_made(
     assert pool.max_memory() < 1_000_000
 
 
+def test_a_file_whose_message_calls_itself_longer_than_it_is_takes_no_memory(
+    pool: pa.MemoryPool,
+) -> None:
+    body = arrow_of(pa.table({"amount": np.zeros(100), "country": ["x"] * 100}), is_file=True)
+    source = pa.ipc.open_file(body)
+    length = pa.ipc.read_message(source.get_batch(0).serialize()).body.size
+    lie = body.replace(length.to_bytes(8, "little"), (2**40).to_bytes(8, "little"), 1)
+    assert lie != body
+    with pytest.raises(InputError, match="another length"):
+        read_body(lie, {"amount": {"number"}}, BOUNDS, is_file=True)
+    assert pool.max_memory() < 1_000_000
+
+
+def test_what_lies_behind_a_missing_text_is_not_looked_at() -> None:
+    words = ["long enough to lie apart", "x", "another that lies apart"]
+    _, views, held = pa.array(words, pa.string_view()).buffers()
+    astray = views.to_pybytes()[:16] + b"\x7f" * 16 + views.to_pybytes()[32:]
+    column = pa.Array.from_buffers(
+        pa.string_view(), 3, [pa.py_buffer(b"\x05"), pa.py_buffer(astray), held]
+    )
+    body = arrow_of(pa.table({"country": column}))
+    found, _ = read_body(body, KINDS, BOUNDS, is_file=False)
+    assert found["country"] == [words[0], None, words[2]]
+
+
 def test_values_that_take_no_bytes_are_bounded_too() -> None:
     body = arrow_of(pa.table({name: pa.nulls(90_000) for name in KINDS}))
     with pytest.raises(HttpError, match=DECODED):

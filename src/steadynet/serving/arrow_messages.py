@@ -143,7 +143,7 @@ def file_claims(body: bytes) -> Iterator[Claim]:
         size = int.from_bytes(view[at + 4 : at + 8], "little")
         if 8 + size > head:
             raise unreadable("a block that is shorter than its message")
-        yield _claim(view[at + 8 : at + 8 + size], view[at + head :])
+        yield _claim(view[at + 8 : at + 8 + size], view[at + head : at + head + length])
 
 
 def _blocks(view: memoryview) -> Iterator[np.ndarray]:
@@ -178,6 +178,8 @@ def _claim(metadata: memoryview, body: memoryview) -> Claim:
             raise unreadable("a message of a version before 1.0 with further metadata")
         rows = _number(batch, 0, numbers.Int64Flags)
         buffers = _vector(batch, 2, np.dtype("<i8")).reshape(-1, 2)
+        if _number(message, 3, numbers.Int64Flags) != len(body) or not _lie_within(buffers, body):
+            raise unreadable("a message of another length than it says")
         is_compressed = batch.Offset(_slot(3)) != 0
         sizes = _decoded_sizes(buffers, body) if is_compressed else buffers[:, 1].tolist()
     except _MALFORMED:
@@ -185,6 +187,15 @@ def _claim(metadata: memoryview, body: memoryview) -> Claim:
     if min(sizes, default=0) < 0:
         raise unreadable("a buffer of less than no bytes")
     return Claim(kind == _RECORD_BATCH, rows, sum(sizes))
+
+
+def _lie_within(buffers: np.ndarray, body: memoryview) -> bool:
+    """Return whether all buffers, pairs of place and length, are parts of a message's body.
+
+    Arrow's reader of files takes a body as long as its message says, and fills it by these.
+    """
+    room = len(body) - buffers[:, 0]
+    return bool(np.all((buffers >= 0).all(axis=1) & (buffers[:, 1] <= room)))
 
 
 def _decoded_sizes(buffers: np.ndarray, body: memoryview) -> list[int]:

@@ -1,15 +1,15 @@
 """Columns of Arrow → the values that the same rows have as JSON: lists, or typed arrays (N,).
 
-Arrays are read from their buffers: what pyarrow has for it would import pandas into a worker. They
-are copied, so that nothing keeps a body alive after its answer. Every array must have been
-validated in full before; without that Arrow reads where its offsets lead.
+Arrays are read from their buffers, not by what pyarrow has for it: that imports pandas into a
+worker, and does not check all that it follows. They are copied, so that nothing keeps a body alive
+after its answer. Every array must have been validated in full before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,10 @@ _NUMBERS: frozenset[Kind] = frozenset({"number", "boolean"})
 _DAY_S = 86_400
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Unit of a time → how many of it a second has."""
-_VIEW = np.dtype({"names": ["length"], "formats": ["<i4"], "itemsize": 16})
-"""What an element of a column of string views begins with."""
+_VIEW = np.dtype([("length", "<i4"), ("start", "<i4"), ("buffer", "<i4"), ("at", "<i4")])
+"""An element of a column of string views: a text of up to `_INLINE` bytes is in it itself, behind
+its length, a longer one lies in one of the column's buffers."""
+_INLINE = 12
 _SHOWN = 100
 
 
@@ -75,10 +77,8 @@ class ColumnReader:
         numbers, else the column is a list with None. Dates and times are seconds since 1970 UTC,
         durations and times of day seconds, decimals floats, as in training.
         """
-        if not pa.types.is_dictionary(column.type):
-            return self._values(name, column.combine_chunks())
-        parts = [self._of_dictionary(name, chunk) for chunk in column.chunks]
-        return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+        read = self._of_dictionary if pa.types.is_dictionary(column.type) else self._values
+        return _joined([read(name, chunk) for chunk in column.chunks])
 
     def _of_dictionary(self, name: str, array: pa.DictionaryArray) -> list[Any]:
         entries = self._values(name, array.dictionary)
@@ -110,7 +110,7 @@ class ColumnReader:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return _texts(array, np.dtype("<i4" if pa.types.is_string(kind) else "<i8"))
         if pa.types.is_string_view(kind):
-            return _texts(array.cast(pa.large_string()), np.dtype("<i8"))
+            return _viewed_texts(array)
         if pa.types.is_null(kind):
             return [None] * len(array)
         if pa.types.is_decimal(kind):
@@ -145,6 +145,19 @@ _FIXED: dict[str, np.dtype] = {
 }
 """Arrow's name of a type of numbers → how its elements lie."""
 _INDICES = {name: dtype for name, dtype in _FIXED.items() if dtype.kind in "iu"}
+
+
+def _joined(parts: list[Values]) -> Values:
+    """Return the values of a column's record batches, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        # Whole numbers become floats where some are missing, as in a column of one piece.
+        return np.concatenate(arrays)
+    return [
+        value for part in parts for value in (part if isinstance(part, list) else part.tolist())
+    ]
 
 
 def _not_served(name: str, kind: pa.DataType) -> InputError:
@@ -251,6 +264,27 @@ def _texts(array: pa.Array, dtype: np.dtype) -> list[Any]:
     if valid is None:
         return found
     return [value if there else None for value, there in zip(found, valid.tolist(), strict=True)]
+
+
+def _viewed_texts(array: pa.Array) -> list[Any]:
+    """Return texts of string views, None where they are missing.
+
+    Not by Arrow's own conversion: it follows the views of missing elements, which nothing checks.
+    """
+    views = _fixed(array, _VIEW)
+    inside = views.view(np.uint8).reshape(-1, _VIEW.itemsize)[:, 4:]
+    held = [memoryview(buffer) for buffer in array.buffers()[2:]]
+    valid = _valid(array)
+    there = [True] * len(array) if valid is None else valid.tolist()
+    texts: list[Any] = []
+    for place, (length, _, buffer, at) in enumerate(views.tolist()):
+        if not there[place]:
+            texts.append(None)
+        elif length <= _INLINE:
+            texts.append(inside[place, :length].tobytes().decode())
+        else:
+            texts.append(str(held[buffer][at : at + length], "utf-8"))
+    return texts
 
 
 def _view_bytes(array: pa.Array) -> int:
