@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 import pytest
 
 from steadynet.rollout.budget import signal_alpha, signals_of, stage_alpha
@@ -103,6 +104,36 @@ def test_stages_with_other_shares_are_not_mixed() -> None:
     found = judge_value(VALUED, Evidence(stage="canary 2", value=(early, late)))
     assert found.estimate == pytest.approx(0.0, abs=1e-9)
     assert found.outcome == "pass"
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_rare_large_values_do_not_fail_an_equal_challenger(better: str) -> None:
+    """One answer in a hundred is worth 100: the challenger's twentieth of them has met none yet,
+    which is no evidence that it never will. Looked at after every 200 answers."""
+    random = np.random.default_rng(0)
+    plan = msgspec.convert({"value": better}, RolloutSpec)
+    worth = 100.0 * (random.random((200, 30, 200)) < 0.01)  # (rollouts, looks, answers)
+    treated = random.random(worth.shape) < 0.05
+    arms = []
+    for chosen in (treated, ~treated):
+        held = worth * chosen
+        sums = (chosen.sum(axis=2), held.sum(axis=2), (held**2).sum(axis=2))
+        arms.append(np.stack(sums, axis=2).cumsum(axis=1))
+    failed = sum(
+        any(
+            judge_value(plan, valued(new.tolist(), old.tolist())).outcome == "fail"
+            for new, old in zip(*looks, strict=True)
+        )
+        for looks in zip(*arms, strict=True)
+    )
+    assert failed <= 200 * plan.alpha
+
+
+def valued(new: list[float], old: list[float]) -> Evidence:
+    """Evidence of two arms' (n, total, squares)."""
+    moments = [Moments(int(arm[0]), arm[1], arm[2]) for arm in (new, old)]
+    stage = TwoArms(challenger=moments[0], champion=moments[1])
+    return Evidence(stage="canary 0", value=(stage,))
 
 
 def test_a_value_is_a_condition_only_where_the_plan_says_so() -> None:

@@ -264,9 +264,12 @@ def stratified_difference_bounds(
 ) -> Bounds:
     """Bound the difference of `stratified_difference`, as `mean_difference_bounds` does for one.
 
-    Infinite where there is nothing to compare.
+    Infinite where there is nothing to compare. The variance of an arm with less than half of the
+    other's rows is not taken smaller than the other's: of values that are rare and large (a sale
+    in a hundred, the loss on a rare class) it has met none yet, and looks sure of their absence.
     """
-    widened = [(_with_one_more(one, unit), _with_one_more(other, unit)) for one, other in strata]
+    evened = [(_as_spread(one, other), _as_spread(other, one)) for one, other in strata]
+    widened = [(_with_one_more(one, unit), _with_one_more(other, unit)) for one, other in evened]
     difference, squared, n = stratified_difference(widened)
     if n == 0:
         return -math.inf, math.inf
@@ -274,6 +277,13 @@ def stratified_difference_bounds(
         difference - mean_radius(n, n * squared, alpha_low),
         difference + mean_radius(n, n * squared, alpha_high),
     )
+
+
+def _as_spread(arm: Moments, other: Moments) -> Moments:
+    """Return an arm's mean with no smaller a variance than that of a much larger arm."""
+    if not 0 < 2 * arm.n < other.n or arm.variance >= other.variance:
+        return arm
+    return Moments(arm.n, arm.total, arm.n * (other.variance + arm.mean**2))
 
 
 def _with_one_more(moments: Moments, unit: float) -> Moments:
