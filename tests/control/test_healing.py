@@ -14,6 +14,7 @@ from steadynet.control.processes import LOG, OUTCOME, PID, kill_process
 from steadynet.control.report import model_status
 from steadynet.control.retrain_plan import PLAN, RetrainOutcome, RetrainPlan
 from steadynet.files import write_atomic
+from steadynet.monitoring.findings import Findings
 from steadynet.monitoring.records import Feedback
 from steadynet.rollout.state import Rollout
 
@@ -143,6 +144,29 @@ def test_lost_quality_heals_by_itself_and_stops_after_too_many_failures(scene: S
     scene.clock.advance(2.0)
     controller.tick()
     assert any("healing has stopped" in text for text in scene.told("alert.opened"))
+
+
+def test_quality_stays_lost_for_healing_while_the_next_window_begins(scene: Scene) -> None:
+    """All labels of the first window are used up; no others come, and nothing was mended."""
+    controller = scene.controller()
+    controller.tick()
+    for _ in range(2):
+        label(scene, controller, 100)
+    for number in (1, 2):
+        for _ in range(8):
+            scene.clock.advance(10.0)
+            controller.tick()
+        assert len(notes(scene).attempts) == number
+        kill_process(Path(notes(scene).folder))
+        wait_for_outcome(scene, controller)
+    for _ in range(8):
+        scene.clock.advance(60.0)
+        controller.tick()
+    assert len(scene.told("heal.stop")) == 1
+    assert "quality is lost" in notes(scene).stopped
+    findings = msgspec.json.decode(scene.home.findings(NAME).read_bytes(), type=Findings)
+    assert (findings.quality, findings.healing) == ("lost", "stopped")
+    assert not [text for text in scene.told("alert.resolved") if "healing" in text]
 
 
 def test_a_version_that_passed_its_gate_is_rolled_out(scene: Scene) -> None:

@@ -30,7 +30,13 @@ from steadynet.monitoring.findings import (
     SecondsSpent,
 )
 from steadynet.monitoring.label_flow import LabelFlow
-from steadynet.monitoring.reports import Alert, AlertKind, DriftReport
+from steadynet.monitoring.reports import (
+    Alert,
+    AlertKind,
+    DriftReport,
+    QualityReport,
+    QualityVerdict,
+)
 from steadynet.rollout.state import Rollout
 
 PUBLISH_EVERY_S = 1.0
@@ -77,7 +83,7 @@ def _findings(
         at=turn.now,
         champion=champion.version,
         trained=created_at(champion),
-        quality="not_yet" if quality is None else quality.verdict,
+        quality=_quality(quality),
         loss=None if quality is None else quality.loss,
         loss_reference=None if quality is None else quality.loss_reference,
         labelled_rows=0 if quality is None else quality.rows,
@@ -130,6 +136,13 @@ def _unseen(champion: Champion, drift: DriftReport | None) -> dict[str, Rate]:
         for item in (() if drift is None else drift.features)
         if item.name in names
     }
+
+
+def _quality(report: QualityReport | None) -> QualityVerdict:
+    """Return the verdict; `lost` goes on while the next window begins, as its alert does."""
+    if report is None:
+        return "not_yet"
+    return "lost" if report.lost else report.verdict
 
 
 def _healing(notes: HealNotes) -> HealingState:

@@ -204,7 +204,7 @@ def _view(
     order: Command | None,
 ) -> HealView:
     drifted = watch.drift.sustained if watch.drift is not None else ()
-    lost = watch.quality is not None and watch.quality.verdict == "lost"
+    lost = watch.quality is not None and watch.quality.lost
     starts = [
         *([watch.drift.since] if watch.drift is not None and drifted else []),
         *([watch.quality.since] if watch.quality is not None and lost else []),

@@ -188,7 +188,7 @@ def _quality(report: QualityReport | None) -> str:
     """Return the last word on quality; a window that only begins takes nothing back."""
     if report is None:
         return "not judged yet"
-    if report.verdict == "not_yet" and report.since is not None:
+    if report.verdict == "not_yet" and report.lost:
         return f"lost when last judged; since then {report.sentence}"
     return report.sentence
 

@@ -112,6 +112,11 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     state: QualityState = QualityState()
     sentence: str = ""
 
+    @property
+    def lost(self) -> bool:
+        """Tell whether it was lost when last judged; a window that begins takes nothing back."""
+        return self.verdict == "lost" or (self.verdict == "not_yet" and self.since is not None)
+
 
 Objective = Literal["availability", "latency", "quality", "freshness"]
 """What `[slo]` promises. The first two count requests, the others seconds."""
