@@ -186,3 +186,11 @@ def test_a_tally_counts_faults_by_kind() -> None:
         tally.fault(kind)
     assert not tally.now.is_empty
     assert tally.take().errors == {"exception": 2, "deadline": 1}
+
+
+def test_counting_rests_between_columns_and_comes_to_the_same() -> None:
+    counted = Counted(requests=4, scored=[run([1.0, 2.0], [0.1, 0.9]), run([3.0, 4.0], [0.2, 0.3])])
+    rests = []
+    window = count(counted, REFERENCE, "champion", 0.0, 1.0, "w0", lambda: rests.append(1))
+    assert window == count(counted, REFERENCE, "champion", 0.0, 1.0, "w0")
+    assert len(rests) >= len(PROFILE.features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
@@ -207,3 +208,32 @@ def test_a_disk_that_takes_nothing_stops_no_request_and_is_counted(
     asyncio.run(main())
     found, _ = read_spool(home.spool(NAME, "windows"), {}, Window, 10)
     assert sum(window.requests for window in found) == 2
+
+
+def test_the_thread_that_counts_hurries_while_much_waits_to_be_counted(
+    load: Load,
+    make_route: MakeRoute,
+    open_plane: OpenPlane,
+    read_windows: ReadWindows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    champion = load()
+    monkeypatch.setattr(telemetry_module, "FULL_ROWS", 1)
+    go_on = threading.Event()
+
+    async def main() -> None:
+        async with open_plane() as plane:
+            plane.deploy(make_route(champion), champion, None)
+            monkeypatch.setattr(plane.telemetry.pace, "rest", go_on.wait)
+            hurried = []
+            for number in range(telemetry_module.HURRIED_TALLIES + 1):
+                await plane.infer(ask(f"a{number}"))
+                hurried.append(plane.telemetry.pace.hurried)
+            go_on.set()
+            await plane.telemetry.publish()
+            hurried.append(plane.telemetry.pace.hurried)
+            assert hurried == [False] * telemetry_module.HURRIED_TALLIES + [True, False]
+
+    asyncio.run(main())
+    (window,) = read_windows().values()
+    assert window.requests == telemetry_module.HURRIED_TALLIES + 1

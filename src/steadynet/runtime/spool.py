@@ -92,7 +92,8 @@ class SpoolWriter:
         self._size = 0
         self._encoder = msgspec.json.Encoder()
         self._buffer: list[bytes] = []
-        self._buffered_bytes = 0
+        self.buffered_bytes = 0
+        """Encoded, and not written yet."""
 
     def append(self, records: Iterable[msgspec.Struct]) -> None:
         """Encode the records and keep them until `flush`, or until they fill a segment."""
@@ -101,8 +102,8 @@ class SpoolWriter:
         if not lines:
             return
         self._buffer.append(lines)
-        self._buffered_bytes += len(lines)
-        if self._buffered_bytes >= self._segment_bytes:
+        self.buffered_bytes += len(lines)
+        if self.buffered_bytes >= self._segment_bytes:
             self.flush()
 
     def flush(self) -> int:
@@ -111,7 +112,7 @@ class SpoolWriter:
             return 0
         data = b"".join(self._buffer)
         self._buffer.clear()
-        self._buffered_bytes = 0
+        self.buffered_bytes = 0
         written = self._write(data)
         records = data.count(b"\n", 0, written)
         self.dropped += data.count(b"\n", written)

@@ -11,7 +11,7 @@ version that computed them. A refused request is `invalid` and in no other count
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from steadynet.monitoring.windows import (
 from steadynet.runtime.batching import Arrays, Columns, Scored
 from steadynet.runtime.matrix import Grid
 from steadynet.runtime.outputs import far_rows
+from steadynet.serving.pace import Rest, never_rest
 from steadynet.spec.kinds import Task
 from steadynet.statistics.magnitude import magnitude_of
 from steadynet.table.schema import HIDDEN, MISSING_DATETIME, NOVELTY
@@ -110,11 +111,17 @@ class Reference:
 
 
 def count(
-    counted: Counted, reference: Reference, role: Role, start: float, end: float, worker: str
+    counted: Counted,
+    reference: Reference,
+    role: Role,
+    start: float,
+    end: float,
+    worker: str,
+    rest: Rest = never_rest,
 ) -> Window:
     """Return the window of what was counted between `start` and `end` (seconds UTC)."""
     outputs = _joined([run.outputs for run in counted.scored])
-    columns = _joined_columns([run.columns for run in counted.scored])
+    columns = _joined_columns([run.columns for run in counted.scored], rest)
     watched = _joined([run.watched for run in counted.scored if run.watched])
     score = score_of(outputs, reference.task) if outputs else np.zeros(0)
     return Window(
@@ -133,16 +140,21 @@ def count(
         score=moments(score),
         output=_bins(reference.profile.output.edges, score) if outputs else (),
         labels=dict(Counter(outputs["label"].tolist())) if "label" in outputs else {},
-        features={
-            feature.name: feature_counts(feature, columns[feature.name][:, 0])
-            for feature in reference.profile.features
-            if feature.name in columns
-        }
+        features=dict(_feature_counts(reference.profile, columns, rest))
         | _hidden_counts(reference.profile, watched),
         novel=len(far_rows(watched[NOVELTY])) if NOVELTY in watched else 0,
         pairs=count_pairs(counted.paired, reference.task),
         workers=(worker,),
     )
+
+
+def _feature_counts(
+    profile: Profile, columns: Columns, rest: Rest
+) -> Iterator[tuple[str, FeatureCounts]]:
+    for feature in profile.features:
+        if feature.name in columns:
+            yield feature.name, feature_counts(feature, columns[feature.name][:, 0])
+            rest()
 
 
 def _hidden_counts(profile: Profile, watched: Arrays) -> dict[str, FeatureCounts]:
@@ -210,15 +222,17 @@ def _bins(edges: Sequence[float], values: np.ndarray) -> tuple[int, ...]:
     return tuple(np.bincount(bins, minlength=len(edges) + 1).tolist())
 
 
-def _joined_columns(parts: Sequence[Columns]) -> Columns:
+def _joined_columns(parts: Sequence[Columns], rest: Rest) -> Columns:
     grids = [part for part in parts if isinstance(part, Grid)]
     if grids and len(grids) == len(parts):
         return Grid(grids[0].names, np.concatenate([grid.array for grid in grids], axis=1))
     if len(parts) == 1:
         return parts[0]
-    return (
-        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    )
+    joined: dict[str, np.ndarray] = {}
+    for name in parts[0] if parts else ():
+        joined[name] = np.concatenate([part[name] for part in parts])
+        rest()
+    return joined
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

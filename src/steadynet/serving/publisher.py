@@ -20,9 +20,13 @@ from steadynet.runtime.spool import SpoolWriter
 from steadynet.serving.controller_metrics import read_findings
 from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
+from steadynet.serving.pace import Pace
 from steadynet.serving.versions import LoadedVersion
 
 logger = logging.getLogger(__name__)
+
+WRITTEN_AT_ONCE = 256 * 1024
+"""Bytes of rows; writing megabytes would keep the worker's core for milliseconds."""
 
 
 class Key(NamedTuple):
@@ -47,7 +51,9 @@ class Answered(NamedTuple):
 class Publisher:
     """Holds the windows that are not published yet, and the sum of all that were."""
 
-    def __init__(self, home: Home, model: str, worker: str, *, redact: frozenset[str]) -> None:
+    def __init__(
+        self, home: Home, model: str, worker: str, *, redact: frozenset[str], pace: Pace
+    ) -> None:
         self._home = home
         self._model = model
         self._worker = worker
@@ -59,6 +65,7 @@ class Publisher:
         self._open: dict[Key, Window] = {}
         self._since_start: dict[Key, Window] = {}
         self._slow_s: dict[str, float] = {}
+        self._pace = pace
 
     @property
     def dropped(self) -> int:
@@ -69,7 +76,7 @@ class Publisher:
         self, counted: Counted, reference: Reference, role: Role, start: float, end: float
     ) -> None:
         """Turn what was counted into a part of the open window."""
-        window = count(counted, reference, role, start, end, self._worker)
+        window = count(counted, reference, role, start, end, self._worker, self._pace.rest)
         self._slow_s[f"{reference.model}/{reference.version}"] = reference.slow_s
         key = Key(reference.version, role)
         before = self._open.get(key)
@@ -85,6 +92,9 @@ class Publisher:
         self._open.clear()
         for request in answered:
             self._rows.append(logged_rows(request, self._redact))
+            if self._rows.buffered_bytes > WRITTEN_AT_ONCE:
+                self._rows.flush()
+            self._pace.rest()
         self._rows.flush()
         self._write_snapshot(counters)
 
@@ -150,6 +160,9 @@ def _plain_rows(request: Answered, redact: frozenset[str]) -> Iterable[Sequence[
         if cells.dtype.kind == "f" and np.isnan(cells).any():
             return [[None if cell != cell else cell for cell in row] for row in plain]
         return plain
+    values = [table[name] for name in columns]
+    if not redact and all(type(own) is list for own in values):
+        return zip(*values, strict=True)
     return zip(*(_plain(request, name, redact) for name in columns), strict=True)
 
 

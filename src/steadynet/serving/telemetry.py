@@ -29,15 +29,18 @@ from steadynet.runtime.batching import Arrays, Table
 from steadynet.serving.auth import KeyCounts
 from steadynet.serving.counting import Reference, Tally
 from steadynet.serving.metrics import EVENTS, Snapshot
+from steadynet.serving.pace import Pace
 from steadynet.serving.publisher import Answered, Key, Publisher
 from steadynet.serving.versions import LoadedVersion
 
 T = TypeVar("T")
 
 FULL_ROWS = 4096
-LOGGED_ROWS = 2048
+LOGGED_ROWS = 1024
 """Rows per window above which a smaller share of the requests is kept."""
-MAX_LOGGED_ROWS = 4 * LOGGED_ROWS
+HURRIED_TALLIES = 4
+"""Tallies that wait to be counted from which the thread that counts them rests no more."""
+MAX_LOGGED_ROWS = 2 * LOGGED_ROWS
 """Rows per window above which none is kept: traffic has grown since the share was set."""
 
 
@@ -75,12 +78,15 @@ class Telemetry:
         self._references: dict[Key, Reference] = {}
         self._answered: list[Answered] = []
         self._counting: list[asyncio.Future[None]] = []
+        self._waiting = 0
         self._logged_rows = 0
         self.responses: dict[int, int] = {}
         self.events = dict.fromkeys(EVENTS, 0)
         self.keys: KeyCounts = {}
         """What callers' keys are counted in, where they are counted with this model."""
-        self._publisher = Publisher(home, model, worker, redact=frozenset(redact))
+        self.pace = Pace()
+        """Of the thread that counts and writes."""
+        self._publisher = Publisher(home, model, worker, redact=frozenset(redact), pace=self.pace)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
         self._start = clock.now()
         self._stopping = asyncio.Event()
@@ -132,6 +138,7 @@ class Telemetry:
     async def stop(self) -> None:
         """Publish what is left and end."""
         self._stopping.set()
+        self.pace.hurried = True
         await self.publishing
         await self.publish()
         await self._in_thread(self._publisher.close)
@@ -173,11 +180,16 @@ class Telemetry:
     def _count(self, tally: Tally) -> None:
         reference = self._references[Key(tally.version, tally.role)]
         end = self._clock.now()
-        self._counting.append(
-            self._in_thread(
-                self._publisher.count, tally.take(), reference, tally.role, self._start, end
-            )
+        counting = self._in_thread(
+            self._publisher.count, tally.take(), reference, tally.role, self._start, end
         )
+        counting.add_done_callback(lambda _: self._wait_for(-1))
+        self._counting.append(counting)
+        self._wait_for(1)
+
+    def _wait_for(self, more: int) -> None:
+        self._waiting += more
+        self.pace.hurried = self._stopping.is_set() or self._waiting > HURRIED_TALLIES
 
     def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
