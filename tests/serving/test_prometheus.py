@@ -6,17 +6,16 @@ Skipped where the two programs are not installed (`apt-get install prometheus`).
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
+from prometheus_server import PROMETHEUS, PROMTOOL, REASON, prometheus, query
 from serving_scene import ROW
 
 from steadynet.home import Home
@@ -24,14 +23,9 @@ from steadynet.rollout.route import Endpoint
 from steadynet.serving.keys import KeyRole, changing_keys, make_key
 from steadynet.serving.settings import ServerInfo
 
-PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        PROMETHEUS is None or PROMTOOL is None,
-        reason="prometheus and promtool are not installed (Debian package prometheus)",
-    ),
+    pytest.mark.skipif(PROMETHEUS is None or PROMTOOL is None, reason=REASON),
 ]
 
 ServeProcess = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
@@ -44,51 +38,6 @@ def add_key(home: Home, role: KeyRole) -> str:
     with changing_keys(home) as keys:
         keys.append(kept)
     return key
-
-
-@contextmanager
-def prometheus(folder: Path, target: str, key: str) -> Iterator[str]:
-    """Run a Prometheus that scrapes the target each half second; yield its URL."""
-    assert PROMETHEUS is not None
-    (folder / "key").write_text(key)
-    (folder / "prometheus.yml").write_text(
-        "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
-        "scrape_configs:\n"
-        "  - job_name: steadynet\n"
-        f"    authorization: {{credentials_file: {folder / 'key'}}}\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                PROMETHEUS,
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={address}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            yield f"http://{address}"
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def query(url: str, expression: str) -> float | None:
-    """Return the only value of an instant query; None where there is none yet."""
-    try:
-        answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}, timeout=60)
-    except httpx.TransportError:
-        return None
-    if answer.status_code != 200:
-        return None
-    result = answer.json()["data"]["result"]
-    return float(result[0]["value"][1]) if result else None
 
 
 def test_a_prometheus_counts_what_callers_were_answered(

@@ -18,8 +18,11 @@ FOUND = Findings(
     loss=0.7,
     loss_reference=0.5,
     labelled_rows=500,
-    metrics={"auc": 0.7, "log_loss": 0.7},
-    estimated={"auc": Estimated(value=0.8, low=0.7, high=0.9, reference=0.85)},
+    metrics={"auc": 0.7, "accuracy": 0.6, "log_loss": 0.7},
+    estimated={
+        name: Estimated(value=0.8, low=0.7, high=0.9, reference=0.85)
+        for name in ("auc", "accuracy", "log_loss")
+    },
     labels=received(
         joined(LabelFlow(), [0.5, 60.0, 60.0, 8 * 86_400.0]), new=5, duplicates=2, contradictory=1
     ),
