@@ -248,9 +248,11 @@ def test_a_full_queue_refuses_and_what_it_took_is_answered(make: MakeLane) -> No
     async def main() -> None:
         lane = make(Doubler(), Limits(max_batch_rows=4, max_queue_rows=6, deadline_s=60.0))
         taken = [lane.submit({"x": [float(n)]}, 1) for n in range(6)]
+        assert lane.queued_rows == 6
         with pytest.raises(Overloaded):
             lane.submit({"x": [9.0]}, 1)
         answers = await asyncio.gather(*taken)
+        assert lane.queued_rows == 0
         assert [answer.outputs["y"].item() for answer in answers] == [2.0 * n for n in range(6)]
         again = await lane.submit({"x": [7.0]}, 1)
         assert again.outputs["y"].item() == 14.0

@@ -33,6 +33,12 @@ pytestmark = [
 
 ServeProcess = Callable[..., AbstractContextManager[tuple[ServerInfo, "subprocess.Popen[bytes]"]]]
 SLO = Slo(max_age_s=86_400.0)
+BY_NAME = f"v2/models/{FOUND.model}/versions/2/infer"
+KINDS = {bool: "BOOL", float: "FP64", str: "BYTES"}
+POISONED = [
+    {"name": name, "shape": [1], "datatype": KINDS[type(value)], "data": [value]}
+    for name, value in POISON.items()
+]
 
 
 def roll_out(home: Home, challenger: Endpoint) -> None:
@@ -91,18 +97,20 @@ def test_a_prometheus_has_data_for_every_expression(
     ):
         roll_out(home, make_endpoint("2", variant="raises"))
 
+        def post(path: str, body: dict[str, object]) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            return httpx.post(
+                f"{info.url}/{path}", json=body, headers=headers, timeout=60, verify=False
+            ).status_code
+
         def all_are_told() -> bool:
             nonlocal step
             step += 1
             write_atomic(home.findings(FOUND.model), msgspec.json.encode(findings(step)))
             for row in (ROW, POISON):
-                answer = httpx.post(
-                    f"{info.url}/invocations",
-                    json={"instances": [row]},
-                    headers={"authorization": f"Bearer {key}"},
-                    timeout=60,
-                )
-                assert answer.status_code == 200
+                assert post("invocations", {"instances": [row]}) == 200
+            # Of the challenger itself, which raises, or is not loaded yet.
+            assert post(BY_NAME, {"inputs": POISONED}) in (404, 500)
             asked.difference_update([text for text in asked if samples(url, text)])
             return not asked
 

@@ -376,9 +376,10 @@ def test_metrics_count_what_was_answered(with_client: WithClient) -> None:
         assert f"steadynet_invalid_requests_total{{{labels}}} 1.0" in text
         assert f'steadynet_request_seconds_bucket{{le="+Inf",{labels}}} 3.0' in text
         assert f"steadynet_request_seconds_count{{{labels}}} 3.0" in text
-        assert 'steadynet_http_responses_total{status="200"} 3.0' in text
-        assert 'steadynet_http_responses_total{status="400"} 1.0' in text
-        assert 'steadynet_http_responses_total{status="404"} 1.0' in text
+        responses = "steadynet_http_responses_total"
+        assert f'{responses}{{model="payments",status="200"}} 3.0' in text
+        assert f'{responses}{{model="payments",status="400"}} 1.0' in text
+        assert f'{responses}{{model="",status="404"}} 1.0' in text
 
     with_client(work)
 

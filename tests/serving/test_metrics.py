@@ -44,7 +44,7 @@ def snapshot(worker: str, requests: int, version: str = "1") -> Snapshot:
     return Snapshot(
         workers=(worker,),
         windows=(window(requests, version),),
-        responses={"200": requests},
+        responses={"m": {"200": requests}},
         events={"feedback": requests},
     )
 
@@ -67,7 +67,7 @@ def test_workers_add_up_and_finished_ones_stay(tmp_path: Path) -> None:
     retire(tmp_path, "w2")
     retire(tmp_path, "never-was")
     assert requests_of(read_total(tmp_path)) == 9
-    assert read_total(tmp_path).responses == {"200": 9}
+    assert read_total(tmp_path).responses == {"m": {"200": 9}}
 
 
 def test_a_worker_is_not_counted_twice_while_it_is_folded_in(tmp_path: Path) -> None:

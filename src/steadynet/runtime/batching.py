@@ -193,6 +193,11 @@ def _own_error(error: Exception) -> SteadynetError:
 class Lane(Protocol):
     """Where a version's groups queue and run."""
 
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        ...
+
     def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group, for its answer `within_s` or the lane's deadline, whichever is shorter.
 
@@ -216,17 +221,18 @@ class LoopLane:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Group] = deque()
-        self._queued_rows = 0
+        self.queued_rows = 0
+        """Rows that wait."""
 
     def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room."""
-        if self._queue and self._queued_rows + rows > self._limits.max_queue_rows:
+        if self._queue and self.queued_rows + rows > self._limits.max_queue_rows:
             raise _overloaded(self._limits)
         group = Group(table, rows, self._limits.deadline_s, within_s, self._loop.create_future())
         if not self._queue:
             self._loop.call_soon(self._flush)
         self._queue.append(group)
-        self._queued_rows += rows
+        self.queued_rows += rows
         return group.future
 
     def close(self) -> None:
@@ -235,7 +241,7 @@ class LoopLane:
     def _flush(self) -> None:
         groups = _take(self._queue, self._limits.max_batch_rows)
         for group in groups:
-            self._queued_rows -= group.rows
+            self.queued_rows -= group.rows
         if self._queue:
             # Other connections get their turn between two batches.
             self._loop.call_soon(self._flush)
@@ -273,7 +279,8 @@ class ThreadLane:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Group] = deque()
-        self._queued_rows = 0
+        self.queued_rows = 0
+        """Rows that wait."""
         self._running: list[Group] | None = None
         self._running_since = 0.0
         self._batches: SimpleQueue[list[Group] | None] = SimpleQueue()
@@ -293,7 +300,7 @@ class ThreadLane:
 
     def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room or the lane is closed."""
-        full = self._queue and self._queued_rows + rows > self._limits.max_queue_rows
+        full = self._queue and self.queued_rows + rows > self._limits.max_queue_rows
         if self._closed or full:
             raise _overloaded(self._limits)
         # A deadline is meant for one batch; a group as large as several has as many times as long.
@@ -301,7 +308,7 @@ class ThreadLane:
         group = Group(table, rows, deadline_s, within_s, self._loop.create_future())
         group.timer = self._loop.call_later(group.deadline_s, _expire, group)
         self._queue.append(group)
-        self._queued_rows += rows
+        self.queued_rows += rows
         if self._running is None:
             self._loop.call_soon(self._start)
         return group.future
@@ -316,7 +323,7 @@ class ThreadLane:
         while self._running is None and self._queue:
             groups = _take(self._queue, self._limits.max_batch_rows)
             for group in groups:
-                self._queued_rows -= group.rows
+                self.queued_rows -= group.rows
             live = [group for group in groups if not group.future.done()]
             if live:
                 self._running = live

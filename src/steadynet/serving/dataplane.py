@@ -121,6 +121,7 @@ class DataPlane:
         self._flags_far = serve.out_of_distribution != "answer"
         self._deployment: Deployment | None = None
         self._deployed = asyncio.Event()
+        telemetry.queued_rows = self._queued_rows
 
     async def until_ready(self) -> None:
         """Return once `ready` is true."""
@@ -182,6 +183,9 @@ class DataPlane:
             telemetry=self.telemetry,
         )
         self._deployed.set()
+
+    def _queued_rows(self) -> int:
+        return 0 if self._deployment is None else self._deployment.queued_rows
 
     def undeploy(self) -> None:
         """Let go of all versions; what is queued is still answered."""

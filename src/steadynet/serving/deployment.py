@@ -45,6 +45,11 @@ class Champion:
             else self._large
         )
 
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a run."""
+        return sum(lane.queued_rows for lane in {self._lane, self._large})
+
     async def answer(self, table: Table, rows: int, within_s: float) -> Answer:
         """Answer rows. Raises `InputError`, `ModelFault`, `DeadlineExceeded`, `Overloaded`."""
         lane = self._lane if rows <= self._max_batch_rows else self._large
@@ -76,6 +81,11 @@ class Challenger:
             name=f"shadow-{loaded.version}",
         )
 
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a run, mirrored ones too."""
+        return self.canary.queued_rows + self.shadow.queued_rows
+
     def close(self) -> None:
         """End once everything queued is answered."""
         self.canary.close()
@@ -98,6 +108,13 @@ class Deployment:
         if self.challenger is not None:
             routed.append(self.challenger.loaded)
         return (*routed, *(each.loaded for each in self.pinned))
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a run, of all versions."""
+        challenger = 0 if self.challenger is None else self.challenger.queued_rows
+        relied_on = (self.champion, *self.pinned)
+        return challenger + sum(each.queued_rows for each in relied_on)
 
     def relied_on(self, loaded: LoadedVersion) -> Champion:
         """Return what answers for a version that is not the challenger's."""

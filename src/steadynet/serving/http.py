@@ -77,7 +77,7 @@ class HttpApp:
         self._sticky_parameter = sticky_parameter
         self._version = version
         self._ids = RequestIds()
-        self._responses = offer.general.responses
+        self._responses = offer.general.general_responses
         self._models: dict[str, ModelPaths] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._refresh()

@@ -20,16 +20,24 @@ import msgspec
 
 from steadynet.files import write_atomic
 from steadynet.monitoring.findings import Findings
-from steadynet.monitoring.latency import bucket_bounds_s, slower_than
+from steadynet.monitoring.latency import slower_than
 from steadynet.monitoring.windows import Window, merge
 from steadynet.serving.controller_metrics import finding_families
+from steadynet.serving.worker_counts import (
+    Batches,
+    Process,
+    Share,
+    add_batches,
+    batch_families,
+    seconds_buckets,
+    seconds_sum,
+    worker_families,
+)
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 RETIRED = "retired.json"
-HISTOGRAM_BUCKETS = tuple(range(0, 160, 6))
-"""Latency buckets that are shown: every sixth bound, so each is 1.59 times the one before."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +48,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One per version and role, without features."""
     slow_s: dict[str, float] = msgspec.field(default_factory=dict)
     """`model/version` → seconds from which its answers are slow, by its own objective."""
-    responses: dict[str, int] = msgspec.field(default_factory=dict)
-    """HTTP status → responses."""
+    batches: dict[str, Batches] = msgspec.field(default_factory=dict)
+    """`model/version/role` → its batches."""
+    shares: dict[str, dict[str, Share]] = msgspec.field(default_factory=dict)
+    """Model → live worker → its part in serving it."""
+    processes: dict[str, Process] = msgspec.field(default_factory=dict)
+    """Live worker → its process."""
+    responses: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    """Model, or "" for what concerns none → HTTP status → responses."""
     events: dict[str, int] = msgspec.field(default_factory=dict)
     """Name of `EVENTS` → how often."""
     keys: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
@@ -85,6 +99,7 @@ def retire(folder: Path, worker: str) -> None:
         return
     retired = _read(folder / RETIRED) or Snapshot(workers=())
     if worker not in retired.workers:
+        snapshot = msgspec.structs.replace(snapshot, shares={}, processes={})
         total = add_up([retired, snapshot])
         write_atomic(folder / RETIRED, msgspec.json.encode(total), durable=False)
     path.unlink(missing_ok=True)
@@ -101,7 +116,10 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     workers: list[str] = []
     windows: dict[tuple[str, str, str], Window] = {}
     slow_s: dict[str, float] = {}
-    responses: dict[str, int] = {}
+    batches: dict[str, Batches] = {}
+    shares: dict[str, dict[str, Share]] = {}
+    processes: dict[str, Process] = {}
+    responses: dict[str, dict[str, int]] = {}
     events: dict[str, int] = {}
     keys: dict[str, dict[str, int]] = {}
     for snapshot in snapshots:
@@ -110,7 +128,13 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
             key = (window.model, window.version, window.role)
             windows[key] = merge([windows[key], window]) if key in windows else window
         slow_s |= snapshot.slow_s
-        _add(responses, snapshot.responses)
+        for name, counted in snapshot.batches.items():
+            batches[name] = add_batches(batches[name], counted) if name in batches else counted
+        for model, workers_of in snapshot.shares.items():
+            shares[model] = shares.get(model, {}) | workers_of
+        processes |= snapshot.processes
+        for model, statuses in snapshot.responses.items():
+            _add(responses.setdefault(model, {}), statuses)
         _add(events, snapshot.events)
         for holder, outcomes in snapshot.keys.items():
             _add(keys.setdefault(holder, {}), outcomes)
@@ -118,6 +142,9 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
         workers=tuple(workers),
         windows=tuple(windows[key] for key in sorted(windows)),
         slow_s=slow_s,
+        batches=batches,
+        shares=shares,
+        processes=processes,
         responses=responses,
         events=events,
         keys=keys,
@@ -150,11 +177,16 @@ def _families(total: Snapshot) -> Iterator[Metric]:
 
     yield from _window_counters(total)
     yield _latency_family(total)
+    yield from batch_families({_three(name): counted for name, counted in total.batches.items()})
+    yield from worker_families(total.shares, total.processes)
     responses = CounterMetricFamily(
-        "steadynet_http_responses", "HTTP responses by status.", labels=["status"]
+        "steadynet_http_responses",
+        "HTTP responses by status; those that concern no model have none.",
+        labels=["model", "status"],
     )
-    for status, number in sorted(total.responses.items()):
-        responses.add_metric([status], number)
+    for model, statuses in sorted(total.responses.items()):
+        for status, number in sorted(statuses.items()):
+            responses.add_metric([model, status], number)
     yield responses
     keys = CounterMetricFamily(
         "steadynet_key_requests",
@@ -232,22 +264,18 @@ def _latency_family(total: Snapshot) -> Metric:
     for window in total.windows:
         if not window.latency:
             continue
-        below = [sum(window.latency[: bucket + 1]) for bucket in HISTOGRAM_BUCKETS]
-        bounds = [f"{bucket_bounds_s(bucket)[1]:.6g}" for bucket in HISTOGRAM_BUCKETS]
-        counts = [*zip(bounds, below, strict=True), ("+Inf", sum(window.latency))]
         family.add_metric(
-            [window.model, window.version, window.role], counts, _latency_sum(window.latency)
+            [window.model, window.version, window.role],
+            seconds_buckets(window.latency),
+            seconds_sum(window.latency),
         )
     return family
 
 
-def _latency_sum(latency: tuple[int, ...]) -> float:
-    """Return the sum of latencies from their buckets' middles, right to ±4 %."""
-    total = 0.0
-    for bucket, number in enumerate(latency):
-        low, high = bucket_bounds_s(bucket)
-        total += number * (low if high == float("inf") else (low + high) / 2)
-    return total
+def _three(name: str) -> tuple[str, str, str]:
+    """Return model, version and role of a name of `Snapshot.batches`; none of them has a slash."""
+    model, version, role = name.split("/")
+    return model, version, role
 
 
 def _read_workers(folder: Path) -> list[tuple[Path, Snapshot]]:

@@ -22,6 +22,13 @@ from steadynet.serving.counting import Counted, Reference, count
 from steadynet.serving.metrics import Snapshot, read_total, write_snapshot
 from steadynet.serving.pace import Pace
 from steadynet.serving.versions import LoadedVersion
+from steadynet.serving.worker_counts import (
+    Batches,
+    Share,
+    add_batches,
+    count_batches,
+    own_process,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +71,7 @@ class Publisher:
         self._feedback = SpoolWriter(home.spool(model, "feedback"), worker)
         self._open: dict[Key, Window] = {}
         self._since_start: dict[Key, Window] = {}
+        self._batches: dict[str, Batches] = {}
         self._slow_s: dict[str, float] = {}
         self._pace = pace
 
@@ -84,6 +92,11 @@ class Publisher:
         total = self._since_start.get(key)
         slim = msgspec.structs.replace(window, features={}, output=())
         self._since_start[key] = slim if total is None else merge([total, slim])
+        if counted.scored:
+            name = f"{reference.model}/{reference.version}/{role}"
+            batches = count_batches(counted.scored)
+            known = self._batches.get(name)
+            self._batches[name] = batches if known is None else add_batches(known, batches)
 
     def publish(self, answered: Sequence[Answered], counters: Snapshot) -> None:
         """Write the open windows, the kept rows and the snapshot."""
@@ -120,8 +133,16 @@ class Publisher:
             spool.close()
 
     def _write_snapshot(self, counters: Snapshot) -> None:
+        windows = tuple(self._since_start.values())
+        requests = sum(window.requests for window in windows if window.role != "shadow")
+        queued = counters.shares[self._model][self._worker].queued_rows
         snapshot = msgspec.structs.replace(
-            counters, windows=tuple(self._since_start.values()), slow_s=dict(self._slow_s)
+            counters,
+            windows=windows,
+            batches=dict(self._batches),
+            shares={self._model: {self._worker: Share(requests, queued)}},
+            processes={self._worker: own_process()},
+            slow_s=dict(self._slow_s),
         )
         try:
             write_snapshot(self._metrics, snapshot)

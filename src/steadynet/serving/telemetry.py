@@ -32,6 +32,7 @@ from steadynet.serving.metrics import EVENTS, Snapshot
 from steadynet.serving.pace import Pace
 from steadynet.serving.publisher import Answered, Key, Publisher
 from steadynet.serving.versions import LoadedVersion
+from steadynet.serving.worker_counts import Share
 
 T = TypeVar("T")
 
@@ -81,6 +82,11 @@ class Telemetry:
         self._waiting = 0
         self._logged_rows = 0
         self.responses: dict[int, int] = {}
+        """HTTP status → responses that concern the model."""
+        self.general_responses: dict[int, int] = {}
+        """The same of those that concern no model, where they are counted with this one."""
+        self.queued_rows: Callable[[], int] = int
+        """Tells how many rows wait for a run now."""
         self.events = dict.fromkeys(EVENTS, 0)
         self.keys: KeyCounts = {}
         """What callers' keys are counted in, where they are counted with this model."""
@@ -197,7 +203,15 @@ class Telemetry:
     def _counters(self) -> Snapshot:
         return Snapshot(
             workers=(self._worker,),
-            responses={str(status): number for status, number in self.responses.items()},
+            shares={self._model: {self._worker: Share(0, self.queued_rows())}},
+            responses={
+                model: {str(status): number for status, number in statuses.items()}
+                for model, statuses in (
+                    (self._model, self.responses),
+                    ("", self.general_responses),
+                )
+                if statuses
+            },
             events=dict(self.events),
             keys={key: dict(outcomes) for key, outcomes in self.keys.items()},
         )

@@ -6,7 +6,9 @@ from steadynet.monitoring.estimate import Estimated
 from steadynet.monitoring.findings import Findings, Rate, SecondsSpent
 from steadynet.monitoring.label_flow import LabelFlow, joined, received
 from steadynet.monitoring.windows import LATENCY_BUCKETS, Window
+from steadynet.runtime.batching import Scored
 from steadynet.serving.metrics import Snapshot
+from steadynet.serving.worker_counts import Process, Share, count_batches
 
 NOW = 1_700_000_000.0
 FOUND = Findings(
@@ -56,6 +58,9 @@ COUNTED = Snapshot(
     workers=("w1-0a",),
     windows=(WINDOW,),
     slow_s={"payments/3": 0.1},
-    responses={"200": 1},
+    batches={"payments/3/champion": count_batches([Scored(2, {}, {}, 0.001)])},
+    shares={"payments": {"w1-0a": Share(5, 0)}},
+    processes={"w1-0a": Process(1.5, 1 << 20)},
+    responses={"payments": {"200": 1}},
     keys={"k": {"admitted": 1}},
 )

@@ -11,6 +11,7 @@ from steadynet.monitoring.dashboards.subject import RATE, Subject
 
 CHOSEN = 'version=~"$version"'
 BY_ROLE = "{{version}} {{role}}"
+WORKER = "{{instance}} {{worker}}"
 
 
 def debug(subject: Subject) -> list[Section]:
@@ -18,6 +19,8 @@ def debug(subject: Subject) -> list[Section]:
     return [
         Section("Requests", list(_requests(subject))),
         Section("Time", list(_time(subject))),
+        Section("Batches", list(_batches(subject))),
+        Section("Workers", list(_workers(subject))),
         Section("Inputs", list(_inputs(subject))),
         Section("The server", list(_server())),
     ]
@@ -65,9 +68,9 @@ def _requests(subject: Subject) -> Iterator[Panel]:
     )
     yield lines(
         "HTTP responses a second",
-        "By status, of all models of the server: 429 is a caller beyond its rate, 503 a queue that "
-        "is full or a model that is not ready.",
-        Query(f"sum by (status) (rate(steadynet_http_responses_total[{RATE}]))", "{{status}}"),
+        "By status: 429 is a caller beyond its rate, 503 a queue that is full, a model that is not "
+        "ready, or an answer that came too late.",
+        Query(subject.rate("steadynet_http_responses_total", by="status"), "{{status}}"),
         unit="ops",
     )
 
@@ -82,6 +85,71 @@ def _time(subject: Subject) -> Iterator[Panel]:
             unit="s",
             width=6,
         )
+
+
+def _batches(subject: Subject) -> Iterator[Panel]:
+    sizes, times = "steadynet_batch_rows", "steadynet_batch_seconds"
+    by = "version, role"
+    yield lines(
+        "Rows of a batch",
+        "Half of the batches, and 99 % of them, had at most so many rows.",
+        *(
+            Query(quantile(subject, share, CHOSEN, by=by, of=sizes), f"{BY_ROLE} p{100 * share:g}")
+            for share in (0.5, 0.99)
+        ),
+        width=8,
+    )
+    yield lines(
+        "Time of a batch",
+        "Half of the batches, and 99 % of them, took at most so long to decode and to run. What a "
+        "request takes beyond it is waiting and encoding.",
+        *(
+            Query(quantile(subject, share, CHOSEN, by=by, of=times), f"{BY_ROLE} p{100 * share:g}")
+            for share in (0.5, 0.99)
+        ),
+        unit="s",
+        width=8,
+    )
+    busy = subject.rate(f"{times}_sum", CHOSEN, by=by)
+    yield lines(
+        "Time spent in batches",
+        "Seconds of decoding and running a second, of all workers: 1 keeps one thread busy.",
+        Query(busy, BY_ROLE),
+        unit="none",
+        width=8,
+    )
+
+
+def _workers(subject: Subject) -> Iterator[Panel]:
+    yield lines(
+        "Requests a second",
+        "That each live worker answered, shadow answers left out. Workers should be alike.",
+        Query(subject.rate("steadynet_worker_requests_total", by="instance, worker"), WORKER),
+        unit="reqps",
+        width=6,
+    )
+    yield lines(
+        "Rows that wait",
+        "For a run, when each worker last told. Where they stay, answers are late or refused.",
+        Query(f"max by (instance, worker) ({subject.of('steadynet_worker_queued_rows')})", WORKER),
+        width=6,
+    )
+    # A process serves all models of its server; of them only this model's are told.
+    own = f"and on (instance, worker) {subject.of('steadynet_worker_requests_total')}"
+    yield lines(
+        "Processors",
+        "That each live worker keeps busy, whatever it serves.",
+        Query(f"rate(steadynet_worker_cpu_seconds_total[{RATE}]) {own}", WORKER),
+        unit="none",
+        width=6,
+    )
+    yield lines(
+        "Memory",
+        "Resident memory of each live worker, whatever it serves.",
+        Query(f"steadynet_worker_resident_memory_bytes {own}", WORKER),
+        unit="bytes",
+        width=6,
+    )
 
 
 def _inputs(subject: Subject) -> Iterator[Panel]:

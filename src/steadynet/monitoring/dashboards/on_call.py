@@ -50,9 +50,15 @@ def on_call(subject: Subject) -> list[Section]:
     ]
 
 
-def quantile(subject: Subject, share: float, *labels: str, by: str = "") -> str:
-    """Return how long the given share of requests took at most, seconds."""
-    told = subject.rate("steadynet_request_seconds_bucket", *labels, by=f"le, {by}" if by else "le")
+def quantile(
+    subject: Subject,
+    share: float,
+    *labels: str,
+    by: str = "",
+    of: str = "steadynet_request_seconds",
+) -> str:
+    """Return what the given share of a histogram's observations did not exceed."""
+    told = subject.rate(f"{of}_bucket", *labels, by=f"le, {by}" if by else "le")
     return f"histogram_quantile({share:g}, {told})"
 
 
@@ -202,6 +208,21 @@ def _requests(subject: Subject) -> Iterator[Panel]:
         ),
         unit="s",
         limits=((subject.slo.latency_ms / 1000, RED),),
+    )
+    yield lines(
+        "Refused",
+        "HTTP responses that callers got for this model: 429 is a caller beyond its rate, 503 a "
+        "queue that is full or a model that is not ready.",
+        Query(
+            subject.rate("steadynet_http_responses_total", 'status=~"429|5.."', by="status"),
+            "{{status}}",
+        ),
+        unit="reqps",
+    )
+    yield lines(
+        "Rows that wait",
+        "For a run, over all workers, when each last told.",
+        Query(f"sum({subject.of('steadynet_worker_queued_rows')})", "rows"),
     )
     yield lines(
         "Requests a second",
