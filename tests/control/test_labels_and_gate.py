@@ -24,7 +24,7 @@ from steadynet.monitoring.records import Cell, LoggedRow
 from steadynet.monitoring.windows import Role
 from steadynet.rollout.route import Endpoint
 from steadynet.runtime.predictor import Predictor
-from steadynet.spec.model import HealSpec, RolloutSpec, Spec
+from steadynet.spec.model import HealSpec, RolloutSpec, Spec, TrainingSpec
 from steadynet.statistics.moments import Moments
 from steadynet.table.schema import Target
 
@@ -185,6 +185,19 @@ def test_a_successors_spec_leaves_nothing_to_inference(make_bundle: MakeBundle) 
     assert spec.table.kinds == {c.name: c.kind for c in manifest.schema.features}
     assert (spec.table.task, spec.table.positive_class) == ("binary", "fraud")
     assert spec.name == "m"
+
+
+def test_a_way_that_goes_on_names_no_network_of_its_own(make_bundle: MakeBundle) -> None:
+    """A search may have chosen another width than the spec names: the champion's is kept."""
+    named = TrainingSpec(network="tabm", width=32, depth=3, members=8, preset="best")
+    asked = plan()
+    asked = msgspec.structs.replace(asked, spec=msgspec.structs.replace(asked.spec, training=named))
+    manifest = make_bundle("m").manifest
+    anew = retrain_spec(asked, manifest).training
+    assert (anew.network, anew.width, anew.preset) == ("tabm", 32, "best")
+    going_on = retrain_spec(msgspec.structs.replace(asked, way="fine_tune"), manifest).training
+    sizes = (going_on.width, going_on.depth, going_on.members)
+    assert (going_on.network, going_on.preset, sizes) == ("ensemble", "fast", (None, 2, None))
 
 
 # the gate

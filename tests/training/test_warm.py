@@ -15,7 +15,7 @@ from safetensors.numpy import load
 from steadynet.bundle.manifest import TRAINING, WEIGHTS
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
-from steadynet.errors import TableError, TrainingError, UserError
+from steadynet.errors import SteadynetError, TableError, TrainingError, UserError
 from steadynet.home import Home
 from steadynet.model import Model
 from steadynet.networks.growth import NEW, Growth, growth_between
@@ -128,11 +128,18 @@ def test_what_does_not_continue_the_parent_is_refused(frame: Make, tmp_path: Pat
         ),
         (later, spec_of(TrainingSpec(preset="balanced")), UserError, "one network"),
         (later, Spec(table=TableSpec(target="city")), UserError, "table.target"),
+        (later, spec_of(positive_class="no"), UserError, "table.positive_class"),
+        (later, spec_of(TrainingSpec(width=32)), UserError, "training.width"),
+        (later, spec_of(TrainingSpec(members=3)), UserError, "training.members"),
+        (later, spec_of(TrainingSpec(depth=4)), UserError, "training.depth"),
+        (later, spec_of(TrainingSpec(network="tabm")), UserError, "training.network"),
         (later.with_columns(pl.lit("many").alias("age")), spec_of(), TableError, "age"),
     ]
     for changed, spec, kind, words in cases:
-        with pytest.raises(kind, match=words):
+        with pytest.raises(kind, match=words) as refused:
             trained(changed, home, spec=spec, start_from=parent)
+        assert isinstance(refused.value, SteadynetError)
+        assert refused.value.do, words
 
 
 def test_of_a_blend_its_network_is_gone_on_from(frame: Make, tmp_path: Path) -> None:
@@ -153,7 +160,7 @@ def test_a_network_that_trees_left_out_is_kept_to_go_on_from(tmp_path: Path) -> 
     result = train(stripes, spec_of(tiny), home=home, name="warm")
     assert {share.name: share.weight for share in result.shares}["network"] == 0
     trees = verify_bundle(result.bundle, signing_key(home).public)
-    steady = spec_of(msgspec.structs.replace(STEADY, max_epochs=1))
+    steady = spec_of(msgspec.structs.replace(STEADY, max_epochs=1, width=None, members=None))
     child = trained(stripes, home, spec=steady, start_from=trees)
     for name, value in load(child.read(WEIGHTS)).items():
         np.testing.assert_allclose(value, load(trees.read(WEIGHTS))[name], atol=1e-6)
@@ -211,3 +218,23 @@ def test_growth_maps_by_name_and_starts_new_categories_as_unknown() -> None:
     assert growth_between(before, before) == Growth.none(before)
     with pytest.raises(TrainingError, match="gone"):
         growth_between(now, before)
+
+
+def test_the_parents_sizes_stay_and_are_not_written_as_the_users(
+    frame: Make, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    table = frame("binary", rows=200)
+    tiny = TrainingSpec(width=24, depth=1, members=3, max_epochs=1, trees="never")
+    parent = trained(table, home, spec=spec_of(tiny))
+    unset = spec_of(TrainingSpec(max_epochs=1, trees="never"))
+    for named in (unset, spec_of(tiny)):
+        child = trained(table, home, spec=named, start_from=parent)
+        record = msgspec.json.decode(child.read(TRAINING), type=TrainingFile)
+        asked = named.training
+        assert (record.plan.size.width, record.plan.size.depth) == (24, 1)
+        assert record.plan.size.members == 3
+        written = record.training
+        assert (written.width, written.depth, written.members) == (
+            asked.width, asked.depth, asked.members,
+        )  # fmt: skip

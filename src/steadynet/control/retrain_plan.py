@@ -16,7 +16,7 @@ from steadynet.control.policy import Way
 from steadynet.control.store import LabelledRow
 from steadynet.rollout.route import Endpoint
 from steadynet.spec.kinds import Kind
-from steadynet.spec.model import Spec, TableSpec
+from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.statistics.moments import Moments
 from steadynet.table.schema import Schema
 
@@ -141,7 +141,17 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
     training = msgspec.structs.replace(plan.spec.training, threads=1)
     if plan.way != "retrain":
         # What is gone on from decides what a fit from nothing would choose.
-        training = msgspec.structs.replace(training, preset="fast", distill=False, search_trials=0)
+        unset = TrainingSpec()
+        training = msgspec.structs.replace(
+            training,
+            preset="fast",
+            distill=False,
+            search_trials=0,
+            network=unset.network,
+            width=unset.width,
+            depth=unset.depth,
+            members=unset.members,
+        )
     if plan.spec.heal.influenced == "weight" and plan.way != "recalibrate":
         table = msgspec.structs.replace(table, weight_column=weight_column(schema))
     return msgspec.structs.replace(

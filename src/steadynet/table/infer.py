@@ -85,7 +85,8 @@ def _check_names(frame: Frame, table: TableSpec, split: SplitSpec) -> None:
             raise TableError(
                 f"{place} names a column that the table does not have",
                 got=repr(name),
-                do=did_you_mean(name, frame.columns),
+                do=did_you_mean(name, frame.columns)
+                or f"Add the column (empty cells will do), or take it out of {place}.",
             )
         if name in (table.target, *table.more_targets) and place != "split.time_column":
             which = "the" if name == table.target else "a further"

@@ -276,7 +276,7 @@ def _with_positive_last(counts: dict[str, int], table: TableSpec) -> tuple[tuple
                 f"the target {table.target!r} has no class {positive!r}",
                 expected="a class that occurs",
                 got=f"{len(counts)} other classes",
-                do=did_you_mean(positive, counts),
+                do=did_you_mean(positive, counts) or "Name one that occurs, or add rows of it.",
             )
         why = f"; the positive class is {positive!r}, as declared"
     elif (worded := _positive_by_word(list(counts))) is not None:

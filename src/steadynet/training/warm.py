@@ -94,23 +94,14 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
 
     Raises `UserError` where the spec asks for something else.
     """
-    target, table = parent.schema.target, spec.table
-    asked = {"table.target": (table.target, target.name), "table.task": (table.task, target.task)}
-    for key, (wanted, known) in asked.items():
-        if wanted is not None and wanted != known:
-            raise UserError(f"{key} is not the parent's", expected=repr(known), got=repr(wanted))
+    target, table, more = parent.schema.target, spec.table, parent.schema.more_targets
+    check_same_target(table, parent.schema, do="Leave it out, or train anew without --from.")
     if spec.training.preset != "fast":
         raise UserError(
             "a training that goes on fits one network, and trees",
             expected='preset "fast"',
             got=f'"{spec.training.preset}"',
-        )
-    more = parent.schema.more_targets
-    if table.more_targets and table.more_targets != tuple(further.name for further in more):
-        raise UserError(
-            "table.more_targets are not the parent's",
-            expected=", ".join(further.name for further in more) or "none",
-            got=", ".join(table.more_targets),
+            do="Leave training.preset out, or train anew without --from.",
         )
     kinds = {column.name: column.kind for column in parent.schema.features}
     given = TableSpec(
@@ -133,20 +124,49 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
     )
 
 
+def check_same_target(table: TableSpec, schema: Schema, *, do: str) -> None:
+    """Raise `UserError`, with what to do, where a spec names other targets than a parent's."""
+    target = schema.target
+    more = tuple(further.name for further in schema.more_targets)
+    asked: dict[str, tuple[object, object]] = {
+        "target": (table.target, target.name),
+        "task": (table.task, target.task),
+        "more_targets": (table.more_targets or None, more),
+    }
+    if target.task == "binary":
+        asked["positive_class"] = (table.positive_class, target.classes[-1])
+    for key, (wanted, known) in asked.items():
+        if wanted not in (None, known):
+            words = [
+                ", ".join(each) or "none" if isinstance(each, tuple) else repr(each)
+                for each in (known, wanted)
+            ]
+            kind = "are" if key == "more_targets" else "is"
+            raise UserError(
+                f"table.{key} {kind} not the parent's", expected=words[0], got=words[1], do=do
+            )
+
+
 def _inherited_training(training: TrainingSpec, parent: TrainingFile) -> TrainingSpec:
-    """Return the parent's network and sizes, and its loss and weights where none others are asked.
+    """Return the parent's network, and its loss and class weights where none others are asked.
+
+    Its sizes are the plan's (`inherited_plan`): written here they would be taken for the user's.
 
     Another loss is a change that a fit can follow, but for the scale of the answer: a count's is a
     logarithm.
     """
     earlier, size = parent.training, parent.plan.size
-    changed: dict[str, Any] = {
-        "network": parent.network,
-        "width": size.width,
-        "depth": size.depth,
-        "members": size.members,
-    }
+    changed: dict[str, Any] = {"network": parent.network}
     unset = TrainingSpec()
+    sizes = {"width": size.width, "depth": size.depth, "members": size.members}
+    for key, known in {"network": parent.network, **sizes}.items():
+        if _value(training, key) not in (_value(unset, key), known):
+            raise UserError(
+                f"training.{key} is not the parent's, whose weights are gone on from",
+                expected=repr(known),
+                got=repr(_value(training, key)),
+                do="Leave it out, or train anew without --from.",
+            )
     if training.loss == "auto":
         changed |= {key: _value(earlier, key) for key in ("loss", "quantile", "focal_gamma")}
     elif "poisson" in (training.loss, earlier.loss) and training.loss != earlier.loss:
@@ -161,6 +181,7 @@ def _inherited_training(training: TrainingSpec, parent: TrainingFile) -> Trainin
             "training.target_transform is not the parent's",
             expected=repr(earlier.target_transform),
             got=repr(training.target_transform),
+            do="Leave it out, or train anew without --from.",
         )
     changed["target_transform"] = earlier.target_transform
     for key in ("metric", "class_weights"):
@@ -209,6 +230,7 @@ def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
             "there are too few rows to go on with",
             expected=f"at least {fewest} for training and validation",
             got=str(rows),
+            do="Wait for more rows, or add older ones.",
         )
 
 
