@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Protocol
+
+
+def processor_seconds() -> float:
+    """Return the processor's seconds of this process and of those that it has waited for."""
+    used = os.times()
+    return time.process_time() + used.children_user + used.children_system
 
 
 class Clock(Protocol):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from steadynet.bundle.manifest import MODEL, WEIGHTS
+from steadynet.bundle.manifest import MODEL, TRAINING, WEIGHTS
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
-from steadynet.errors import TableError
+from steadynet.errors import TableError, UserError
 from steadynet.home import Home
 from steadynet.model import Model
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.runtime.predictor import Predictor
 from steadynet.spec.model import CalibrationSpec, Spec, TableSpec, TrainingSpec
 from steadynet.training.answers import WeldedGraph
+from steadynet.training.progress import Event
 from steadynet.training.recalibrate import recalibrate
+from steadynet.training.record import TrainingFile
 from steadynet.training.run import train
 
 Make = Callable[..., pl.DataFrame]
@@ -147,7 +152,68 @@ def test_rows_that_do_not_do_are_refused(frame: Make, tmp_path: Path) -> None:
     parent = parent_of(home, frame("binary", rows=400))
     with pytest.raises(TableError, match="too few rows to recalibrate"):
         child_of(home, parent, frame("binary", rows=60, seed=3))
+    with pytest.raises(TableError) as few:
+        child_of(home, parent, frame("binary", rows=60, seed=3))
+    assert "more labels" in (few.value.do or "")
     one = frame("binary", rows=800, seed=3)
     name = parent.manifest.schema.target.classes[0]
-    with pytest.raises(TableError, match="lack a class"):
+    with pytest.raises(TableError, match="lack a class") as lacking:
         child_of(home, parent, one.filter(pl.col("answer").cast(pl.String) == name))
+    assert "Add rows" in (lacking.value.do or "")
+    asked = {"target": "city", "task": "multiclass", "positive_class": "no"}
+    for key, wanted in asked.items():
+        table = msgspec.structs.replace(TableSpec(target="answer"), **{key: wanted})
+        spec = msgspec.structs.replace(spec_of(), table=table)
+        with pytest.raises(UserError, match=f"table.{key} is not the parent's") as refused:
+            recalibrate(one, spec, home=home, name="r", parent=parent)
+        assert "without --recalibrate" in (refused.value.do or "")
+
+
+def test_a_recalibrated_bundle_says_what_is_true_of_it(frame: Make, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    table = frame("regression", rows=300).with_columns(count=pl.int_range(pl.len()) % 3 + 1)
+    tiny = TrainingSpec(width=8, members=1, max_epochs=1, trees="never", pictures=False)
+    asked = Spec(
+        table=TableSpec(target="answer", weight_column="count"),
+        training=tiny,
+        calibration=CalibrationSpec(interval="cross"),
+    )
+    parent = opened(home, train(table, asked, home=home, name="r").bundle)
+    assert parent.manifest.weight_column == "count"
+    old = msgspec.structs.replace(
+        parent.manifest.provenance, steadynet="0.0.1", python="3.0", libraries={"numpy": "1.0"}
+    )
+    aged = dataclasses.replace(
+        parent, manifest=msgspec.structs.replace(parent.manifest, provenance=old)
+    )
+    child = opened(home, recalibrate(table, asked, home=home, name="r", parent=aged).bundle)
+    # Its metrics count every row once, and so does nobody take them for weighted ones.
+    assert child.manifest.weight_column is None
+    assert "all rows count the same" in child.manifest.notes["weights"]
+    assert child.manifest.provenance.libraries == parent.manifest.provenance.libraries
+    assert child.manifest.provenance.python == parent.manifest.provenance.python
+    assert child.manifest.provenance.steadynet == parent.manifest.provenance.steadynet
+    record = msgspec.json.decode(child.read(TRAINING), type=TrainingFile)
+    assert record.calibration.interval == "constant"
+
+
+def test_recalibrating_keeps_to_the_threads_of_its_spec(frame: Make, tmp_path: Path) -> None:
+    """Seen from inside, where its progress is told."""
+
+    class Threads:
+        def __init__(self) -> None:
+            self.most: list[int] = []
+
+        def on(self, event: Event) -> None:
+            self.most.append(max(int(pool["num_threads"]) for pool in threadpool_info()))
+
+    home, seen = Home(tmp_path), Threads()
+    parent = parent_of(
+        home, frame("binary", rows=400), msgspec.structs.replace(QUICK, max_epochs=1)
+    )
+    with threadpool_limits(2):
+        recalibrate(
+            frame("binary", rows=400, seed=3), spec_of(), home=home, name="r", parent=parent,
+            progress=seen,
+        )  # fmt: skip
+    assert set(seen.most) == {1}

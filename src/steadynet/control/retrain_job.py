@@ -11,7 +11,6 @@ import csv
 import fcntl
 import math
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ import msgspec
 from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import open_bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
+from steadynet.clock import processor_seconds
 from steadynet.control.gate import compare
 from steadynet.control.labels import suspicions_of
 from steadynet.control.processes import OUTCOME
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
         except OSError as error:
             reason = f"a file could not be used: {error.strerror or type(error).__name__}"
             outcome = RetrainOutcome(succeeded=False, reason=reason)
-        outcome = msgspec.structs.replace(outcome, cpu_s=_processor_s())
+        outcome = msgspec.structs.replace(outcome, cpu_s=processor_seconds())
         write_atomic(folder / OUTCOME, msgspec.json.encode(outcome))
 
 
@@ -223,12 +223,6 @@ def _way_options(plan: RetrainPlan) -> tuple[str, ...]:
         return ("--parent", plan.champion.manifest_sha256)
     goes_on = ("--from", plan.champion.bundle)
     return (*goes_on, "--recalibrate") if plan.way == "recalibrate" else goes_on
-
-
-def _processor_s() -> float:
-    """Return the processor time of this process and those that it has waited for, seconds."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(item.ru_utime + item.ru_stime for item in used)
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -46,13 +46,18 @@ LIBRARIES = (
 """Whose versions the manifest names."""
 
 
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a bundle's numbers depend on."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
 def provenance_of(table: Table, fitted: Fitted, cpu_seconds: float, parent: str) -> Provenance:
     """Return how the bundle came about; `parent` is the digest of the bundle it follows, if any."""
     split = table.split
     return Provenance(
         steadynet=steadynet.__version__,
         python=platform.python_version(),
-        libraries={name: metadata.version(name) for name in LIBRARIES},
+        libraries=library_versions(),
         seed=fitted.first.plan.seed,
         snapshot_sha256=table.snapshot,
         rows={

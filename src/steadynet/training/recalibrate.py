@@ -7,6 +7,7 @@ anything: where the order of rows is lost, go on from its weights or train anew.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +16,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 
+import steadynet
 from steadynet.bundle.card import SliceMetrics, render_card
 from steadynet.bundle.manifest import TRAINING, WEIGHTS
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import BundleDraft, draft_manifest, utc_now, write_bundle
+from steadynet.clock import processor_seconds
 from steadynet.errors import ParityError, TableError, UserError
 from steadynet.explain.importance import ColumnImportance
-from steadynet.export.head import ClassificationHead, Head, RegressionHead, apply_head, in_unit
+from steadynet.export.head import ClassificationHead, Head, RegressionHead, apply_head
 from steadynet.export.parity import TOLERANCE
 from steadynet.export.rehead import answer_graph, with_head
 from steadynet.home import Home, check_name
@@ -38,11 +40,11 @@ from steadynet.table.schema import HIDDEN, Schema
 from steadynet.table.snapshot import snapshot_sha256
 from steadynet.table.target import has_target
 from steadynet.training.answers import Columns, WeldedGraph, take_rows
-from steadynet.training.calibrate import Calibration, calibrate
-from steadynet.training.conformal import fit_interval
-from steadynet.training.data import TargetCode
+from steadynet.training.calibrate import Calibration
+from steadynet.training.draft import library_versions
 from steadynet.training.evaluate import Measuring, evaluate, evaluate_slices
 from steadynet.training.golden import golden_rows
+from steadynet.training.head_anew import fit_head_anew, fitted_calibration
 from steadynet.training.illustration import importance_of
 from steadynet.training.judge import covered_of, decision_threshold, sets_of_head
 from steadynet.training.profile import profile_training
@@ -50,6 +52,8 @@ from steadynet.training.progress import Progress, Silent, StepStarted
 from steadynet.training.record import TrainingFile
 from steadynet.training.run import Trained
 from steadynet.training.runs import free_folder, run_folder, run_identity
+from steadynet.training.threads import within_threads
+from steadynet.training.warm import check_same_target
 from steadynet.training.wording import calibration_notes
 
 FEWEST_ROWS = 100
@@ -70,6 +74,7 @@ class _Rows:
     snapshot: str
 
 
+@within_threads
 def recalibrate(
     source: object,
     spec: Spec,
@@ -82,20 +87,22 @@ def recalibrate(
     """Fit a verified bundle's head anew on labelled rows, and write a signed bundle.
 
     `source` is what `train` takes. A share of `TEST_SHARE` of the rows is left out of the fit and
-    measures the result. Raises `UserError` for a bundle with several targets or from before heads
-    were kept, `TableError` for rows that do not do, and `ParityError`.
+    measures the result; all rows count the same. Raises `UserError` for a spec of another target,
+    a bundle with several targets or from before heads were kept, `TableError` for rows that do not
+    do, and `ParityError`.
     """
     check_name(name)
     shown = progress or Silent()
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), processor_seconds()
     shown.on(StepStarted(step="reading the table"))
     training, schema = _training_of(parent), parent.manifest.schema
+    check_same_target(spec.table, schema, do="Leave it out, or train anew without --recalibrate.")
     rows = _read(source, schema, spec)
 
     shown.on(StepStarted(step="calibrating"))
     model = parent.read("model.onnx")
     blend = _blend(model, schema, training.head, rows.columns)
-    calibration = _fit_head(training, blend[rows.fit], rows.target[rows.fit], spec, schema)
+    calibration = fit_head_anew(training, blend[rows.fit], rows.target[rows.fit], spec, schema)
 
     shown.on(StepStarted(step="welding and checking the graph"))
     welded = with_head(model, calibration.head)
@@ -106,7 +113,7 @@ def recalibrate(
     draft, slices = _judge(parent, graph, calibration, rows, spec)
 
     shown.on(StepStarted(step="writing the bundle"))
-    spent = (time.perf_counter() - started, time.process_time() - cpu_started)
+    spent = (time.perf_counter() - started, processor_seconds() - cpu_started)
     draft = _recorded(draft, parent, training, calibration, rows, spec, spent)
     draft = replace(draft, name=name, model=welded)
     manifest = draft_manifest(draft, created=utc_now())
@@ -129,12 +136,15 @@ def _recorded(
     record = msgspec.structs.replace(
         training,
         head=calibration.head,
-        calibration=spec.calibration,
+        calibration=fitted_calibration(spec.calibration, calibration.head),
         calibrations=calibration.scores,
         widths=calibration.widths,
     )
     provenance = msgspec.structs.replace(
         parent.manifest.provenance,
+        steadynet=steadynet.__version__,
+        python=platform.python_version(),
+        libraries=library_versions(),
         snapshot_sha256=rows.snapshot,
         rows={"train": 0, "validation": len(rows.fit), "test": len(rows.test)},
         fit_seconds=spent[0],
@@ -199,6 +209,7 @@ def _read(source: object, schema: Schema, spec: Spec) -> _Rows:
             "there are too few rows to recalibrate on",
             expected=f"at least {FEWEST_ROWS} with a target",
             got=str(frame.height),
+            do="Wait for more labels, or take a longer time of them.",
         )
     target = encode_target(frame, schema)
     order = np.random.default_rng(spec.split.seed).permutation(frame.height)
@@ -218,6 +229,7 @@ def _read(source: object, schema: Schema, spec: Spec) -> _Rows:
                 "the rows to recalibrate on lack a class",
                 expected="rows of every class, to fit and to test",
                 got=f"none of {named} among {len(part)} rows",
+                do="Add rows of it, as older ones; a class that is gone needs a training anew.",
             )
     return rows
 
@@ -228,65 +240,6 @@ def _blend(model: bytes, schema: Schema, head: Head, columns: Columns) -> Floats
     graph = WeldedGraph(answer_graph(model, outputs), schema, threads=1)
     [answer] = graph.run(columns).values()
     return answer.astype(np.float64)
-
-
-def _fit_head(
-    training: TrainingFile,
-    blend: Floats,
-    target: npt.NDArray[Any],
-    spec: Spec,
-    schema: Schema,
-) -> Calibration:
-    old = training.head
-    if isinstance(old, ClassificationHead):
-        code = TargetCode(
-            task=schema.target.task,
-            outputs=len(old.classes),
-            classes=len(old.classes),
-            center=0.0,
-            scale=1.0,
-            class_weights=old.class_weights,
-        )
-        return calibrate(blend, target, code, old.classes, spec.calibration)
-    plain = msgspec.structs.replace(old, adaptive=False, crossed=None, half_width=0.0)
-    moved = _moved(plain, blend[:, 0], target.astype(np.float64), training)
-    constant = msgspec.structs.replace(spec.calibration, interval="constant")
-    fitted = fit_interval(in_unit(blend[:, 0], moved), target.astype(np.float64), None, constant)
-    return Calibration(head=msgspec.structs.replace(moved, half_width=fitted.shape.half_width))
-
-
-def _moved(
-    head: RegressionHead, answer: Floats, target: Floats, training: TrainingFile
-) -> RegressionHead:
-    """Return the head whose predictions are in place again: what the loss predicts decides how.
-
-    A mean is put in place by a line (least squares), behind a transform by a shift; a median or a
-    quantile by a shift to as large a share of rows below it.
-    """
-    loss, level = training.training.loss, training.training.quantile
-    if loss in ("quantile", "absolute"):
-        beyond = head.inverse.undo(target) - (answer * head.scale + head.center)
-        shift = float(np.quantile(beyond, 0.5 if level is None else level))
-        return msgspec.structs.replace(head, center=head.center + shift)
-    if head.inverse.kind != "identity":
-
-        def missed(shift: float) -> float:
-            moved = msgspec.structs.replace(head, center=head.center + shift)
-            return float(in_unit(answer, moved).mean() - target.mean())
-
-        reach = 5.0 * max(head.scale, 1.0)
-        if missed(-reach) < 0 < missed(reach):
-            shift = float(optimize.brentq(missed, -reach, reach))
-            return msgspec.structs.replace(head, center=head.center + shift)
-        return head
-    spread = float(answer.var())
-    covariance = float(((answer - answer.mean()) * (target - target.mean())).mean())
-    slope = covariance / spread if spread > 0 else 0.0
-    if slope <= 0:  # the order is lost: a line would turn it round
-        slope = head.scale
-    return msgspec.structs.replace(
-        head, scale=slope, center=float(target.mean() - slope * answer.mean())
-    )
 
 
 def _check_parity(graph: WeldedGraph, head: Head, columns: Columns, blend: Floats) -> None:
@@ -339,6 +292,8 @@ def _judge(
         floor = ece_floor(tested["probabilities"], metrics["test"]["ece"].value)
     notes = {**parent.manifest.notes, **calibration_notes(calibration)}
     notes["recalibrated"] = f"the head alone, on {len(rows.fit)} rows"
+    if spec.table.weight_column or parent.manifest.weight_column:
+        notes["weights"] = "none: recalibrating lets all rows count the same"
     draft = BundleDraft(
         name=parent.manifest.name,
         schema=schema,
@@ -357,7 +312,7 @@ def _judge(
         covered=covered_of(tested, target, head, spec.calibration.coverage),
         decision_threshold=decision_threshold(head),
         loss=loss,
-        weight_column=parent.manifest.weight_column,
+        weight_column=None,
         notes=notes,
     )
     return draft, evaluate_slices(tested, target, columns, schema, how)

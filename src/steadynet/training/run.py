@@ -14,6 +14,7 @@ from steadynet.bundle.manifest import Manifest
 from steadynet.bundle.read import Bundle
 from steadynet.bundle.sign import ensure_key
 from steadynet.bundle.write import write_bundle
+from steadynet.clock import processor_seconds
 from steadynet.export.parity import check_parity
 from steadynet.features.fit import FeatureGraph, fit_features
 from steadynet.features.run import Tensors, run_features
@@ -159,11 +160,11 @@ class _Clock:
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self._cpu_started = time.process_time()
+        self._cpu_started = processor_seconds()
 
     def cpu_seconds(self) -> float:
-        """Return the processor's seconds of this process."""
-        return time.process_time() - self._cpu_started
+        """Return the processor's seconds of this process and of those that fitted for it."""
+        return processor_seconds() - self._cpu_started
 
     def fit_deadline(self, spec: Spec, tensors: Tensors) -> float:
         """Return when the fit must be done, by `time.perf_counter`."""
