@@ -66,6 +66,13 @@ def test_it_waits_and_says_why(change: dict[str, object], why: str) -> None:
     assert why in decision.reason
 
 
+def test_who_asks_for_a_retrain_with_too_few_labels_is_told_what_to_do() -> None:
+    asked = msgspec.structs.replace(DRIFTED, labelled_rows=0, requested=True)
+    reason = decide_heal(SPEC, asked).reason
+    assert "0 labelled rows are there and 100 are needed: send more (steadynet feedback" in reason
+    assert "lower heal.min_labelled_rows" in reason
+
+
 def test_it_stops_after_too_many_failures_and_says_the_last_reason() -> None:
     attempts = tuple(attempt(float(number), "failed") for number in range(3))
     decision = decide_heal(SPEC, msgspec.structs.replace(DRIFTED, attempts=attempts))

@@ -113,13 +113,19 @@ def decide_heal(spec: HealSpec, view: HealView) -> HealDecision:
     if view.labelled_rows < spec.min_labelled_rows:
         return _wait(
             cause,
-            f"{view.labelled_rows} labelled rows are there and {spec.min_labelled_rows} are needed",
+            f"{view.labelled_rows} labelled rows are there and {spec.min_labelled_rows} are needed"
+            + (MORE_LABELS if view.requested else ""),
         )
     way, why = choose_way(spec, view)
     words = f"{cause}; {view.labelled_rows} labelled rows; {WAY_WORDS[way]}, since {why}"
     return HealDecision(action="heal", reason=words, way=way)
 
 
+MORE_LABELS = (
+    ": send more (steadynet feedback, POST /feedback), raise serve.log_share so that they find "
+    "their rows, or lower heal.min_labelled_rows"
+)
+"""What a person can do who has asked for a retrain."""
 WAY_WORDS: MappingProxyType[Way, str] = MappingProxyType(
     {
         "recalibrate": "recalibrated",
