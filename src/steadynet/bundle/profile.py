@@ -105,8 +105,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     more_targets: dict[str, TargetProfile] = msgspec.field(default_factory=dict)
     """Further target → the same of it."""
     hidden: tuple[FeatureProfile, ...] = ()
-    """Components of the network's last hidden layer on validation rows, named `(hidden 1)` and so
-    on; none where the graph does not tell them."""
+    """Components of the network's last hidden layer on the test part, named `(hidden 1)` and so on;
+    none where the graph does not tell them."""
     checked: Checked | None = None
     """None in bundles from before it was kept: quality is then not estimated without labels."""
 

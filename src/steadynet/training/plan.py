@@ -110,9 +110,6 @@ def _batch_rows(rows: int) -> int:
 
 def own_plan(plan: FitPlan, asked: ComponentPlan, training: TrainingSpec) -> FitPlan:
     """Return the plan of one component."""
-    width = plan.size.width
-    if training.width is None:
-        width = round(width * asked.width_factor)
     members = training.members or asked.members or plan.size.members
-    size = replace(plan.size, width=width, members=members)
+    size = replace(plan.size, members=members)
     return msgspec.structs.replace(plan, size=size, seed=plan.seed + asked.seed)

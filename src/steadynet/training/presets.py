@@ -25,8 +25,6 @@ class ComponentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Added to the run's seed."""
     network: str = ""
     """A network other than the spec's; empty keeps it."""
-    width_factor: float = 1.0
-    """Times the width that the table's size asks for, unless the spec names one."""
     members: int | None = None
     """Members, unless the spec names a number; None leaves it to the table's size."""
     sampled: bool = False
