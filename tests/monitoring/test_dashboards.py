@@ -165,6 +165,27 @@ def test_quality_is_told_in_the_tasks_own_metrics(
     assert not metrics & not_there
 
 
+def test_on_call_names_the_runbooks_of_the_alerts_that_may_come() -> None:
+    wiki = "https://wiki.example.com/steadynet"
+    made = dashboards(Subject(model="m", task="binary", slo=Slo(), runbooks=wiki))["on-call"]
+    (told,) = (panel for panel in panels(made) if panel["title"] == "Runbooks")
+    content = told["options"]["content"]
+    assert f"[drift]({wiki}/drift.md)" in content
+    alerts = {
+        rule["alert"]
+        for group in prometheus_rules("m", Slo())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {alert for alert in alerts if f"| {alert} |" not in content} == set()
+    linked = {panel["title"]: panel["links"] for panel in panels(made) if "links" in panel}
+    assert linked.keys() == {"Availability", "Latency", "Quality"}
+    assert linked["Quality"][0]["url"] == f"{wiki}/slo-quality.md"
+    in_a_folder = json.dumps(dashboards(subject())["on-call"])
+    assert "`docs/runbooks/drift.md`" in in_a_folder
+    assert "](docs" not in in_a_folder
+
+
 def test_burn_rates_stand_beside_the_limits_of_the_rules() -> None:
     made = dashboards(subject())["on-call"]
     limits = {

@@ -11,6 +11,7 @@ from steadynet.home import Home
 
 if TYPE_CHECKING:
     from steadynet.bundle.manifest import Manifest
+    from steadynet.spec.model import Spec
 
 
 def observe(
@@ -38,7 +39,6 @@ def observe(
     from steadynet.bundle.read import verify_bundle
     from steadynet.bundle.sign import signing_key
     from steadynet.cli.generated_files import write_unchanged
-    from steadynet.cli.terminal import print_json, stdout
     from steadynet.control.settings import remembered_spec
     from steadynet.errors import UserError
     from steadynet.files import write_atomic
@@ -58,8 +58,8 @@ def observe(
         to.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{to} is no folder", do="name a folder with --to") from None
-    runbooks = remembered_spec(home, found.name).alerts.runbooks
-    rules = prometheus_rules(found.name, manifest.slo, runbooks)
+    spec = remembered_spec(home, found.name)
+    rules = prometheus_rules(found.name, manifest.slo, spec.alerts.runbooks)
     written = {to / f"{found.name}.rules.yml": rules}
     routes = to / "alertmanager.yml"
     if not routes.exists():
@@ -67,14 +67,21 @@ def observe(
     for path, content in written.items():
         text = yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
         write_atomic(path, text.encode())
-    shown, kept = write_unchanged(to, _for_grafana(found.name, manifest, to, prometheus_url))
+    shown, kept = write_unchanged(to, _for_grafana(found.name, manifest, spec, to, prometheus_url))
     files = [*written, *shown]
     if routes not in written:
         kept.insert(0, routes)
+    _tell(found.name, files, kept, as_json=as_json)
+
+
+def _tell(model: str, files: list[Path], kept: list[Path], *, as_json: bool) -> None:
+    """Say what was written and what was kept."""
+    from steadynet.cli.terminal import print_json, stdout
+
     if as_json:
         print_json(
             {
-                "model": found.name,
+                "model": model,
                 "files": [str(path) for path in files],
                 "kept": [str(path) for path in kept],
             }
@@ -88,7 +95,9 @@ def observe(
     out.print("  next: name the rules in prometheus.yml's rule_files, and reload it", markup=False)
 
 
-def _for_grafana(model: str, manifest: Manifest, to: Path, prometheus_url: str) -> dict[str, bytes]:
+def _for_grafana(
+    model: str, manifest: Manifest, spec: Spec, to: Path, prometheus_url: str
+) -> dict[str, bytes]:
     """Return name → content of the dashboards and of what provisions them."""
     import msgspec
     import yaml
@@ -101,6 +110,8 @@ def _for_grafana(model: str, manifest: Manifest, to: Path, prometheus_url: str) 
         task=manifest.schema.target.task,
         slo=manifest.slo,
         tested={name: measured.value for name, measured in tested.items()},
+        drift_psi=spec.monitoring.drift_psi,
+        runbooks=spec.alerts.runbooks,
     )
     files = {
         f"dashboards/{model}/{name}.json": msgspec.json.format(msgspec.json.encode(made), indent=2)

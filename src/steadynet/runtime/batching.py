@@ -193,10 +193,8 @@ def _own_error(error: Exception) -> SteadynetError:
 class Lane(Protocol):
     """Where a version's groups queue and run."""
 
-    @property
-    def queued_rows(self) -> int:
-        """Rows that wait."""
-        ...
+    queued_rows: int
+    """Rows that wait."""
 
     def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group, for its answer `within_s` or the lane's deadline, whichever is shorter.
@@ -222,7 +220,6 @@ class LoopLane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Group] = deque()
         self.queued_rows = 0
-        """Rows that wait."""
 
     def submit(self, table: Table, rows: int, within_s: float = inf) -> asyncio.Future[Answer]:
         """Queue a group. Raises `Overloaded` where there is no room."""
@@ -280,7 +277,6 @@ class ThreadLane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Group] = deque()
         self.queued_rows = 0
-        """Rows that wait."""
         self._running: list[Group] | None = None
         self._running_since = 0.0
         self._batches: SimpleQueue[list[Group] | None] = SimpleQueue()

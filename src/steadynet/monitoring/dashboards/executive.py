@@ -27,6 +27,8 @@ MET = {0.0: ("not met", RED), 1.0: ("met", GREEN)}
 LEFT: Steps = ((None, RED), (0.0, ORANGE), (0.25, YELLOW), (0.5, GREEN))
 """Colors of a budget that is left, as a share."""
 REMAINING = "slo:period_error_budget_remaining:ratio"
+DECIMALS = 3
+"""Of shares that are promised by their thousandths, in percent."""
 METRIC_WORDS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -126,6 +128,7 @@ def _objectives(subject: Subject) -> Iterator[Panel]:
             unit="percentunit",
             steps=((None, RED), (1 - budget, GREEN)),
             width=width,
+            decimals=DECIMALS,
         )
     yield lines(
         "Error budget left",
@@ -229,6 +232,7 @@ def _versions(subject: Subject) -> Iterator[Panel]:
         "Versions that answered",
         "Which version was champion when.",
         Query(subject.found("steadynet_champion_info", by="version"), "version {{version}}"),
+        words={1.0: ("answers", BLUE)},
         width=18,
     )
     oldest = subject.slo.max_age_s

@@ -159,6 +159,8 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
         "gridPos": place,
         "options": dict(panel.options),
     }
+    if panel.links:
+        made["links"] = list(panel.links)
     if not panel.queries:
         return made
     made["datasource"] = dict(DATASOURCE)

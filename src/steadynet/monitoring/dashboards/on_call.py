@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from steadynet.monitoring.dashboards.executive import ANSWERED, promised
+from steadynet.monitoring.dashboards.executive import ANSWERED, DECIMALS, promised
 from steadynet.monitoring.dashboards.grafana import Section
 from steadynet.monitoring.dashboards.panels import (
     GREEN,
@@ -16,6 +16,7 @@ from steadynet.monitoring.dashboards.panels import (
     Steps,
     bars,
     lines,
+    link,
     number,
     states,
     table,
@@ -25,6 +26,7 @@ from steadynet.monitoring.dashboards.subject import Subject, words_for
 from steadynet.monitoring.findings import DRIFT_VERDICTS, HEALING_STATES, ROLLOUT_PHASES
 from steadynet.monitoring.reports import Objective
 from steadynet.monitoring.rules import SILENT_S, span_of
+from steadynet.monitoring.runbooks import RUNBOOKS, runbook_of, runbook_url
 from steadynet.monitoring.slo import rules_of
 
 MOST_FEATURES = 20
@@ -37,7 +39,7 @@ def on_call(subject: Subject) -> list[Section]:
     """Return the sections of the dashboard."""
     return [
         Section("Now", list(_now(subject))),
-        Section("What to do", [_advice(subject)]),
+        Section("What to do", list(_advice(subject))),
         Section("Alerts", list(_alerts(subject))),
         Section(
             "How fast error budgets burn",
@@ -69,6 +71,7 @@ def _now(subject: Subject) -> Iterator[Panel]:
         f"Share of requests of the last 5 minutes. Promised: {promised(subject, 'availability')}.",
         Query(f"1 - {subject.slo_series('slo:sli_error:ratio_rate5m', 'availability')}"),
         unit="percentunit",
+        decimals=DECIMALS,
         steps=((None, RED), (1 - budget, GREEN)),
     )
     yield number(
@@ -106,20 +109,41 @@ def _now(subject: Subject) -> Iterator[Panel]:
     )
 
 
-def _advice(subject: Subject) -> Panel:
+def _advice(subject: Subject) -> Iterator[Panel]:
     model = subject.model
-    return words(
+    yield words(
         "First",
         f"1. `steadynet status {model}` says what is wrong now, `steadynet why {model}` what was "
         "decided and by which numbers.\n"
-        f"2. Callers get errors or wait since a rollout began: `steadynet rollout abort {model}`.\n"
-        f"3. The champion itself is at fault: roll back by hand, see docs/how-to/roll-back.md.\n"
-        f"4. Drift: look for a fault upstream before anything is trained, see "
-        "docs/how-to/read-drift.md.\n"
-        f"5. Quality is lost and the labels are right: `steadynet retrain {model}`, see "
-        "docs/how-to/heal.md.\n",
-        height=6,
+        f"2. Callers get errors, or wait, since a rollout began: `steadynet rollout abort {model}`."
+        "\n"
+        "3. The champion itself is at fault: go back to an earlier version by hand.\n"
+        "4. Drift: look for a fault upstream before anything is trained.\n"
+        f"5. Quality is lost and the labels are right: `steadynet retrain {model}`.\n",
+        width=9,
+        height=9,
     )
+    rows = [
+        f"| {runbook.alertname} | {runbook.todo} | {_page(subject, key)} |"
+        for key, runbook in RUNBOOKS.items()
+        if not key.startswith("slo/") or key.removeprefix("slo/") in subject.budgets
+    ]
+    yield words(
+        "Runbooks",
+        "\n".join(["| alert | what to do | how |", "| --- | --- | --- |", *rows]),
+        width=15,
+        height=9,
+    )
+
+
+def _page(subject: Subject, key: str) -> str:
+    """Return a runbook's page in Markdown: a link where the pages have a URL."""
+    at, page = runbook_url(subject.runbooks, key), runbook_of(key).page
+    return f"[{page}]({at})" if _has_url(subject) else f"`{at}`"
+
+
+def _has_url(subject: Subject) -> bool:
+    return subject.runbooks.startswith(("http://", "https://"))
 
 
 def _alerts(subject: Subject) -> Iterator[Panel]:
@@ -154,6 +178,7 @@ def _burning(subject: Subject, objective: Objective) -> Panel:
         for rule in rules
     )
     allowed = subject.slo_series("slo:error_budget:ratio", objective)
+    key = f"slo/{objective}"
 
     def burn(window: float) -> str:
         ratio = subject.slo_series(f"slo:sli_error:ratio_rate{span_of(window)}", objective)
@@ -167,6 +192,7 @@ def _burning(subject: Subject, objective: Objective) -> Panel:
         unit="none",
         limits=tuple((limit, RED if kind == "page" else ORANGE) for limit, kind in limits),
         soft_top=limits[-1][0] * 1.1,
+        links=(link("Runbook", runbook_url(subject.runbooks, key)),) if _has_url(subject) else (),
     )
 
 

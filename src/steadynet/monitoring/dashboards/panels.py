@@ -40,6 +40,7 @@ class Panel:
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[Json, ...] = ()
     transformations: tuple[Json, ...] = ()
+    links: tuple[Json, ...] = ()
 
 
 def lines(
@@ -53,6 +54,7 @@ def lines(
     stacked: bool = False,
     bounds: tuple[float | None, float | None] = (0, None),
     soft_top: float | None = None,
+    links: tuple[Json, ...] = (),
 ) -> Panel:
     """Return a panel of series over time; `limits` are drawn as lines.
 
@@ -92,6 +94,7 @@ def lines(
         queries=queries,
         defaults=defaults,
         options=options,
+        links=links,
     )
 
 
@@ -105,6 +108,7 @@ def number(
     width: int = 4,
     height: int = 4,
     names: bool = False,
+    decimals: int | None = None,
 ) -> Panel:
     """Return a panel of one large number per series, or of the word that stands for it.
 
@@ -126,7 +130,10 @@ def number(
         height=height,
         queries=queries,
         at_end=True,
-        defaults=_field(unit, steps, words=words),
+        defaults={
+            **_field(unit, steps, words=words),
+            **({} if decimals is None else {"decimals": decimals}),
+        },
         options=options,
     )
 
@@ -235,6 +242,11 @@ def table(
         options={"showHeader": True, "frameIndex": 0},
         transformations=(kept, organize),
     )
+
+
+def link(title: str, url: str) -> Json:
+    """Return a link in a panel's corner."""
+    return {"title": title, "url": url, "type": "link", "targetBlank": True}
 
 
 def words(title: str, markdown: str, *, width: int = 24, height: int = 6) -> Panel:

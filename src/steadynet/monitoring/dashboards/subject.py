@@ -15,6 +15,7 @@ from steadynet.monitoring.reports import Objective
 from steadynet.monitoring.slo import budgets_of
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import Slo
+from steadynet.spec.operating import RUNBOOKS_AT
 
 RATE = "$__rate_interval"
 """Grafana's own: long enough for a rate at the interval at which Prometheus scrapes."""
@@ -60,6 +61,8 @@ class Subject:
     """Metric → value on the test part."""
     drift_psi: float = 0.2
     """Population stability index from which a feature has drifted."""
+    runbooks: str = RUNBOOKS_AT
+    """Where the runbook pages lie: a URL or a folder."""
 
     @property
     def budgets(self) -> dict[Objective, float]:
