@@ -20,37 +20,44 @@ if TYPE_CHECKING:
 SPEC = Path("steadynet.toml")
 
 
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Models: name, name@alias, name/3, or a bundle's path. Further versions of a model"
+        " stand beside the first, for those who ask for them by number."
+    ),
+]
+Every = Annotated[
+    bool, typer.Option("--all", help="Serve every model of the home that has a champion.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Default 8080; 0: any that is free.")
+]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Serve gRPC too, by convention on 8081; 0: any free."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")]
+SpecPath = Annotated[
+    Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
+]
+WithController = Annotated[
+    bool, typer.Option("--controller/--no-controller", help="Watch, roll out and heal.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Say in JSON where it listens, once it does.")]
+
+
 def serve(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Models: name, name@alias, name/3, or a bundle's path. Further versions of a model"
-            " stand beside the first, for those who ask for them by number."
-        ),
-    ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Serve every model of the home that has a champion.")
-    ] = False,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default 8080; 0: any that is free.")
-    ] = None,
-    grpc_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Serve gRPC too, by convention on 8081; 0: any free."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="The spec; default: steadynet.toml where there is one.")
-    ] = None,
-    controller: Annotated[
-        bool, typer.Option("--controller/--no-controller", help="Watch, roll out and heal.")
-    ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Say in JSON where it listens, once it does.")
-    ] = False,
+    models: Models = None,
+    every: Every = False,
+    host: Host = None,
+    port: Port = None,
+    grpc_port: GrpcPort = None,
+    workers: Workers = None,
+    spec: SpecPath = None,
+    controller: WithController = True,
+    as_json: Json = False,
 ) -> None:
     """Serve models until Ctrl-C or SIGTERM; then finish what is in flight.
 
