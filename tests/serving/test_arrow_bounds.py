@@ -109,6 +109,18 @@ def test_a_file_whose_message_calls_itself_longer_than_it_is_takes_no_memory(
     assert pool.max_memory() < 1_000_000
 
 
+def test_a_footer_that_calls_rows_a_dictionary_is_refused() -> None:
+    body = bytearray(arrow_of(pa.table({"amount": [0.5]}), is_file=True))
+    end = len(body) - 10
+    start = end - int.from_bytes(body[end : end + 4], "little")
+    root = start + int.from_bytes(body[start : start + 4], "little")
+    offsets = root - int.from_bytes(body[root : root + 4], "little", signed=True)
+    dictionaries, batches = slice(offsets + 8, offsets + 10), slice(offsets + 10, offsets + 12)
+    body[dictionaries], body[batches] = body[batches], body[dictionaries]
+    with pytest.raises(InputError, match="another number of rows"):
+        read_body(bytes(body), KINDS, BOUNDS, is_file=True)
+
+
 def test_what_lies_behind_a_missing_text_is_not_looked_at() -> None:
     words = ["long enough to lie apart", "x", "another that lies apart"]
     _, views, held = pa.array(words, pa.string_view()).buffers()

@@ -82,10 +82,14 @@ def read_body(
             raise too_large(bounds.max_bytes)
         if not wanted:
             return {}, rows
-        table = pa.Table.from_batches(_decode(body, wanted, reader, is_file=is_file))
-        if table.num_rows != rows:
+        batches = _decode(body, wanted, reader, is_file=is_file)
+        if sum(batch.num_rows for batch in batches) != rows:
+            # A footer may call rows a dictionary.
             raise unreadable("another number of rows than its messages say")
-        return {name: reader.read(name, table.column(name)) for name in table.column_names}, rows
+        return {
+            name: reader.read(name, [batch.column(position) for batch in batches])
+            for position, name in enumerate(batches[0].schema.names)
+        }, rows
     except (InputError, HttpError):
         raise
     except _ARROW_ERRORS as error:

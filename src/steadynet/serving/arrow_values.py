@@ -70,15 +70,18 @@ class ColumnReader:
         if pa.types.is_string_view(array.type):
             self._take_text(_view_bytes(array))
 
-    def read(self, name: str, column: pa.ChunkedArray) -> Values:
-        """Return a column's values. Raises `InputError`, `HttpError` 413.
+    def read(self, name: str, parts: Sequence[pa.Array]) -> Values:
+        """Return a column's values, given the arrays of its record batches.
+
+        Raises `InputError`, `HttpError` 413.
 
         Numbers are arrays; what is missing is NaN in them where every version takes the column for
         numbers, else the column is a list with None. Dates and times are seconds since 1970 UTC,
         durations and times of day seconds, decimals floats, as in training.
         """
-        read = self._of_dictionary if pa.types.is_dictionary(column.type) else self._values
-        return _joined([read(name, chunk) for chunk in column.chunks])
+        is_dictionary = pa.types.is_dictionary(parts[0].type)
+        read = self._of_dictionary if is_dictionary else self._values
+        return _joined([read(name, part) for part in parts])
 
     def _of_dictionary(self, name: str, array: pa.DictionaryArray) -> list[Any]:
         entries = self._values(name, array.dictionary)
