@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +24,9 @@ from steadynet.model import Model
 from steadynet.registry.pyfunc import BundleModel
 from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.table.schema import OUTPUTS, output_names
+from steadynet.training import judge
 from steadynet.training.record import TrainingFile
+from steadynet.training.reference import fit_references
 from steadynet.training.run import Trained, train
 
 TINY = TrainingSpec(width=16, members=2, folds=2, max_epochs=3, threads=1)
@@ -191,6 +195,27 @@ def test_a_successor_must_predict_every_target_alike(bundle: Bundle) -> None:
     )
     with pytest.raises(RolloutError, match="multiclass 'tier' of 3 classes"):
         check_replaceable(manifest, msgspec.structs.replace(manifest, schema=other))
+
+
+def test_one_thread_fits_the_references_of_every_target(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep warnings quiet meanwhile, which is a matter of the whole process."""
+    threads: list[threading.Thread] = []
+
+    def seen(*given: Any, **named: Any) -> dict[str, dict[str, float]]:
+        threads.append(threading.current_thread())
+        return fit_references(*given, **named)
+
+    monkeypatch.setattr(judge, "fit_references", seen)
+    short = msgspec.structs.replace(TINY, max_epochs=1, trees="never", pictures=False)
+    made = train(table(120), Spec(table=TARGETS, training=short), home=home, name="references")
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+    more = [record.references for record in made.manifest.more_targets.values()]
+    for references in (made.manifest.references, *more):
+        assert set(references) == {"linear", "boosted_trees"}
+    assert "r2" in made.manifest.more_targets["spend, €"].references["linear"]
 
 
 def test_a_target_that_no_row_of_a_part_has_is_refused(home: Home) -> None:

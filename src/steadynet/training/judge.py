@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -67,21 +68,29 @@ def judge(
     """Measure the graph's own answers, through onnxruntime."""
     threads = thread_count(spec.training)
     with ThreadPoolExecutor(1, thread_name_prefix="references") as aside:
-        # Their fits are outside of Python's lock, and need nothing of what is measured here.
-        references = aside.submit(_references, table, tensors, fitted, 0, threads)
-        judged = _judge(graph, table, tensors, fitted, calibrations, spec)
-    return replace(judged, references=references.result())
+        # Their fits are outside of Python's lock, and need nothing of what is measured here. One
+        # thread fits all of them, since which warnings are shown is a matter of the whole process.
+        places = range(len(table.schema.targets))
+        fits = [
+            aside.submit(_references, table, tensors, fitted, place, threads) for place in places
+        ]
+        judged = _judge(graph, table, fitted, calibrations, spec)
+    references, *others = (fit.result() for fit in fits)
+    more = {
+        name: msgspec.structs.replace(record, references=found)
+        for (name, record), found in zip(judged.more_targets.items(), others, strict=True)
+    }
+    return replace(judged, references=references, more_targets=more)
 
 
 def _judge(
     graph: WeldedGraph,
     table: Table,
-    tensors: Tensors,
     fitted: Fitted,
     calibrations: Sequence[Calibration],
     spec: Spec,
 ) -> Judged:
-    """Measure everything but the main target's references."""
+    """Measure everything but the references."""
     schema, split, coverage = table.schema, table.judged, spec.calibration.coverage
     seed = fitted.first.plan.seed
     head = calibrations[0].head
@@ -98,7 +107,7 @@ def _judge(
         metrics["validation"] = evaluate(unseen, table.target[split.validation], schema, held)
     further = {
         target.name: _judge_further(
-            _Answered(table, place, tested, unseen), tensors, fitted, calibrations[place], spec
+            _Answered(table, place, tested, unseen), fitted, calibrations[place], spec
         )
         for place, target in enumerate(schema.more_targets, start=1)
     }
@@ -193,7 +202,6 @@ class _Known(NamedTuple):
 
 def _judge_further(
     asked: _Answered,
-    tensors: Tensors,
     fitted: Fitted,
     calibration: Calibration,
     spec: Spec,
@@ -221,7 +229,7 @@ def _judge_further(
         metrics["validation"] = evaluate(answers, values, schema, how)
     record = TargetRecord(
         metrics=metrics,
-        references=_references(table, tensors, fitted, asked.place, thread_count(spec.training)),
+        references={},
         rows={part: len(truth.among(rows)) for part, rows in table.split._asdict().items()},
         notes=target_notes(fitted.all_shares[asked.place], fitted.summaries, calibration),
         ece_floor=_floor(tested, metrics["test"], table.weights),
