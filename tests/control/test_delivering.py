@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from webhook_receiver import Receiver, running_receiver
 
 from steadynet.control.controller import Controller
+from steadynet.control.delivering import address_of
 from steadynet.control.signing import VARIABLE, WebhookKeys
 from steadynet.spec.model import AlertsSpec
 
@@ -52,6 +53,57 @@ def tick_until_taken(scene: Scene, controller: Controller, receiver: Receiver, c
         assert time.monotonic() < deadline, f"{len(receiver.taken)} of {count} requests came"
         scene.clock.advance(0.0 if due else 1.0)
         controller.tick()
+
+
+def drifting_and_failing(scene: Scene, controller: Controller) -> None:
+    """Let traffic drift, which is a ticket, and within its half minute let requests fail."""
+    while not scene.told("alert.opened"):
+        scene.obey()
+        scene.traffic("1", "champion", 300, skew=True)
+        scene.clock.advance(1.0)
+        controller.tick()
+    scene.traffic("1", "champion", 3000, failed=3000)
+
+
+def test_what_is_found_together_is_one_message_with_the_page_first(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url, runbooks="https://w.example"))
+    drifting_and_failing(scene, controller)
+    assert receiver.taken == []
+    tick_until_taken(scene, controller, receiver, 1)
+    message = Webhook(SECRET).verify(receiver.taken[0].body, receiver.taken[0].headers)
+    assert message["type"] == "alert.opened"
+    told = [(alert["kind"], alert["key"]) for alert in message["data"]["alerts"]]
+    assert told == [("page", "slo/availability"), ("ticket", "drift")]
+    assert message["data"]["alerts"][0]["runbook_url"] == "https://w.example/slo-availability.md"
+    assert len(scene.told("alert.opened")) == 2
+
+
+def test_slack_is_told_in_its_own_shape_and_without_a_signature(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url, format="slack"))
+    drifting_and_failing(scene, controller)
+    tick_until_taken(scene, controller, receiver, 1)
+    body = msgspec.json.decode(receiver.taken[0].body)
+    assert body["text"].startswith("page: payments: availability objective, and 1 more")
+    assert len(body["blocks"]) == 2
+    assert not any(name.startswith("webhook-") for name in receiver.taken[0].headers)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "expected"),
+    [
+        ("http://am:9093", "http://am:9093/api/v2/alerts"),
+        ("http://am:9093/", "http://am:9093/api/v2/alerts"),
+        ("http://am/alertmanager", "http://am/alertmanager/api/v2/alerts"),
+        ("http://am:9093/api/v2/alerts", "http://am:9093/api/v2/alerts"),
+    ],
+)
+def test_alertmanagers_api_is_found_below_its_address(webhook: str, expected: str) -> None:
+    assert address_of(webhook, AlertsSpec(webhook=webhook, format="alertmanager")) == expected
+    assert address_of(webhook, AlertsSpec(webhook=webhook)) == webhook
 
 
 def test_a_message_is_signed_anew_in_each_attempt_and_keeps_its_id(

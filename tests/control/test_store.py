@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from steadynet.control.journal import find_breaks
 from steadynet.control.store import Store, StoredAlert
 from steadynet.errors import LeaseLost, StoreError
+from steadynet.monitoring.messages import Message
 from steadynet.monitoring.records import Feedback, LoggedRow
 from steadynet.monitoring.windows import Role, Window, merge
 from steadynet.rollout.route import Endpoint, Route
@@ -75,8 +76,10 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
     path = tmp_path / "control.db"
     with Store.at(path) as store, store.write() as tx:
         tx.observations.add_labels("m", [Feedback(id="a", label="yes", at=1.0)], now=2.0)
-        tx.deliveries.send("m", "first", at=0.0)
-        tx.deliveries.send("m", "second", at=0.0)
+        for key in ("drift", "quality"):
+            alert = f'{{"id":"m/{key}/0","model":"m","key":"{key}","kind":"page","cause":"{key}",'
+            alert += '"since":0.0,"opened":0.0,"seen":0.0}'
+            tx.deliveries.send("m", f'{{"event":"opened","alert":{alert}}}', at=0.0)
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE labels DROP COLUMN value")
     connection.execute("ALTER TABLE labels DROP COLUMN influenced")
@@ -92,6 +95,7 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
         found = tx.observations.labelled_after("m", after=0, limit=9)
         first, second = tx.deliveries.due("m", 0.0, limit=9)
     assert first.message_id.startswith("msg_")
+    assert msgspec.json.decode(second.payload_json, type=Message).alerts[0].key == "quality"
     assert first.message_id != second.message_id
     assert [(item.row.id, item.label, item.value) for item in found] == [
         ("a", "yes", None),
@@ -416,13 +420,25 @@ def test_a_delivery_is_due_at_its_time_until_it_is_settled(store: Store) -> None
     with store.write() as tx:
         tx.deliveries.send("m", "{}", at=5.0)
         [delivery] = tx.deliveries.due("m", 5.0, limit=9)
-        tx.deliveries.settle(delivery.number, "waiting", attempts=1, next_at=8.0)
+        tx.deliveries.settle(delivery, "waiting", attempts=1, next_at=8.0)
         assert tx.deliveries.due("m", 7.9, limit=9) == []
         [again] = tx.deliveries.due("m", 8.0, limit=9)
         assert again.attempts == 1
         assert again.message_id == delivery.message_id
-        tx.deliveries.settle(delivery.number, "done", attempts=2, next_at=8.0)
+        tx.deliveries.settle(delivery, "done", attempts=2, next_at=8.0)
         assert tx.deliveries.due("m", 100.0, limit=9) == []
+
+
+def test_a_message_that_was_rewritten_while_it_was_sent_is_sent_anew(store: Store) -> None:
+    with store.write() as tx:
+        tx.deliveries.send("m", "one", at=5.0, send_at=35.0)
+        [first] = tx.deliveries.untried("m", 6.0)
+        tx.deliveries.rewrite(first.number, "two", send_at=6.0)
+        tx.deliveries.settle(first, "done", attempts=1, next_at=0.0)
+        [second] = tx.deliveries.due("m", 6.0, limit=9)
+        assert (second.payload_json, second.attempts) == ("two", 0)
+        assert second.message_id != first.message_id
+        assert tx.deliveries.untried("m", 6.0) == []
 
 
 INGEST = """

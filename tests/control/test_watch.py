@@ -10,6 +10,7 @@ from steadynet.control.controller import Controller
 from steadynet.control.facts import WATCH, WatchNotes
 from steadynet.control.report import model_status
 from steadynet.monitoring.findings import Findings
+from steadynet.monitoring.messages import Message
 from steadynet.monitoring.windows import Window
 from steadynet.spec.model import AlertsSpec
 
@@ -129,9 +130,9 @@ def test_an_alert_waits_in_the_store_until_the_webhook_takes_it(scene: Scene) ->
     with scene.store.read() as tx:
         waiting = tx.deliveries.due(NAME, 1e12, limit=9)
     assert waiting
-    payload = msgspec.json.decode(waiting[0].payload_json)
-    assert payload["event"] == "opened"
-    assert payload["alert"]["model"] == NAME
+    message = msgspec.json.decode(waiting[0].payload_json, type=Message)
+    assert (message.event, message.model) == ("opened", NAME)
+    assert message.alerts[0].key == "slo/availability"
 
 
 def test_housekeeping_keeps_the_evidence_of_the_last_hour_fine(scene: Scene) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 
 import pytest
 from webhook_receiver import Receiver, running_receiver
 
-from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Delivery
 from steadynet.control.webhook import (
     LONGEST_WAIT_S,
@@ -44,6 +44,13 @@ def test_a_message_arrives_as_it_is(receiver: Receiver) -> None:
     assert (taken.path, taken.body) == ("/hook/SECRET?token=SECRET", b'{"a":1}')
     assert taken.headers["content-type"] == "application/json"
     assert taken.headers["webhook-id"] == "msg_1"
+
+
+def test_user_and_password_of_a_url_are_sent_as_http_has_them(receiver: Receiver) -> None:
+    url = receiver.url.replace("http://", "http://anna:p%40ss@")
+    assert post_json(url, b"{}", {}) is None
+    sent = receiver.taken[0].headers["authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent) == b"anna:p@ss"
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
@@ -82,17 +89,17 @@ def test_waits_grow_and_end() -> None:
 
 
 def test_the_courier_reports_each_attempt_once(receiver: Receiver) -> None:
-    courier = Courier(receiver.url, WebhookKeys())
+    courier = Courier(receiver.url)
     try:
         assert courier.collect() is None
         for status, problem in [(204, None), (503, "answered 503")]:
             receiver.status = status
-            courier.post(delivery('{"n":1}'), 0.0)
+            courier.post(delivery('{"n":1}'), b'{"n":1}', {})
             outcome = None
             while outcome is None:
                 outcome = courier.collect()
                 time.sleep(0.001)
-            assert outcome[0].number == 1
+            assert outcome[0] == delivery('{"n":1}')
             assert (outcome[1] is None) == (problem is None)
         assert len(receiver.taken) == 2
     finally:

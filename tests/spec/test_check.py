@@ -96,6 +96,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"slo.max_age_s": 0.0}, "slo.max_age_s"),
     ({"slo.freshness_share": 0.0}, "slo.freshness_share"),
     ({"alerts.webhook": "hooks.example"}, "alerts.webhook"),
+    ({"alerts.format": "slack"}, "alerts.format"),
+    ({"alerts.runbooks": " "}, "alerts.runbooks"),
 ]
 
 

@@ -16,6 +16,7 @@ from steadynet.monitoring.alerts import (
     rollback_condition,
     slo_conditions,
 )
+from steadynet.monitoring.messages import Event, Message, gather, send_at
 from steadynet.monitoring.reports import Alert, Condition
 from steadynet.rollout.state import Rollout
 
@@ -58,16 +59,29 @@ def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[
                 body=msgspec.msgpack.encode(alert),
             )
         )
-    for event, alerts in (("opened", decision.opened), ("resolved", decision.resolved)):
-        for alert in alerts:
-            word = f"{alert.kind} {event}"
-            tx.journal.append(
-                turn.model,
-                at=turn.now,
-                kind=f"alert.{event}",
-                text=f"{word}: {alert.summary or alert.cause}",
-                data={"alert": alert},
-            )
-            if turn.spec.alerts.webhook is not None:
-                payload = msgspec.json.encode({"event": event, "alert": alert}).decode()
-                tx.deliveries.send(turn.model, payload, at=turn.now)
+    _tell(turn, tx, "opened", decision.opened)
+    _tell(turn, tx, "resolved", decision.resolved)
+
+
+def _tell(turn: Turn, tx: Transaction, event: Event, alerts: tuple[Alert, ...]) -> None:
+    """Write alerts down, and send them with what still waits to be sent."""
+    for alert in alerts:
+        tx.journal.append(
+            turn.model,
+            at=turn.now,
+            kind=f"alert.{event}",
+            text=f"{alert.kind} {event}: {alert.summary or alert.cause}",
+            data={"alert": alert},
+        )
+    if turn.spec.alerts.webhook is None or not alerts:
+        return
+    for waiting in tx.deliveries.untried(turn.model, turn.now):
+        known = msgspec.json.decode(waiting.payload_json, type=Message)
+        if known.event == event:
+            message = gather(known, event, alerts, turn.now)
+            payload = msgspec.json.encode(message).decode()
+            tx.deliveries.rewrite(waiting.number, payload, send_at=send_at(message))
+            return
+    message = gather(None, event, alerts, turn.now)
+    payload = msgspec.json.encode(message).decode()
+    tx.deliveries.send(turn.model, payload, at=turn.now, send_at=send_at(message))

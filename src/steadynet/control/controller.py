@@ -80,7 +80,7 @@ class Controller:
         self._healing = Healing()
         self._publishing = Publishing()
         self._aliases = AliasKeeper()
-        self._delivering = Delivering(self._spec.alerts.webhook, self._webhook_keys)
+        self._delivering = Delivering(self._spec.alerts, self._webhook_keys)
 
     def tick(self) -> bool:
         """Look at the world once and do what follows; return whether this controller acts.

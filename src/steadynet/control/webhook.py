@@ -8,13 +8,13 @@ Invariants:
 
 from __future__ import annotations
 
+import base64
 import http.client
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from steadynet.control.signing import WebhookKeys
 from steadynet.control.store import Delivery
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ def post_json(
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         sent = {"Content-Type": "application/json", "User-Agent": "steadynet", **headers}
+        if parts.username is not None:
+            sent["Authorization"] = _basic(unquote(parts.username), unquote(parts.password or ""))
         connection.request("POST", path, body=payload, headers=sent)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
@@ -64,28 +66,30 @@ def post_json(
     return None if 200 <= status < 300 else f"{mask_url(url)} answered {status}"
 
 
+def _basic(user: str, password: str) -> str:
+    """Return the header for a URL with user and password (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 class Courier:
     """Posts one message at a time in a thread of its own, so that no tick waits for a network."""
 
-    def __init__(self, url: str, keys: WebhookKeys) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._keys = keys
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhook")
-        self._under_way: tuple[Delivery, Future[str | None]] | None = None
+        self._under_way: tuple[Delivery | None, Future[str | None]] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether a message can be handed over."""
         return self._under_way is None
 
-    def post(self, delivery: Delivery, now: float) -> None:
-        """Start posting a message at `now`, seconds UTC. Only while idle."""
+    def post(self, delivery: Delivery | None, body: bytes, headers: Mapping[str, str]) -> None:
+        """Start posting a message; None: one that the store does not hold. Only while idle."""
         assert self._under_way is None
-        payload = delivery.payload_json.encode()
-        headers = self._keys.headers(delivery.message_id, payload, now)
-        self._under_way = (delivery, self._pool.submit(post_json, self._url, payload, headers))
+        self._under_way = (delivery, self._pool.submit(post_json, self._url, body, headers))
 
-    def collect(self) -> tuple[Delivery, str | None] | None:
+    def collect(self) -> tuple[Delivery | None, str | None] | None:
         """Return the message whose attempt has ended with what went wrong; None while it runs."""
         if self._under_way is None or not self._under_way[1].done():
             return None

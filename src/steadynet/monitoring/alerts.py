@@ -45,7 +45,11 @@ def decide_alerts(
         current = looked_at.get(key)
         if current is not None and current.active:
             raised = alert.kind == "ticket" and current.kind == "page"
-            (opened if raised else still).append(_renew(alert, current, now))
+            renewed = _renew(alert, current, now)
+            if raised:
+                opened.append(msgspec.structs.replace(renewed, raised=now))
+            else:
+                still.append(renewed)
         elif _is_over(alert, current, now):
             resolved.append(msgspec.structs.replace(alert, resolved=now))
         else:

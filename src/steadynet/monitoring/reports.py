@@ -187,6 +187,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     opened: float
     seen: float
     """When the condition was last true, seconds UTC."""
+    raised: float | None = None
+    """When the ticket became a page."""
     resolved: float | None = None
     momentary: bool = False
     quiet_s: float = 300.0

@@ -120,5 +120,11 @@ def _alerts(alerts: AlertsSpec) -> Iterator[Rule]:
     fits = webhook is None or webhook.startswith(("http://", "https://"))
     # A webhook's path is often a secret: the value is not shown.
     yield Rule("alerts.webhook", "another text", fits, "a URL that begins with http or https")
+    yield Rule(
+        "alerts.format",
+        alerts.format,
+        alerts.format == "standard" or webhook is not None,
+        "alerts.webhook beside it: where messages of that format go",
+    )
     named = bool(alerts.runbooks.strip())
     yield Rule("alerts.runbooks", alerts.runbooks, named, "a URL or a folder, as docs/runbooks")

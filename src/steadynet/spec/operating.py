@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+AlertFormat = Literal["standard", "slack", "alertmanager"]
 RUNBOOKS_AT = "docs/runbooks"
 """Where the project keeps its runbook pages."""
 
@@ -188,6 +189,9 @@ class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`[alerts]`."""
 
     webhook: str | None = None
-    """URL that gets each alert as JSON by POST."""
+    """URL that gets alerts by POST; of Alertmanager its address, as `http://localhost:9093`."""
+    format: AlertFormat = "standard"
+    """What it takes: `standard` (JSON, signed after Standard Webhooks where
+    `$STEADYNET_WEBHOOK_SECRET` is set), `slack` (an incoming webhook) or `alertmanager`."""
     runbooks: str = RUNBOOKS_AT
     """Where the runbook pages lie that alerts name, as `https://wiki.example.com/steadynet`."""

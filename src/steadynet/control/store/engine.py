@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,18 +46,29 @@ def _add_influenced(connection: Connection) -> None:
     )
 
 
-def _add_message_ids(connection: Connection) -> None:
+def _name_messages(connection: Connection) -> None:
+    """Give messages ids, and room for several alerts."""
     connection.exec_driver_sql(
         "ALTER TABLE deliveries ADD COLUMN message_id TEXT DEFAULT '' NOT NULL"
     )
-    number = tables.deliveries.c.number
-    for waiting in connection.scalars(sa.select(number)).all():
-        named = sa.update(tables.deliveries).where(number == waiting)
-        connection.execute(named.values(message_id=new_message_id()))
+    table = tables.deliveries
+    for row in connection.execute(sa.select(table).where(table.c.state == "waiting")).all():
+        told = msgspec.json.decode(row.payload_json)
+        message = {
+            "model": row.model,
+            "event": told["event"],
+            "at": row.created,
+            "alerts": [told["alert"]],
+        }
+        connection.execute(
+            sa.update(table)
+            .where(table.c.number == row.number)
+            .values(message_id=new_message_id(), payload_json=msgspec.json.encode(message).decode())
+        )
 
 
 MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType(
-    {1: _add_values, 2: _add_influenced, 3: _add_message_ids}
+    {1: _add_values, 2: _add_influenced, 3: _name_messages}
 )
 """Layout number → the step that makes the next layout of it."""
 

@@ -135,28 +135,47 @@ class Deliveries:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def send(self, model: str, payload_json: str, *, at: float) -> None:
-        """Queue a message."""
+    def send(
+        self, model: str, payload_json: str, *, at: float, send_at: float | None = None
+    ) -> None:
+        """Queue a message, to go out at `send_at` or at once."""
         values = {
             "model": model,
             "message_id": new_message_id(),
             "payload_json": payload_json,
             "created": at,
             "attempts": 0,
-            "next_at": at,
+            "next_at": at if send_at is None else send_at,
             "state": "waiting",
         }
         self._connection.execute(sa.insert(tables.deliveries).values(values))
 
+    def untried(self, model: str, now: float) -> list[Delivery]:
+        """Return messages that are not due before a moment after `now` and were never tried."""
+        table = tables.deliveries
+        return self._some(model, (table.c.next_at > now) & (table.c.attempts == 0), limit=None)
+
+    def rewrite(self, number: int, payload_json: str, *, send_at: float) -> None:
+        """Put another message, with an id of its own, in the place of one that was never tried."""
+        table = tables.deliveries
+        self._connection.execute(
+            sa.update(table)
+            .where(table.c.number == number)
+            .values(message_id=new_message_id(), payload_json=payload_json, next_at=send_at)
+        )
+
     def due(self, model: str, now: float, *, limit: int) -> list[Delivery]:
         """Return messages whose next attempt is due, oldest first."""
+        return self._some(model, tables.deliveries.c.next_at <= now, limit=limit)
+
+    def _some(
+        self, model: str, chosen: sa.ColumnElement[bool], *, limit: int | None
+    ) -> list[Delivery]:
         table = tables.deliveries
         columns = [table.c[name] for name in Delivery.__struct_fields__]
         query = (
             sa.select(*columns)
-            .where(
-                (table.c.model == model) & (table.c.state == "waiting") & (table.c.next_at <= now)
-            )
+            .where((table.c.model == model) & (table.c.state == "waiting") & chosen)
             .order_by(table.c.number)
             .limit(limit)
         )
@@ -172,12 +191,16 @@ class Deliveries:
         )
         return {str(state): int(number) for state, number in self._connection.execute(query)}
 
-    def settle(self, number: int, state: DeliveryState, *, attempts: int, next_at: float) -> None:
-        """Say what became of an attempt."""
+    def settle(
+        self, delivery: Delivery, state: DeliveryState, *, attempts: int, next_at: float
+    ) -> None:
+        """Say what became of an attempt; nothing where the message was rewritten meanwhile."""
         table = tables.deliveries
         self._connection.execute(
             sa.update(table)
-            .where(table.c.number == number)
+            .where(
+                (table.c.number == delivery.number) & (table.c.message_id == delivery.message_id)
+            )
             .values(state=state, attempts=attempts, next_at=next_at)
         )
 
