@@ -83,6 +83,26 @@ def test_numbers_are_counted_on_the_profiles_bins() -> None:
     assert feature_counts(NUMBER, values).missing == 2
 
 
+@given(
+    st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 0.3, 7.0]) | st.floats(width=32)),
+    st.lists(st.sampled_from([-0.5, 0.0, 0.1, 0.3]) | st.floats(-9, 9), max_size=5).map(sorted),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_every_number_is_in_the_bin_whose_edges_hold_it(
+    given_values: list[float], edges: list[float], dtype: Any
+) -> None:
+    counts = (1,) * (len(edges) + 1)
+    feature = FeatureProfile(name="x", kind="number", edges=tuple(edges), counts=counts, missing=0)
+    values = np.array(given_values, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        counted = feature_counts(feature, values)
+    expected = [0] * (len(edges) + 1)
+    for value in values[~np.isnan(values)].tolist():
+        expected[sum(edge <= value for edge in edges)] += 1
+    assert counted.counts == tuple(expected)
+    assert counted.missing == np.count_nonzero(np.isnan(values))
+
+
 def test_categories_are_counted_by_name_then_all_others() -> None:
     values = np.array(["a", "a", "b", "x", "y", "", "a"], dtype=object)
     assert feature_counts(CATEGORY, values).counts == (3, 1, 2)
