@@ -220,12 +220,13 @@ def train(
     """Train a network on a table and return it as a model.
 
     `table` is the path of a CSV or Parquet file, or a pandas, Polars or Arrow table. `target` is
-    the column to predict, or several of them, the main one first. `settings`
-    are dotted keys of `steadynet.toml`, as `{"training.max_epochs": 50}`, on top of `spec`. With
-    `register` the bundle becomes the next version of `name`, and the champion where it is the
-    first; otherwise it lies in the home's runs (`model.bundle.path`). Raises `UserError` for a
-    table or a spec that cannot be used, and `GateFailed` where a registered version did not pass
-    the spec's gates: it is kept, but not as champion. `start_from` names a version or a bundle to
+    the column to predict, beside which the further targets of `spec` stay, or a list of all columns
+    to predict, the main one first. `settings` are dotted keys of `steadynet.toml`, as
+    `{"training.max_epochs": 50}`, on top of `spec`. With `register` the bundle becomes the next
+    version of `name`, and the champion where it is the first; otherwise it lies in the home's runs
+    (`model.bundle.path`). Raises `UserError` for a table or a spec that cannot be used, and
+    `GateFailed` where a registered version did not pass the spec's gates: it is kept, but not as
+    champion. `start_from` names a version or a bundle to
     go on from with its features and weights (fine-tuning).
     """
     try:
@@ -260,7 +261,9 @@ def _targets_given(target: str | Sequence[str] | None) -> dict[str, object]:
     """Return the keys of the spec that say what to predict."""
     if not target:
         return {}
-    first, *more = [target] if isinstance(target, str) else target
+    if isinstance(target, str):
+        return {"table.target": target}
+    first, *more = target
     return {"table.target": first, "table.more_targets": more}
 
 

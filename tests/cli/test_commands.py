@@ -74,6 +74,10 @@ def test_a_failed_gate_keeps_the_version_and_makes_no_champion(
         (["train", "customers.csv", "--time-limit", "soon"], "expected 90s, 5m or 1h"),
         (["train", "customers.csv", "--spec", "absent.toml"], "there is no file absent.toml"),
         (["train", "customers.csv", "--name", "no/name"], "that is no name for a model"),
+        (
+            ["train", "customers.csv", "--from", "customers", "--recalibrate", "--preset", "best"],
+            "--recalibrate keeps what is fitted, and takes no --preset",
+        ),
         (["evaluate", "nobody", "fresh.csv"], "there is no model 'nobody'"),
         (["evaluate", "customers@best", "fresh.csv"], "no alias 'best'"),
         (["predict", "customers/7", "fresh.csv", "-o", "x.csv"], "no version '7'"),

@@ -17,8 +17,9 @@ import steadynet
 from steadynet.bundle.manifest import MODEL, SEVERAL_TARGETS, Manifest, TargetRecord
 from steadynet.bundle.read import Bundle, verify_bundle
 from steadynet.bundle.sign import signing_key
+from steadynet.cli.train import targets_given
 from steadynet.control.candidates import check_replaceable
-from steadynet.errors import RolloutError, TableError, UserError
+from steadynet.errors import RolloutError, SpecError, TableError, UserError
 from steadynet.home import Home
 from steadynet.model import Model
 from steadynet.registry.pyfunc import BundleModel
@@ -247,6 +248,23 @@ def test_one_target_is_written_as_the_first_version_of_the_format(
     assert "more_targets" not in (model.bundle.path / "manifest.json").read_text()
     assert model.predict_proba(table(4)).shape == (4, 3)
     assert tuple(model.answer(table(4))) == OUTPUTS["multiclass"]
+
+
+def test_one_name_is_the_main_target_and_the_specs_further_ones_stay(tmp_path: Path) -> None:
+    short = msgspec.structs.replace(TINY, max_epochs=1, trees="never", pictures=False)
+    spec = Spec(table=TableSpec(target="left", more_targets=("tier",), drop=("spend, €",)))
+    spec = msgspec.structs.replace(spec, training=short)
+    home = Home(tmp_path)
+    model = steadynet.train(table(120), target="left", spec=spec, home=home)
+    assert model.targets == ("left", "tier")
+    alone = steadynet.train(table(120), target=["left"], spec=spec, home=home)
+    assert alone.targets == ("left",)
+    assert targets_given(["left"]) == {"table.target": "left"}
+    assert targets_given(["left", "tier"]) == {
+        "table.target": "left", "table.more_targets": ["tier"],
+    }  # fmt: skip
+    with pytest.raises(SpecError, match=r"table\.more_targets"):
+        steadynet.train(table(120), target="tier", spec=spec, home=home)
 
 
 def test_a_manifest_about_a_target_is_that_of_a_model_of_it_alone(bundle: Bundle) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -26,6 +27,19 @@ SPEC = Path("steadynet.toml")
 _TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smh]?)")
 
 OnInterrupt = Literal["ask", "keep", "discard"]
+
+OF_A_FIT: Mapping[str, str] = MappingProxyType(
+    {
+        "table.drop": "--drop",
+        "split.time_column": "--time-column",
+        "split.group_column": "--group-column",
+        "training.preset": "--preset",
+        "training.distill": "--distill",
+        "training.search_trials": "--search",
+        "training.time_limit_s": "--time-limit",
+    }
+)
+"""Options that mean nothing where the network stays, by their keys."""
 
 
 Table = Annotated[Path, typer.Argument(help="A CSV or Parquet file.")]
@@ -117,7 +131,10 @@ def train(
         "training.search_trials": search,
         "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
     }
-    chosen = _choose_spec(spec, {key: item for key, item in given.items() if item is not None})
+    given = {key: item for key, item in given.items() if item is not None}
+    if recalibrate:
+        _check_recalibrated(given)
+    chosen = _choose_spec(spec, given)
     run = _Run(
         table=table,
         spec=chosen,
@@ -132,16 +149,10 @@ def train(
     trained = _fit(run)
     failed = failed_gates(trained.manifest, chosen.gates)
     registered = _register(run, trained, passed=not failed) if register else None
-    result = TrainResult(trained=trained, registered=registered, failed_gates=tuple(failed))
-    if as_json:
-        print_json(answer(result))
-    else:
-        show(stdout(), result)
-    if failed:
-        why = "; ".join(failed)
-        # The answer has said it already; an error in JSON beside it would be a second document.
-        stderr().print(f"no champion, for a gate failed: {why}", markup=False)
-        raise typer.Exit(GateFailed.exit_code)
+    _tell(
+        TrainResult(trained=trained, registered=registered, failed_gates=tuple(failed)),
+        as_json=as_json,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +171,14 @@ class _Run:
 
 
 def targets_given(names: Sequence[str] | None) -> dict[str, object]:
-    """Return the keys of the spec that say what to predict, none where no target is named."""
+    """Return the keys of the spec that say what to predict, none where no target is named.
+
+    One name is the main target, beside which the spec's further ones stay; several are all.
+    """
     if not names:
         return {}
     first, *more = names
-    return {"table.target": first, "table.more_targets": more}
+    return {"table.target": first, **({"table.more_targets": more} if more else {})}
 
 
 def seconds_of(text: str) -> float:
@@ -173,6 +187,16 @@ def seconds_of(text: str) -> float:
     if match is None:
         raise UserError("that is no length of time", expected="90s, 5m or 1h", got=repr(text[:20]))
     return float(match["number"]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match["unit"]]
+
+
+def _check_recalibrated(given: Iterable[str]) -> None:
+    """Raise `UserError` where an option says how to fit what recalibrating keeps."""
+    without = [OF_A_FIT[key] for key in given if key in OF_A_FIT]
+    if without:
+        raise UserError(
+            f"--recalibrate keeps what is fitted, and takes no {', '.join(without)}",
+            do="Leave that out, or train without --recalibrate.",
+        )
 
 
 def _choose_spec(path: Path | None, given: dict[str, object]) -> Spec:
@@ -232,6 +256,19 @@ def _fit(run: _Run) -> Trained:
             markup=False,
         )
         raise
+
+
+def _tell(result: TrainResult, *, as_json: bool) -> None:
+    """Show what came of it. Ends the program where a gate failed."""
+    if as_json:
+        print_json(answer(result))
+    else:
+        show(stdout(), result)
+    if result.failed_gates:
+        why = "; ".join(result.failed_gates)
+        # The answer has said it already; an error in JSON beside it would be a second document.
+        stderr().print(f"no champion, for a gate failed: {why}", markup=False)
+        raise typer.Exit(GateFailed.exit_code)
 
 
 def _register(run: _Run, trained: Trained, *, passed: bool) -> ModelVersion:
