@@ -128,6 +128,11 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """With `loss = "quantile"`: the share of rows that shall lie below the prediction, as 0.9."""
     focal_gamma: float | None = None
     """With `loss = "focal"`: how much less a row counts that is answered well; 2 unless set."""
+    refit: Literal["auto", "always", "never"] = "auto"
+    """Whether networks and trees are fitted once more at the end, on training and validation rows
+    together, for as long as the validation part said: `auto` does so where rows are split by time,
+    since those are the newest. Rows that are fitted over folds, a network taught by a blend
+    (`distill`) and a training that goes on from a version need none."""
     metric: MetricChoice = "auto"
     """What decides where the fit of a network, and of boosted trees, stops, on held-out rows of the
     (main) target, how much each part of a blend weighs, and which trial of a search is best: `auto`

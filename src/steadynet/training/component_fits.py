@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +54,13 @@ def fit_forests(
     spec: Spec,
     context: FitContext,
     deadline: float,
+    *,
+    rounds: Sequence[int] | None = None,
 ) -> tuple[FittedTrees, Held]:
-    """Fit a forest for each target; return them and their raw scores (n, 1, C) of the held rows."""
+    """Fit a forest for each target; return them and their raw scores (n, 1, C) of the held rows.
+
+    `rounds` are each target's, where held rows shall not choose them.
+    """
     made = []
     for place, target in enumerate(ground.targets):
         now = time.perf_counter()
@@ -76,6 +82,7 @@ def fit_forests(
                     sampled=asked.sampled,
                     deadline=now + (deadline - now) / (len(ground.targets) - place),
                     stop=context.stop,
+                    rounds=None if rounds is None else rounds[place],
                 ),
             )
         )
@@ -92,6 +99,8 @@ def fit_network(
     spec: Spec,
     context: FitContext,
     deadline: float,
+    *,
+    keep: Literal["best", "last"] = "best",
 ) -> tuple[FittedNetwork, Held]:
     """Fit a network; return it and its members' outputs (n, M, C) for the held rows."""
     data, folds = ground.data, ground.folds
@@ -112,7 +121,13 @@ def fit_network(
             if network.starts_linear:
                 start_as_linear(network, data, folds, plan.linear_strengths)
         fit = Fit(
-            network.to(device), data, folds, plan, progress=context.progress, stop=context.stop
+            network.to(device),
+            data,
+            folds,
+            plan,
+            progress=context.progress,
+            stop=context.stop,
+            keep=keep,
         )
         folder, identity = context.checkpoints or (None, "")
         result = fit.run(

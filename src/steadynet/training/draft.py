@@ -24,6 +24,7 @@ from steadynet.training.fitted import Fitted
 from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.prepare import Table
 from steadynet.training.record import ComponentFile, TrainingFile
+from steadynet.training.refit import refit_words
 from steadynet.training.wording import (
     calibration_notes,
     lesson_words,
@@ -180,4 +181,6 @@ def _notes(fitted: Fitted, calibration: Calibration, spec: Spec) -> dict[str, st
     if spec.training.metric != fitted.ground.code.metric:
         notes["metric"] = undefined_words(spec.training.metric)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
+    if fitted.refitted_rows:
+        notes["refit"] = refit_words(fitted.refitted_rows)
     return notes | calibration_notes(calibration)

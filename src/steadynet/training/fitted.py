@@ -39,6 +39,8 @@ class Fitted:
     """What the network was taught by, where it was."""
     transforms: tuple[TransformScore, ...] = ()
     """The target's transforms that were compared."""
+    refitted_rows: int = 0
+    """Rows that a second fit took, the validation part among them; 0: there was none."""
 
     @property
     def shares(self) -> tuple[Share, ...]:

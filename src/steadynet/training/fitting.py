@@ -28,6 +28,7 @@ from steadynet.training.joint import FitTarget
 from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
 from steadynet.training.presets import PRESETS, components_of
+from steadynet.training.refit import refit, wants_refit
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.side_by_side import Made, Work, first_network, fit_all
 from steadynet.training.transforms import TransformScore, choose_transform, fitting_transforms
@@ -68,8 +69,11 @@ def fit_components(
         # Who ended a search wants what it found.
         insist=report is not None and context.stop(),
     )
-    made = fit_all(work)
-    fitted = _blended(made, ground)
+    before = time.perf_counter()
+    fitted = _blended(fit_all(work), ground)
+    if wants_refit(spec) and context.parent is None:
+        fitted = replace(fitted, fit_seconds=time.perf_counter() - before)
+        fitted = refit(fitted, work, table.split.validation)
     return replace(
         fitted,
         fit_seconds=time.perf_counter() - started,

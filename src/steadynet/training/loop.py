@@ -70,9 +70,14 @@ class Fit:
         *,
         progress: Progress | None = None,
         stop: Callable[[], bool] = lambda: False,
+        keep: Literal["best", "last"] = "best",
     ) -> None:
-        """Take a network with its starting weights, on the device of `data`."""
+        """Take a network with its starting weights, on the device of `data`.
+
+        With `keep="last"` held rows choose nothing: all epochs are done, and the last weights stay.
+        """
         self.network, self.data, self.plan = network, data, plan
+        self._keep = keep
         device = data.target.device
         self._fit_rows = torch.from_numpy(folds.fit).to(device)  # (G, n)
         self._held_rows = torch.from_numpy(folds.held).to(device)  # (G, m)
@@ -219,6 +224,8 @@ class Fit:
     def _keep_better(self, losses: Tensor) -> None:
         record = self._record
         better = losses < self._best_loss
+        if self._keep == "last":
+            better = torch.ones_like(better)
         self._best_loss = torch.where(better, losses, self._best_loss)
         record.stale += 1
         if not bool(better.any()):

@@ -96,6 +96,11 @@ class FittedTrees:
         """Trees of all groups and outputs together."""
         return sum(booster.num_trees() for boosters, _ in self._forests for booster in boosters)
 
+    @property
+    def best_rounds(self) -> tuple[int, ...]:
+        """Per target, the trees of an output in the first group."""
+        return tuple(boosters[0].best_iteration for boosters, _ in self._forests)
+
     def outputs_of(self, tensors: Tensors) -> npt.NDArray[np.float32]:
         """Return raw scores (N, groups, C)."""
         cells = tree_cells(tensors)
@@ -152,6 +157,8 @@ class TreePlan:
     """By `time.perf_counter`; a fit ends then with the trees that it has."""
     stop: Callable[[], bool] = lambda: False
     """Ends a fit as the deadline does."""
+    rounds: int | None = None
+    """Trees of each output; None lets held rows choose."""
 
 
 def fit_trees(
@@ -192,6 +199,7 @@ def _fit_group(
         code=code,
         settings=_settings(code, len(fit), len(folds.fit), plan.sampled)
         | {"seed": plan.seed + number, "num_threads": plan.threads},
+        rounds=plan.rounds,
         ends=_Ends(deadline, plan.stop),
         weights=None if weights is None else weights[own],
         held_weights=None if weights is None else weights[watched],
@@ -226,6 +234,7 @@ def _fit(
     *,
     code: TargetCode,
     settings: dict[str, object],
+    rounds: int | None,
     ends: _Ends,
     weights: npt.NDArray[np.float64] | None,
     held_weights: npt.NDArray[np.float64] | None,
@@ -236,13 +245,14 @@ def _fit(
     data = lightgbm.Dataset(cells, target, weight=weights)
     held = lightgbm.Dataset(held_cells, held_target, weight=held_weights, reference=data)
     own = settings["objective"]
+    chosen = [] if rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)]
     return lightgbm.train(
         settings,
         data,
-        MOST_ROUNDS,
+        rounds or MOST_ROUNDS,
         valid_sets=[held],
         feval=_held_score(code, own),
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), ends],
+        callbacks=[*chosen, ends],
     )
 
 
