@@ -93,6 +93,7 @@ def _tell(model: str, files: list[Path], kept: list[Path], *, as_json: bool) -> 
     for path in kept:
         out.print(f"{path} was there and is kept", markup=False, soft_wrap=True)
     out.print("  next: name the rules in prometheus.yml's rule_files, and reload it", markup=False)
+    out.print("        show Grafana what lies in grafana/provisioning", markup=False)
 
 
 def _for_grafana(

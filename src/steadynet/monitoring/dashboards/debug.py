@@ -60,6 +60,7 @@ def _requests(subject: Subject) -> Iterator[Panel]:
         "Faults a second",
         "By kind: the model raised (exception), answered no finite number (not_finite), or was "
         "late (deadline).",
+        Query(subject.rate_or_none("steadynet_faults_total", CHOSEN), "all"),
         Query(
             subject.rate("steadynet_faults_total", CHOSEN, by="version, role, kind"),
             f"{BY_ROLE}: {{{{kind}}}}",
@@ -92,11 +93,13 @@ def _batches(subject: Subject) -> Iterator[Panel]:
     by = "version, role"
     yield lines(
         "Rows of a batch",
-        "Half of the batches, and 99 % of them, had at most so many rows.",
-        *(
-            Query(quantile(subject, share, CHOSEN, by=by, of=sizes), f"{BY_ROLE} p{100 * share:g}")
-            for share in (0.5, 0.99)
+        "On average, and at most in 99 % of batches.",
+        Query(
+            f"{subject.rate(f'{sizes}_sum', CHOSEN, by=by)} / "
+            f"{subject.rate(f'{sizes}_count', CHOSEN, by=by)}",
+            f"{BY_ROLE} mean",
         ),
+        Query(f"ceil({quantile(subject, 0.99, CHOSEN, by=by, of=sizes)})", f"{BY_ROLE} p99"),
         width=8,
     )
     yield lines(

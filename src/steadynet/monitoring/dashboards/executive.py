@@ -18,7 +18,7 @@ from steadynet.monitoring.dashboards.panels import (
     number,
     states,
 )
-from steadynet.monitoring.dashboards.subject import ESTIMATED, Subject, words_for
+from steadynet.monitoring.dashboards.subject import ESTIMATED, RATE, Subject, words_for
 from steadynet.monitoring.findings import QUALITY_VERDICTS
 from steadynet.monitoring.reports import Objective
 from steadynet.monitoring.rules import PERIOD_DAYS
@@ -51,7 +51,11 @@ def executive(subject: Subject) -> list[Section]:
 
 
 def marks(subject: Subject) -> list[Mark]:
-    """Return what is marked over time: new champions, rollouts and heals."""
+    """Return what is marked over time: new champions, rollouts and heals.
+
+    Each mark compares with a step before: over a month Grafana asks for few points, and a change
+    must be told at one of them.
+    """
     champion = subject.of("steadynet_champion_info")
     rollouts = subject.of("steadynet_rollouts_total")
     heals = subject.of("steadynet_heals_total")
@@ -60,19 +64,19 @@ def marks(subject: Subject) -> list[Mark]:
             "New version",
             # A controller that was silent for less than five minutes brings no new version.
             f"max by (version) ({champion}) unless "
-            f"max by (version) (last_over_time({champion}[5m] offset 1m))",
+            f"max by (version) (last_over_time({champion}[5m] offset {RATE}))",
             "version {{version}} answers",
             GREEN,
         ),
         Mark(
             "Rollout",
-            f"max by (outcome) ({rollouts} - {rollouts} offset 1m) > 0",
+            f"max by (outcome) ({rollouts} - {rollouts} offset {RATE}) > 0",
             "a rollout was {{outcome}}",
             BLUE,
         ),
         Mark(
             "Heal",
-            f"max by (outcome) ({heals} - {heals} offset 1m) > 0",
+            f"max by (outcome) ({heals} - {heals} offset {RATE}) > 0",
             "healing: a new version was {{outcome}}",
             ORANGE,
         ),

@@ -31,6 +31,7 @@ from steadynet.monitoring.slo import rules_of
 
 MOST_FEATURES = 20
 """Features that a panel shows, the worst ones first."""
+REFUSED = 'status=~"429|5.."'
 ANY: Steps = ((None, GREEN), (1, RED))
 """Colors of what should be none."""
 
@@ -212,6 +213,7 @@ def _requests(subject: Subject) -> Iterator[Panel]:
     yield lines(
         "Faults",
         "Faults of versions a second, by kind. A challenger's are answered by the champion.",
+        Query(subject.rate_or_none("steadynet_faults_total"), "all"),
         Query(
             subject.rate("steadynet_faults_total", by="version, role, kind"),
             "{{version}} {{role}}: {{kind}}",
@@ -239,8 +241,9 @@ def _requests(subject: Subject) -> Iterator[Panel]:
         "Refused",
         "HTTP responses that callers got for this model: 429 is a caller beyond its rate, 503 a "
         "queue that is full or a model that is not ready.",
+        Query(subject.rate_or_none("steadynet_http_responses_total", REFUSED), "all"),
         Query(
-            subject.rate("steadynet_http_responses_total", 'status=~"429|5.."', by="status"),
+            subject.rate("steadynet_http_responses_total", REFUSED, by="status"),
             "{{status}}",
         ),
         unit="reqps",
@@ -272,7 +275,8 @@ def _drift(subject: Subject) -> Iterator[Panel]:
     yield bars(
         "Drift per feature",
         f"Population stability index of the last window, the {MOST_FEATURES} largest. From "
-        f"{subject.drift_psi:g} on it matters. `(output)` is what the model answers.",
+        f"{subject.drift_psi:g} on it matters. `(output)` is what the model answers, `(hidden 1)` "
+        "a direction of the network's last hidden layer.",
         Query(f"sort_desc(topk({MOST_FEATURES}, {psi}))", "{{feature}}"),
         steps=((None, GREEN), (subject.drift_psi / 2, YELLOW), (subject.drift_psi, RED)),
     )

@@ -82,6 +82,14 @@ class Subject:
         """Return how fast a counter of the workers rises, a second."""
         return f"{_over('sum', by)} (rate({self.of(counter, *labels)}[{RATE}]))"
 
+    def rate_or_none(self, counter: str, *labels: str) -> str:
+        """Return how fast a counter rises, a second; 0 where nothing was counted of a live server.
+
+        A counter of what never happened has no series.
+        """
+        served = self.rate("steadynet_requests_total")
+        return f"{self.rate(counter, *labels)} or 0 * {served}"
+
     def rise(self, counter: str, *labels: str) -> str:
         """Return by how much a counter of the workers rose in the time that is shown."""
         return f"sum(increase({self.of(counter, *labels)}[{SHOWN}]))"
