@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -14,7 +14,9 @@ from webhook_receiver import Receiver, running_receiver
 
 from steadynet.control.controller import Controller
 from steadynet.control.delivering import address_of
+from steadynet.control.report import model_status
 from steadynet.control.signing import VARIABLE, WebhookKeys
+from steadynet.monitoring.findings import Findings
 from steadynet.spec.model import AlertsSpec
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -121,3 +123,77 @@ def test_a_message_is_signed_anew_in_each_attempt_and_keeps_its_id(
     assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
     for taken in receiver.taken:
         assert Webhook(SECRET).verify(taken.body, taken.headers)
+
+
+def rolling_out(scene: Scene, controller: Controller, *, failed: int) -> None:
+    """Play a second of a rollout: some of what the challenger was to answer fails."""
+    scene.obey()
+    scene.traffic("1", "champion", 400)
+    if scene.route().share:
+        scene.traffic("2", "challenger", 400, failed=failed)
+    elif scene.route().mirror:
+        scene.traffic("2", "shadow", 400)
+    scene.clock.advance(1.0)
+    controller.tick()
+
+
+def roll_until(
+    scene: Scene, controller: Controller, holds: Callable[[], object], *, failed: int
+) -> None:
+    for _ in range(60):
+        if holds():
+            return
+        rolling_out(scene, controller, failed=failed)
+    pytest.fail("it did not come to that within a minute of the rollout")
+
+
+def test_a_ticket_that_the_candidate_makes_is_told_with_its_rollback(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url))
+    scene.send("rollout.start", version="2")
+    roll_until(scene, controller, lambda: scene.told("alert.held"), failed=3)
+    [held] = scene.told("alert.held")
+    assert held.startswith("ticket held: availability: ")
+    assert held.endswith(
+        "it would not fire without the requests of version 2, which is being rolled out"
+    )
+    assert scene.told("alert.opened") == []
+    [shown] = model_status(scene.home, NAME, scene.clock.now()).alerts
+    assert shown.held
+    findings = msgspec.json.decode(scene.home.findings(NAME).read_bytes(), type=Findings)
+    assert findings.alerts == {}
+
+    scene.send("rollout.abort")
+    tick_until_taken(scene, controller, receiver, 1)
+    message = Webhook(SECRET).verify(receiver.taken[0].body, receiver.taken[0].headers)
+    keys = sorted(alert["key"] for alert in message["data"]["alerts"])
+    assert keys[0].startswith("rollout/")
+    assert keys[1:] == ["slo/availability"]
+    assert len(scene.told("alert.opened")) == 2
+    assert model_status(scene.home, NAME, scene.clock.now()).alerts[0].held == ""
+
+
+def test_a_rollout_that_waits_for_a_person_hides_nothing_from_her(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url))
+    scene.send("rollout.start", version="2")
+    roll_until(scene, controller, lambda: scene.told("alert.held"), failed=3)
+    scene.send("rollout.pause")
+    tick_until_taken(scene, controller, receiver, 1)
+    message = Webhook(SECRET).verify(receiver.taken[0].body, receiver.taken[0].headers)
+    assert [alert["key"] for alert in message["data"]["alerts"]] == ["slo/availability"]
+
+
+def test_a_page_is_told_though_the_candidate_makes_it(scene: Scene, receiver: Receiver) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url))
+    scene.send("rollout.start", version="2")
+    roll_until(scene, controller, lambda: scene.route().share, failed=0)
+    rolling_out(scene, controller, failed=200)
+    tick_until_taken(scene, controller, receiver, 1)
+    message = Webhook(SECRET).verify(receiver.taken[0].body, receiver.taken[0].headers)
+    first = message["data"]["alerts"][0]
+    assert (first["kind"], first["key"]) == ("page", "slo/availability")
+    assert "(200 of them a challenger's)" in first["summary"]
+    assert scene.told("alert.held") == []

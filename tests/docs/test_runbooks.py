@@ -10,10 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from markdown_text import ROOT, commands
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from steadynet.cli.main import app
 from steadynet.monitoring.rules import prometheus_rules
@@ -36,7 +37,7 @@ def _keys_in_the_code() -> set[str]:
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text()
         for call in ast.walk(ast.parse(text if "Condition(" in text else "")):
-            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Condition":
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "Condition":
                 found |= {_fixed(word.value) for word in call.keywords if word.arg == "key"}
     return found
 
@@ -100,13 +101,13 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
 
 def _parse(command: Any, words: list[str], where: str) -> None:
     """Parse the words as the command line does, running nothing."""
-    while isinstance(command, click.Group) or hasattr(command, "commands"):
+    while isinstance(command, TyperGroup):
         assert words, where
         assert words[0] in command.commands, where
         command, words = command.commands[words[0]], words[1:]
     try:
         command.make_context(command.name, list(words))
-    except Exception as error:  # click's own or typer's: whatever the command line would refuse
+    except TyperException as error:
         pytest.fail(f"{where}: {error}")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.monitoring.alerts import (
+    MOST_HELD_S,
     decide_alerts,
     drift_condition,
     quality_condition,
@@ -81,6 +82,73 @@ def test_what_comes_back_in_the_quiet_time_was_never_away() -> None:
     again = decide_alerts("churn", quiet, [active()], NOW + 290)
     assert again.opened == ()
     assert decide_alerts("churn", again.open, [inactive()], NOW + 310).resolved == ()
+
+
+def held_back(kind: AlertKind = "ticket") -> Condition:
+    return msgspec.structs.replace(active("slo/availability", kind), held="the rollout explains it")
+
+
+def test_a_ticket_that_a_rollout_explains_is_told_when_the_rollout_is_over() -> None:
+    first = decide_alerts("churn", (), [held_back()], NOW)
+    assert (first.opened, len(first.held)) == ((), 1)
+    meanwhile = decide_alerts("churn", first.open, [held_back()], NOW + 60)
+    assert (meanwhile.opened, meanwhile.held) == ((), ())
+    after = decide_alerts("churn", meanwhile.open, [active("slo/availability")], NOW + 120)
+    assert [alert.held for alert in after.opened] == [""]
+    assert after.opened[0].opened == NOW
+
+
+def test_a_ticket_is_not_held_for_longer_than_its_day() -> None:
+    first = decide_alerts("churn", (), [held_back()], NOW)
+    late = decide_alerts("churn", first.open, [held_back()], NOW + MOST_HELD_S)
+    assert len(late.opened) == 1
+    assert decide_alerts("churn", late.open, [held_back()], NOW + MOST_HELD_S + 1).still
+
+
+def test_what_is_over_while_it_is_held_was_never_told() -> None:
+    first = decide_alerts("churn", (), [held_back()], NOW)
+    over = decide_alerts("churn", first.open, [inactive("slo/availability")], NOW + QUIET_S)
+    assert [bool(alert.held) for alert in over.resolved] == [True]
+
+
+def test_a_page_is_never_held() -> None:
+    assert decide_alerts("churn", (), [held_back("page")], NOW).opened[0].held == ""
+    first = decide_alerts("churn", (), [held_back()], NOW)
+    [paged] = decide_alerts("churn", first.open, [held_back("page")], NOW + 1).opened
+    assert (paged.kind, paged.held, paged.raised) == ("page", "", NOW + 1)
+
+
+def test_what_was_told_is_not_held_anew() -> None:
+    told = decide_alerts("churn", (), [active("slo/availability")], NOW)
+    again = decide_alerts("churn", told.open, [held_back()], NOW + 1)
+    assert [alert.held for alert in again.still] == [""]
+
+
+@pytest.mark.parametrize(
+    ("failed", "its", "candidate", "held"),
+    [(4, 4, "2", True), (4, 4, "", False), (4, 0, "2", False), (40, 40, "2", False)],
+)
+def test_only_a_ticket_that_the_candidate_alone_makes_is_held(
+    failed: int, its: int, candidate: str, held: bool
+) -> None:
+    events = [
+        SloEvents(
+            start=NOW - 60 * (n + 1),
+            end=NOW - 60 * n,
+            total=1000,
+            failed=failed,
+            tried=100,
+            tried_failed=its,
+        )
+        for n in range(1440)
+    ]
+    report = assess_slo(Slo(), events, NOW)
+    [condition] = [
+        c for c in slo_conditions(report, candidate=candidate) if c.key == "slo/availability"
+    ]
+    assert condition.active
+    assert bool(condition.held) == held
+    assert condition.todo == "Callers get errors. See which version faults, and roll back by hand."
 
 
 def test_no_data_is_not_good_news() -> None:
@@ -182,7 +250,9 @@ moments = st.lists(
         st.floats(0, 400),
         st.dictionaries(
             keys,
-            st.tuples(st.booleans(), st.sampled_from(["page", "ticket"])),
+            st.tuples(
+                st.booleans(), st.sampled_from(["page", "ticket"]), st.sampled_from(["", "why"])
+            ),
             max_size=3,
         ),
     ),
@@ -192,20 +262,28 @@ moments = st.lists(
 
 @given(moments)
 def test_laws_of_any_history(
-    history: list[tuple[float, dict[str, tuple[bool, AlertKind]]]],
+    history: list[tuple[float, dict[str, tuple[bool, AlertKind, str]]]],
 ) -> None:
     """One open alert per cause; every alert opens before it ends, and ends once."""
     now, held = NOW, ()  # type: tuple[float, tuple[Alert, ...]]
     ended: set[str] = set()
+    told: set[str] = set()
     for wait, said in history:
         now += wait
-        conditions = [Condition(key=key, active=on, kind=kind) for key, (on, kind) in said.items()]
+        conditions = [
+            Condition(key=key, active=on, kind=kind, held=why)
+            for key, (on, kind, why) in said.items()
+        ]
         decision = decide_alerts("m", held, conditions, now)
         before = {alert.key for alert in held}
         assert {a.key for a in decision.resolved} <= before
         assert {a.key for a in decision.still} <= before
         assert all(not said[a.key][0] for a in decision.resolved)
-        for key, (on, _) in said.items():
+        assert all(not alert.held for alert in (*decision.opened, *held) if alert.kind == "page")
+        assert all(alert.held for alert in decision.held)
+        told |= {alert.id for alert in decision.opened}
+        assert {alert.id for alert in decision.open if not alert.held} <= told
+        for key, (on, _, _) in said.items():
             assert not on or key in {alert.key for alert in decision.open}
         open_keys = [alert.key for alert in decision.open]
         assert len(open_keys) == len(set(open_keys))

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadynet.monitoring.reports import SloReport
-from steadynet.monitoring.slo import RULES, SloEvents, assess_slo, compact_events, slo_events
+from steadynet.monitoring.slo import (
+    RULES,
+    SloEvents,
+    assess_slo,
+    burn_sentence,
+    compact_events,
+    slo_events,
+)
 from steadynet.monitoring.windows import (
     LATENCY_BUCKETS,
     LATENCY_FLOOR_S,
@@ -91,6 +98,28 @@ def test_a_slow_burn_is_a_ticket_not_a_page() -> None:
     assert set(firing(report)) == {("availability", "ticket")}
 
 
+def _with_a_challenger(*, failed: int, its: int) -> SloReport:
+    """Assess a day in which a challenger was to answer a tenth of 1000 requests a minute."""
+    events = [
+        msgspec.structs.replace(event, tried=100, tried_failed=its)
+        for event in minutes(1440, total=1000, failed=failed)
+    ]
+    return assess_slo(SLO, events, NOW)
+
+
+def test_it_is_told_whether_a_challenger_alone_makes_a_rule_fire() -> None:
+    challengers = _with_a_challenger(failed=4, its=4).firing[0]
+    assert (challengers.explained, challengers.challengers) == (True, 4 * 1440)
+    assert "5760 of 1440000 requests were bad in 1 d (5760 of them a challenger's)" in (
+        burn_sentence(challengers)
+    )
+    both = _with_a_challenger(failed=8, its=4)
+    assert {burn.explained for burn in both.firing if burn.kind == "ticket"} == {False}
+    champions = assess_slo(SLO, minutes(1440, total=1000, failed=4), NOW).firing[0]
+    assert (champions.explained, champions.challengers) == (False, 0)
+    assert "challenger" not in burn_sentence(champions)
+
+
 def test_one_error_in_a_quiet_night_pages_nobody() -> None:
     events = [SloEvents(start=NOW - 60, end=NOW - 30, total=3, failed=1)]
     assert assess_slo(SLO, events, NOW).firing == ()
@@ -128,7 +157,7 @@ def test_a_window_becomes_events() -> None:
     expected = SloEvents(start=1.0, end=2.0, total=100, failed=2, timed=100, slow=10.0)
     assert slo_events(SLO, window) == expected
     planned = msgspec.structs.replace(window, role="challenger")
-    expected = SloEvents(start=1.0, end=2.0, total=100, failed=2)
+    expected = SloEvents(start=1.0, end=2.0, total=100, failed=2, tried=100, tried_failed=2)
     assert slo_events(SLO, planned) == expected
 
 

@@ -67,6 +67,8 @@ def _show(console: Console, found: ModelStatus) -> None:
         console.print(f"  [bold {color}]{alert.kind}[/] since {since}: {escape(alert.summary)}")
         if alert.done:
             console.print(f"       done: {alert.done}", markup=False)
+        if alert.held:
+            console.print(f"       held: {alert.held}", markup=False)
         if alert.todo:
             console.print(f"       do:   {alert.todo}", markup=False)
     shown = ""

@@ -23,11 +23,11 @@ from steadynet.rollout.state import Rollout
 RECENT_ROLLOUT_S = 600.0
 
 
-def _conditions(notes: WatchNotes) -> list[Condition]:
+def _conditions(notes: WatchNotes, candidate: str) -> list[Condition]:
     found = [
         None if notes.drift is None else drift_condition(notes.drift),
         None if notes.quality is None else quality_condition(notes.quality),
-        *(() if notes.slo is None else slo_conditions(notes.slo)),
+        *(() if notes.slo is None else slo_conditions(notes.slo, candidate=candidate)),
     ]
     return [condition for condition in found if condition is not None]
 
@@ -46,10 +46,10 @@ def _rollback(turn: Turn, tx: Transaction) -> list[Condition]:
 
 def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[Condition]) -> None:
     """Open, keep and resolve alerts by what was found; `conditions` come from elsewhere."""
-    found = [*conditions, *_conditions(notes), *_rollback(turn, tx)]
-    held = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
-    decision = decide_alerts(turn.model, held, found, turn.now)
-    for alert in (*decision.opened, *decision.still, *decision.resolved):
+    found = [*conditions, *_conditions(notes, _candidate(turn, tx)), *_rollback(turn, tx)]
+    known = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
+    decision = decide_alerts(turn.model, known, found, turn.now)
+    for alert in (*decision.open, *decision.resolved):
         tx.alerts.save(
             StoredAlert(
                 model=turn.model,
@@ -59,20 +59,38 @@ def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[
                 body=msgspec.msgpack.encode(alert),
             )
         )
+    for alert in decision.held:
+        _write_down(turn, tx, alert, "held", f"{alert.summary}; {alert.held}")
+    for alert in decision.resolved:
+        if alert.held:
+            _write_down(turn, tx, alert, "resolved", f"{alert.summary}; nobody was told")
     _tell(turn, tx, "opened", decision.opened)
-    _tell(turn, tx, "resolved", decision.resolved)
+    _tell(turn, tx, "resolved", tuple(alert for alert in decision.resolved if not alert.held))
+
+
+def _candidate(turn: Turn, tx: Transaction) -> str:
+    """Return the version of a rollout that goes on by itself; one that waits for a person holds
+    nothing back, since the person has to know.
+    """
+    rollout = tx.decisions.running_rollout(turn.model, Rollout)
+    waits = rollout is None or rollout.phase == "awaiting_approval" or rollout.paused_at is not None
+    return "" if rollout is None or waits else rollout.challenger
+
+
+def _write_down(turn: Turn, tx: Transaction, alert: Alert, word: str, text: str) -> None:
+    tx.journal.append(
+        turn.model,
+        at=turn.now,
+        kind=f"alert.{word}",
+        text=f"{alert.kind} {word}: {text}",
+        data={"alert": alert},
+    )
 
 
 def _tell(turn: Turn, tx: Transaction, event: Event, alerts: tuple[Alert, ...]) -> None:
     """Write alerts down, and send them with what still waits to be sent."""
     for alert in alerts:
-        tx.journal.append(
-            turn.model,
-            at=turn.now,
-            kind=f"alert.{event}",
-            text=f"{alert.kind} {event}: {alert.summary or alert.cause}",
-            data={"alert": alert},
-        )
+        _write_down(turn, tx, alert, event, alert.summary or alert.cause)
     if turn.spec.alerts.webhook is None or not alerts:
         return
     for waiting in tx.deliveries.untried(turn.model, turn.now):

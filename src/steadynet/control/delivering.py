@@ -115,9 +115,11 @@ class Delivering:
 
 
 def _open_alerts(turn: Turn) -> tuple[Alert, ...]:
+    """Return the open alerts that people are told of."""
     with turn.store.read() as tx:
         stored = tx.alerts.open(turn.model)
-    return tuple(msgspec.msgpack.decode(item.body, type=Alert) for item in stored)
+    alerts = (msgspec.msgpack.decode(item.body, type=Alert) for item in stored)
+    return tuple(alert for alert in alerts if not alert.held)
 
 
 def _settle(turn: Turn, delivery: Delivery, problem: str | None) -> None:

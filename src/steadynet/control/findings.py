@@ -155,5 +155,5 @@ def _healing(notes: HealNotes) -> HealingState:
 
 def _open_alerts(turn: Turn, tx: Transaction) -> dict[AlertKind, int]:
     decode = msgspec.msgpack.decode
-    kinds = (decode(item.body, type=Alert).kind for item in tx.alerts.open(turn.model))
-    return dict(Counter(kinds))
+    alerts = (decode(item.body, type=Alert) for item in tx.alerts.open(turn.model))
+    return dict(Counter(alert.kind for alert in alerts if not alert.held))

@@ -100,6 +100,8 @@ class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     done: str
     todo: str
+    held: str
+    """Why it was not sent yet, while a rollout goes on; empty where it was."""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +293,7 @@ def _alerts(tx: Transaction, model: str) -> tuple[AlertStatus, ...]:
             summary=alert.summary,
             done=alert.done,
             todo=alert.todo,
+            held=alert.held,
         )
         for alert in found
     )

@@ -6,7 +6,9 @@ Reports are turned into *conditions* (`drift_condition`, `quality_condition`, `s
 - a condition that is active and has no open alert opens one,
 - one that has an alert keeps it open, silently; a ticket that has become a page is sent again,
 - an alert whose condition has been looked at and was inactive for its `quiet_s` is resolved,
-- an alert whose condition was *not looked at* (no data) stays: no data is not good news.
+- an alert whose condition was *not looked at* (no data) stays: no data is not good news,
+- a ticket that a running rollout explains is held: opened, and told when the rollout is over,
+  after `MOST_HELD_S`, or once it is a page. Pages are never held, nor is what was told already.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import msgspec
 from steadynet.monitoring.reports import (
     Alert,
     AlertDecision,
+    AlertKind,
     Condition,
     DriftReport,
     QualityReport,
@@ -27,6 +30,8 @@ from steadynet.monitoring.runbooks import runbook_of
 from steadynet.monitoring.slo import QUIET_S, burn_sentence
 
 _MOST_NAMED = 5
+MOST_HELD_S = 6 * 3600.0
+"""A rollout may be left standing; a ticket is to be seen on the same day."""
 
 
 def decide_alerts(
@@ -34,27 +39,28 @@ def decide_alerts(
 ) -> AlertDecision:
     """Return which alerts open, stay and end. Pass `decision.open` as `previous` next time."""
     opened: list[Alert] = []
+    kept_back: list[Alert] = []
     still: list[Alert] = []
     resolved: list[Alert] = []
-    held = {alert.key: alert for alert in previous if alert.resolved is None}
+    open_ones = {alert.key: alert for alert in previous if alert.resolved is None}
     looked_at = {condition.key: condition for condition in conditions}
     for key, condition in looked_at.items():
-        if condition.active and key not in held:
-            opened.append(_open(model, condition, now))
-    for key, alert in held.items():
+        if condition.active and key not in open_ones:
+            alert = _open(model, condition, now)
+            (kept_back if alert.held else opened).append(alert)
+    for key, alert in open_ones.items():
         current = looked_at.get(key)
         if current is not None and current.active:
-            raised = alert.kind == "ticket" and current.kind == "page"
             renewed = _renew(alert, current, now)
-            if raised:
-                opened.append(msgspec.structs.replace(renewed, raised=now))
-            else:
-                still.append(renewed)
+            news = renewed.kind != alert.kind or renewed.held != alert.held
+            (opened if news and not renewed.held else still).append(renewed)
         elif _is_over(alert, current, now):
             resolved.append(msgspec.structs.replace(alert, resolved=now))
         else:
             still.append(alert)
-    return AlertDecision(opened=tuple(opened), still=tuple(still), resolved=tuple(resolved))
+    return AlertDecision(
+        opened=tuple(opened), held=tuple(kept_back), still=tuple(still), resolved=tuple(resolved)
+    )
 
 
 def _open(model: str, condition: Condition, now: float) -> Alert:
@@ -69,6 +75,7 @@ def _open(model: str, condition: Condition, now: float) -> Alert:
         seen=now,
         momentary=condition.momentary,
         quiet_s=condition.quiet_s,
+        held=condition.held if condition.kind == "ticket" else "",
         summary=condition.summary,
         done=condition.done,
         todo=condition.todo,
@@ -77,10 +84,14 @@ def _open(model: str, condition: Condition, now: float) -> Alert:
 
 
 def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
-    """Bring an open alert up to date; it never falls from page to ticket."""
+    """Bring an open alert up to date; it never falls from page to ticket, nor is held anew."""
+    kind: AlertKind = "page" if "page" in (alert.kind, condition.kind) else "ticket"
+    waits = alert.held and kind == "ticket" and now - alert.opened < MOST_HELD_S
     return msgspec.structs.replace(
         alert,
-        kind="page" if "page" in (alert.kind, condition.kind) else "ticket",
+        kind=kind,
+        raised=now if kind != alert.kind else alert.raised,
+        held=condition.held if waits else "",
         cause=condition.cause,
         seen=now,
         quiet_s=condition.quiet_s,
@@ -143,8 +154,14 @@ def quality_condition(report: QualityReport, *, done: str = "") -> Condition | N
     )
 
 
-def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...]:
-    """Turn an SLO report into one condition per objective."""
+def slo_conditions(
+    report: SloReport, *, done: str = "", candidate: str = ""
+) -> tuple[Condition, ...]:
+    """Turn an SLO report into one condition per objective.
+
+    `candidate` is the version that is being rolled out; a ticket that fires by its requests alone
+    is held.
+    """
     conditions = []
     for objective in sorted({burn.objective for burn in report.burns}):
         firing = [burn for burn in report.firing if burn.objective == objective]
@@ -154,6 +171,7 @@ def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...
                 conditions.append(Condition(key=f"slo/{objective}", active=False))
             continue
         worst = firing[0]
+        explained = candidate and worst.kind == "ticket" and all(b.explained for b in firing)
         conditions.append(
             Condition(
                 key=f"slo/{objective}",
@@ -170,6 +188,12 @@ def slo_conditions(report: SloReport, *, done: str = "") -> tuple[Condition, ...
                     "requests": worst.total,
                 },
                 quiet_s=QUIET_S[worst.kind],
+                held=(
+                    f"it would not fire without the requests of version {candidate}, which is "
+                    "being rolled out"
+                    if explained
+                    else ""
+                ),
             )
         )
     return tuple(conditions)

@@ -138,6 +138,10 @@ class BurnRate(msgspec.Struct, frozen=True, kw_only=True):
     """Bad requests, or seconds, in the long window."""
     total: int
     firing: bool
+    challengers: int = 0
+    """Of the bad requests, those that a challenger was to answer."""
+    explained: bool = False
+    """Whether it fires, and would not by what the champion answered alone."""
 
 
 class SloReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +175,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It happened and is over (a rollback): told once, closed after a quiet time."""
     quiet_s: float = 300.0
     """How long it must be away before its alert is resolved."""
+    held: str = ""
+    """Why its ticket, where nobody knows it yet, need not be told now."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +199,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     momentary: bool = False
     quiet_s: float = 300.0
     """How long the condition must be away before the alert is resolved."""
+    held: str = ""
+    """Why it is not told yet; empty once it is."""
     summary: str = ""
     done: str = ""
     todo: str = ""
@@ -203,13 +211,15 @@ class AlertDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What to send now, and what to keep for the next decision."""
 
     opened: tuple[Alert, ...] = ()
-    """New, or raised from ticket to page: send."""
+    """New, raised from ticket to page, or held no longer: send."""
+    held: tuple[Alert, ...] = ()
+    """New, and not to be told yet: write down."""
     still: tuple[Alert, ...] = ()
     """Open as before: do not send."""
     resolved: tuple[Alert, ...] = ()
-    """Over: send once."""
+    """Over: send once, where it was told."""
 
     @property
     def open(self) -> tuple[Alert, ...]:
         """Return the alerts to pass in as `previous` next time."""
-        return (*self.opened, *self.still)
+        return (*self.opened, *self.held, *self.still)

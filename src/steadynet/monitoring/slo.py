@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -116,6 +117,10 @@ class SloEvents(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int = 0
     failed: int = 0
     """Answered with a 5xx."""
+    tried: int = 0
+    """Requests that a challenger was to answer."""
+    tried_failed: int = 0
+    """Those of them that failed."""
     timed: int = 0
     """Those that the champion answered."""
     slow: float = 0.0
@@ -135,6 +140,8 @@ def slo_events(slo: Slo, window: Window) -> SloEvents:
         end=window.end,
         total=total,
         failed=window.failed,
+        tried=total if window.role == "challenger" else 0,
+        tried_failed=window.failed if window.role == "challenger" else 0,
         timed=total if champions else 0,
         slow=slower_than(window.latency, slo.latency_ms / 1000) if champions else 0.0,
     )
@@ -163,6 +170,8 @@ def _add(a: SloEvents, b: SloEvents) -> SloEvents:
         end=max(a.end, b.end),
         total=a.total + b.total,
         failed=a.failed + b.failed,
+        tried=a.tried + b.tried,
+        tried_failed=a.tried_failed + b.tried_failed,
         timed=a.timed + b.timed,
         slow=a.slow + b.slow,
     )
@@ -174,10 +183,16 @@ class _Past:
     def __init__(self, events: Sequence[SloEvents]) -> None:
         ordered = sorted(events, key=lambda event: event.end)
         self._ends = np.array([event.end for event in ordered])
-        self._sums: dict[Objective, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
+        self._sums: dict[
+            Objective | Literal["challengers"], tuple[NDArray[np.float64], NDArray[np.float64]]
+        ] = {
             "availability": (
                 _from_the_end([event.failed for event in ordered]),
                 _from_the_end([event.total for event in ordered]),
+            ),
+            "challengers": (
+                _from_the_end([event.tried_failed for event in ordered]),
+                _from_the_end([event.tried for event in ordered]),
             ),
             "latency": (
                 _from_the_end([event.slow for event in ordered]),
@@ -185,8 +200,13 @@ class _Past:
             ),
         }
 
-    def count(self, objective: Objective, since: float) -> tuple[float, float]:
-        """Return bad and all requests of the events that end after `since`."""
+    def count(
+        self, objective: Objective | Literal["challengers"], since: float
+    ) -> tuple[float, float]:
+        """Return bad and all requests of the events that end after `since`.
+
+        `challengers`: those of availability that a challenger was to answer.
+        """
         first = int(np.searchsorted(self._ends, since, side="right"))
         bad, total = self._sums[objective]
         return float(bad[first]), float(total[first])
@@ -243,6 +263,19 @@ def _burn(
         short_bad=short_bad,
         short_total=short_total,
     )
+    tried_bad, tried = (0.0, 0.0)
+    explained = False
+    if objective == "availability":
+        tried_bad, tried = past.count("challengers", now - rule.long_s)
+        short_tried_bad, short_tried = past.count("challengers", now - rule.short_s)
+        explained = bool(fired) and not fires(
+            rule,
+            budget,
+            bad=bad - tried_bad,
+            total=total - tried,
+            short_bad=short_bad - short_tried_bad,
+            short_total=short_total - short_tried,
+        )
     return BurnRate(
         objective=objective,
         kind=rule.kind,
@@ -254,6 +287,8 @@ def _burn(
         bad=round(bad),
         total=round(total),
         firing=bool(fired),
+        challengers=round(tried_bad),
+        explained=explained,
     )
 
 
@@ -268,9 +303,10 @@ def _sentence(firing: tuple[BurnRate, ...]) -> str:
 def burn_sentence(burn: BurnRate) -> str:
     """Say what a firing rule found."""
     unit = "seconds" if burn.objective in TIMED else "requests"
+    whose = f" ({burn.challengers} of them a challenger's)" if burn.challengers else ""
     return (
-        f"{burn.objective}: {burn.bad} of {burn.total} {unit} were bad in {say_span(burn.long_s)}, "
-        f"which burns the error budget {burn.long_burn:.1f} times too fast "
+        f"{burn.objective}: {burn.bad} of {burn.total} {unit} were bad in {say_span(burn.long_s)}"
+        f"{whose}, which burns the error budget {burn.long_burn:.1f} times too fast "
         f"(limit {burn.limit:g})"
     )
 
