@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from steadynet.export.blend import blend_answers
 from steadynet.spec.losses import MetricChoice
 from steadynet.training.blending import best_weights, choose_weights
 from steadynet.training.comparing import HeldTruth, held_losses
 from steadynet.training.data import TargetCode
+from steadynet.training.wording import share_words
 
 NUMBERS = TargetCode("regression", 1, 0, 0.0, 1.0, ())
 BINARY = TargetCode("binary", 1, 2, 0.0, 1.0, (1.0, 1.0))
@@ -100,6 +102,20 @@ def test_every_components_own_loss_and_gain_are_told(weighted: bool) -> None:
         rest = [answer for other, answer in enumerate(answers) if other != place]
         without = truth.score(blend_answers(rest, best_weights(rest, truth)))
         assert share.gain == pytest.approx(without - blended, abs=1e-9)
+
+
+def test_a_named_metric_is_told_as_it_is_read() -> None:
+    random = np.random.default_rng(5)
+    target = (random.random(1500) < 0.4).astype(np.int64)
+    chances = [1 / (1 + np.exp(-(2 * target - 1 + random.normal(0, s, 1500)))) for s in (1.5, 1.5)]
+    answers = [np.stack([1 - chance, chance], axis=1) for chance in chances]
+    code = dataclasses.replace(BINARY, metric="auc")
+    shares = choose_weights(["a", "b"], answers, HeldTruth(target=target, code=code))
+    for place, share in enumerate(shares):
+        assert share.metric == "auc"
+        assert share.value == pytest.approx(roc_auc_score(target, chances[place]))
+        assert share.value_without == pytest.approx(roc_auc_score(target, chances[1 - place]))
+        assert f"held-out auc {share.value:.5f}" in share_words(share)
 
 
 @pytest.mark.parametrize("metric", ["rmse", "mae"])

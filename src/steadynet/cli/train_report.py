@@ -178,14 +178,25 @@ def _components_table(trained: Trained) -> Any:
     from rich.table import Table
 
     table = Table(box=None, header_style="dim", padding=(0, 2))
-    for title in ("component", "weight", "held-out loss", "loss without it", "what it is"):
+    metric = trained.shares[0].metric
+    for title in (
+        "component",
+        "weight",
+        f"held-out {metric}",
+        f"{metric} without it",
+        "what it is",
+    ):
         table.add_column(title)
-    blended = min(share.loss for share in trained.shares)
-    for share in trained.shares:
-        without = f"+{share.gain:.5f}" if share.weight else "left out"
-        own = _bold(share.loss, blended)
+    own = [share.loss if share.value is None else share.value for share in trained.shares]
+    best = min(own) if metric == "loss" or metric in LESS_IS_BETTER else max(own)
+    for share, value in zip(trained.shares, own, strict=True):
+        without = f"+{share.gain:.5f}"
+        if share.value_without is not None:
+            without = f"{share.value_without:.5f}"
+        if not 0 < share.weight < 1:
+            without = "" if share.weight else "left out"
         summary = trained.summaries[share.name]
-        table.add_row(share.name, f"{share.weight:.2f}", own, without, summary)
+        table.add_row(share.name, f"{share.weight:.2f}", _bold(value, best), without, summary)
     return table
 
 

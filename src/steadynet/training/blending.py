@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import optimize
 
 from steadynet.export.blend import blend_answers
+from steadynet.spec.losses import own_sense
 from steadynet.training.comparing import Apart, HeldTruth
 
 Floats = npt.NDArray[np.float64]
@@ -37,6 +38,12 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     """Its own held-out loss, as `training.objective` defines it."""
     gain: float
     """How much the held-out loss rises without it."""
+    metric: str = "loss"
+    """What decided: the loss, or the metric that the user named."""
+    value: float | None = None
+    """Its own held-out metric; None where it is the loss."""
+    value_without: float | None = None
+    """The blend's without it; None where it is the loss, and for what was left out."""
 
 
 class Lesson(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +84,27 @@ def choose_weights(
     shares = dict(zip(kept, weights, strict=True))
     found = []
     for place, name in enumerate(names):
-        gain = 0.0
-        if place in shares and len(kept) > 1:
-            rest = _without(kept, place, answers, truth)
-            gain = float(truth.losses(rest.answer).mean() - blended)
         loss = float(truth.losses(answers[place]).mean())
         weight = float(shares.get(place, 0.0))
-        found.append(Share(name=name, weight=weight, loss=loss, gain=gain))
+        share = Share(name=name, weight=weight, loss=loss, gain=0.0)
+        rest = None
+        if place in shares and len(kept) > 1:
+            rest = _without(kept, place, answers, truth).answer
+            gain = float(truth.losses(rest).mean() - blended)
+            share = msgspec.structs.replace(share, gain=gain)
+        found.append(share if truth.by_loss else _by_metric(share, answers[place], rest, truth))
     return tuple(found)
+
+
+def _by_metric(share: Share, answer: Floats, rest: Floats | None, truth: HeldTruth) -> Share:
+    """Return a share with the metric of its own answer, and of the blend without it."""
+    metric = truth.code.metric
+    return msgspec.structs.replace(
+        share,
+        metric=metric,
+        value=own_sense(metric, truth.score(answer)),
+        value_without=None if rest is None else own_sense(metric, truth.score(rest)),
+    )
 
 
 def best_weights(answers: Sequence[Floats], truth: HeldTruth) -> Floats:

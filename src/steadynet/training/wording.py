@@ -112,6 +112,13 @@ def search_words(report: SearchReport) -> str:
 def share_words(share: Share) -> str:
     """Say what a component brings to a blend."""
     own = f"held-out loss {share.loss:.5f}"
+    if share.value is not None:
+        own = f"held-out {share.metric} {share.value:.5f}"
     if share.weight == 0:
         return f"left out, since it brought nothing ({own})"
-    return f"weight {share.weight:.2f}, {own}, {share.gain:.5f} more without it"
+    without = f"{share.gain:.5f} more without it"
+    if share.value is not None:
+        if share.value_without is None:
+            return f"weight {share.weight:.2f}, {own}"
+        without = f"{share.value_without:.5f} for the blend without it"
+    return f"weight {share.weight:.2f}, {own}, {without}"
