@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.control.journal import find_breaks
-from steadynet.control.store import Store, StoredAlert
+from steadynet.control.store import Retention, Store, StoredAlert
 from steadynet.errors import LeaseLost, StoreError
 from steadynet.monitoring.messages import Message
 from steadynet.monitoring.records import Feedback, LoggedRow
@@ -84,6 +84,7 @@ def test_the_first_layout_is_brought_up_to_date_and_keeps_its_labels(tmp_path: P
     connection.execute("ALTER TABLE labels DROP COLUMN value")
     connection.execute("ALTER TABLE labels DROP COLUMN influenced")
     connection.execute("ALTER TABLE deliveries DROP COLUMN message_id")
+    connection.execute("ALTER TABLE rows DROP COLUMN draw")
     connection.execute("UPDATE about SET value = '1' WHERE key = 'schema_version'")
     connection.commit()
     connection.close()
@@ -369,7 +370,8 @@ def test_old_rows_are_forgotten_with_their_labels(store: Store) -> None:
         tx.observations.add_rows("m", [row(str(i), at=float(i)) for i in range(10)])
         labels = [Feedback(id=str(i), label="x", at=1.0) for i in range(12)]
         tx.observations.add_labels("m", labels, now=1.0)
-        assert tx.observations.drop_rows("m", keep=5, before=7.0) == 7
+        kept = Retention(newest=5, labelled=0, waiting=0, spread_since=0.0, oldest=7.0)
+        assert tx.observations.drop_rows("m", kept) == 7
         assert [item.row.id for item in tx.observations.labelled("m", limit=99)] == ["7", "8", "9"]
         # A row whose label was dropped with the old ones does not come back as labelled.
         tx.observations.add_rows("m", [row("11", at=20.0)])

@@ -25,7 +25,7 @@ from steadynet.control.ingest import ingest
 from steadynet.control.publish import publish
 from steadynet.control.rollouts import Rollouts
 from steadynet.control.signing import WebhookKeys
-from steadynet.control.store import Lease, Store, Transaction
+from steadynet.control.store import Lease, Retention, Store, Transaction
 from steadynet.control.turn import Turn
 from steadynet.control.watch import Watch
 from steadynet.errors import LeaseLost
@@ -175,12 +175,7 @@ class Controller:
                 drop_before=turn.now
                 - max(WINDOWS_KEPT_S, self._spec.monitoring.drift_season_s + FINE_WINDOWS_S),
             )
-            # Labels come late: twice as many rows are kept as a retrain may use.
-            tx.observations.drop_rows(
-                self.model,
-                keep=2 * self._spec.heal.max_rows,
-                before=turn.now - ROWS_KEPT_S,
-            )
+            tx.observations.drop_rows(self.model, _retention(self._spec, turn.now))
             self._sign(tx)
 
     def _sign(self, tx: Transaction) -> None:
@@ -192,3 +187,15 @@ class Controller:
         if head is not None and head[0] != self._signed:
             sign_head(self.home, self.model, *head)
             self._signed = head[0]
+
+
+def _retention(spec: Spec, now: float) -> Retention:
+    """Return which rows are kept: what a retrain may use, and what late labels may come for."""
+    heal = spec.heal
+    return Retention(
+        newest=2 * heal.max_rows,
+        labelled=heal.max_rows,
+        waiting=heal.max_rows,
+        spread_since=now - heal.label_span_s,
+        oldest=now - ROWS_KEPT_S,
+    )

@@ -81,6 +81,7 @@ def _monitoring(monitoring: MonitoringSpec) -> Iterator[Rule]:
 def _heal(heal: HealSpec) -> Iterator[Rule]:
     yield at_least("heal.min_labelled_rows", heal.min_labelled_rows, 1)
     yield at_least("heal.max_rows", heal.max_rows, heal.min_labelled_rows)
+    yield positive("heal.label_span_s", heal.label_span_s)
     yield positive("heal.window_s", heal.window_s)
     yield at_least("heal.old_rows", heal.old_rows, 0)
     yield share("heal.influenced_weight", heal.influenced_weight)

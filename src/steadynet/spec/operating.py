@@ -135,6 +135,9 @@ class HealSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Labelled rows of the changed world that a new version needs."""
     max_rows: int = 100_000
     """Most recent labelled rows that it is made of."""
+    label_span_s: float = 86_400.0
+    """How late labels may come and still find rows, however many are logged: beyond the newest
+    2 x `max_rows`, `max_rows` that wait for a label are kept, drawn evenly from this time."""
     window_s: float | None = None
     """Rows that were answered longer ago are not used."""
     old_rows: int | None = None

@@ -5,6 +5,7 @@ from steadynet.control.store.lease import Lease
 from steadynet.control.store.observations import LabelledRow
 from steadynet.control.store.outbox import Command, Delivery, DeliveryState, StoredAlert
 from steadynet.control.store.place import remember_store
+from steadynet.control.store.retention import Retention
 from steadynet.control.store.transaction import Transaction
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DeliveryState",
     "LabelledRow",
     "Lease",
+    "Retention",
     "Store",
     "StoredAlert",
     "Transaction",

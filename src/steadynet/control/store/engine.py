@@ -31,6 +31,7 @@ from steadynet.control.store.databases import (
 from steadynet.control.store.lease import Lease, check_lease
 from steadynet.control.store.outbox import new_message_id
 from steadynet.control.store.place import store_url
+from steadynet.control.store.retention import draw_of
 from steadynet.control.store.transaction import Transaction
 from steadynet.errors import StoreError
 from steadynet.home import Home
@@ -67,8 +68,20 @@ def _name_messages(connection: Connection) -> None:
         )
 
 
+def _add_draws(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE rows ADD COLUMN draw BIGINT DEFAULT 0 NOT NULL")
+    rows = tables.rows
+    drawn = sa.update(rows).where(rows.c.number == sa.bindparam("row"))
+    values = [
+        {"row": number, "draw": draw_of(row_id)}
+        for number, row_id in connection.execute(sa.select(rows.c.number, rows.c.id))
+    ]
+    if values:
+        connection.execute(drawn.values(draw=sa.bindparam("draw")), values)
+
+
 MIGRATIONS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType(
-    {1: _add_values, 2: _add_influenced, 3: _name_messages}
+    {1: _add_values, 2: _add_influenced, 3: _name_messages, 4: _add_draws}
 )
 """Layout number → the step that makes the next layout of it."""
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from steadynet.control.store import tables
+from steadynet.control.store.retention import Retention, draw_of, drop
 from steadynet.control.store.upsert import insert_new, upsert
 from steadynet.control.tally import add_up
 from steadynet.monitoring.records import Feedback, LoggedRow
@@ -153,6 +154,7 @@ class Observations:
                     "role": row.role,
                     "version": row.version,
                     "at": row.at,
+                    "draw": draw_of(row.id),
                     "body": msgspec.msgpack.encode(row),
                 }
                 for row in batch
@@ -299,29 +301,9 @@ class Observations:
         query = sa.select(sa.func.max(joins.c.number)).where(joins.c.model == model)
         return self._connection.scalar(query) or 0
 
-    def drop_rows(self, model: str, *, keep: int, before: float) -> int:
-        """Forget rows beyond the `keep` newest and those answered before `before`, with their
-        labels. Return how many rows were dropped."""
-        rows, labels, joins = tables.rows, tables.labels, tables.joins
-        mine = rows.c.model == model
-        edge = (
-            self._connection.scalar(
-                sa.select(rows.c.number)
-                .where(mine)
-                .order_by(rows.c.number.desc())
-                .offset(keep)
-                .limit(1)
-            )
-            or 0
-        )
-        old = mine & ((rows.c.number <= edge) | (rows.c.at < before))
-        gone = sa.select(rows.c.number).where(old)
-        self._connection.execute(sa.delete(joins).where(joins.c.row.in_(gone)))
-        dropped = self._connection.execute(sa.delete(rows).where(old)).rowcount
-        joined = sa.select(joins.c.label).where(joins.c.model == model)
-        stale = (labels.c.model == model) & (labels.c.at < before) & labels.c.number.not_in(joined)
-        self._connection.execute(sa.delete(labels).where(stale))
-        return dropped
+    def drop_rows(self, model: str, kept: Retention) -> int:
+        """Forget rows and labels beyond what is kept. Return how many rows were dropped."""
+        return drop(self._connection, model, kept)
 
 
 def _labelled_query() -> sa.Select[tuple[int, bytes, str, float, float | None, bool]]:

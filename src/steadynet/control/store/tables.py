@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raise it with every change of a table, and add the step to `engine.MIGRATIONS`."""
 
 metadata = sa.MetaData()
@@ -110,6 +110,7 @@ rows = sa.Table(
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
+    sa.Column("draw", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("model", "id", "role", name="rows_by_id"),
     sqlite_autoincrement=True,
