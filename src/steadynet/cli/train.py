@@ -131,10 +131,7 @@ def train(
         "training.search_trials": search,
         "training.time_limit_s": None if time_limit is None else seconds_of(time_limit),
     }
-    given = {key: item for key, item in given.items() if item is not None}
-    if recalibrate:
-        _check_recalibrated(given)
-    chosen = _choose_spec(spec, given)
+    chosen = _choose_spec(spec, given, recalibrate=recalibrate)
     run = _Run(
         table=table,
         spec=chosen,
@@ -199,10 +196,13 @@ def _check_recalibrated(given: Iterable[str]) -> None:
         )
 
 
-def _choose_spec(path: Path | None, given: dict[str, object]) -> Spec:
+def _choose_spec(path: Path | None, asked: dict[str, object], *, recalibrate: bool) -> Spec:
     """Return the spec that was named, or found here, with the options on top."""
     from steadynet.spec.load import load_spec
 
+    given = {key: value for key, value in asked.items() if value is not None}
+    if recalibrate:
+        _check_recalibrated(given)
     if path is None and SPEC.is_file():
         stderr().print(f"using {SPEC} of this folder", markup=False)
         path = SPEC

@@ -6,12 +6,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from steadynet.errors import SpecError
 from steadynet.features.run import Tensors
-from steadynet.spec.losses import TransformName, choose_loss
+from steadynet.spec.losses import MetricChoice, TransformName, choose_loss
 from steadynet.spec.model import Spec, TrainingSpec
 from steadynet.spec.names import did_you_mean
 from steadynet.table.layout import FeatureLayout
@@ -79,9 +78,7 @@ def make_ground(
                 units=parent.units[place] if parent else None,
             )
         )
-    named = replace(codes[0], metric=spec.training.metric)
-    if is_defined(named, table.target, folds, table.weights):
-        codes[0] = named
+    codes[0] = _judged_by(spec.training.metric, codes[0], table, folds)
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,26 +93,21 @@ def make_ground(
     )
 
 
-def is_defined(
-    code: TargetCode,
-    target: npt.NDArray[np.generic],
-    folds: Folds,
-    weights: npt.NDArray[np.float64] | None,
-) -> bool:
-    """Return whether every group's held rows have a score by `code.metric`.
+def _judged_by(metric: MetricChoice, code: TargetCode, table: Table, folds: Folds) -> TargetCode:
+    """Return the code with the metric, and without where a group's held rows have no score by it.
 
     Most metrics are of all rows. AUC needs rows of every class that count something, or else all
     epochs and all components would be equally good.
     """
-    if code.metric == "auto":
-        return True
+    if metric == "auto":
+        return code
+    named = replace(code, metric=metric)
     answer = np.full((folds.held.shape[1], code.classes or 1), 1 / (code.classes or 1))
-    return all(
-        math.isfinite(
-            stopping_score(answer, target[held], code, None if weights is None else weights[held])
-        )
+    scores = [
+        stopping_score(answer, table.target[held], named, table.weights_of(held))
         for held in folds.held
-    )
+    ]
+    return named if all(map(math.isfinite, scores)) else code
 
 
 def _transform(training: TrainingSpec) -> TransformName:

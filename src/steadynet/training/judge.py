@@ -124,16 +124,14 @@ def _judge(
         loss=loss,
         hidden=graph.novelty(test_columns).get(HIDDEN),
     )
-    pictures: tuple[Picture, ...] = ()
-    if spec.training.pictures:
-        shown = Shown(
-            schema=schema,
-            columns=test_columns,
-            target=test_target,
-            answers=tested,
-            threshold=threshold,
-        )
-        pictures = pictures_of(graph, shown, importance, fitted.first.result, seed=seed)
+    shown = Shown(
+        schema=schema,
+        columns=test_columns,
+        target=test_target,
+        answers=tested,
+        threshold=threshold,
+    )
+    history, wanted = fitted.first.result, spec.training.pictures
     return Judged(
         metrics=metrics,
         ece_floor=_floor(tested, metrics["test"], table.weights),
@@ -142,7 +140,7 @@ def _judge(
         slices=evaluate_slices(tested, test_target, test_columns, schema, tests),
         profile=profile,
         golden=golden_rows(graph, schema, test_columns, sets_of_head(head)),
-        pictures=pictures,
+        pictures=pictures_of(graph, shown, importance, history, seed=seed) if wanted else (),
         more_targets={name: record for name, (record, _) in further.items()},
     )
 

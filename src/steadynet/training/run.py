@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,7 @@ from steadynet.training.search import SearchReport
 from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
 from steadynet.training.side_by_side import lane_count
 from steadynet.training.threads import thread_count, within_threads
-from steadynet.training.warm import check_inherits, inherited_spec, open_parent
+from steadynet.training.warm import Parent, check_inherits, inherited_spec, open_parent
 from steadynet.training.welding import calibrate_all, novelty_of_rows, sides_of, weld_parts
 
 
@@ -94,8 +95,8 @@ def train(
     `parent` is the manifest digest of the bundle that this one shall follow. `start_from`, a
     verified bundle, is gone on from: its features, network and weights. A Parquet file whose cells
     would take more than `stream_above` bytes is read by columns, and its tensors lie in files
-    under the home; the bundle is the same. Raises `UserError` for a
-    table or spec that cannot be used, and `TrainingError`.
+    under the home; the bundle is the same. Raises `UserError` for a table or spec that cannot be
+    used, and `TrainingError`.
     """
     check_name(name)
     inherited = None if start_from is None else open_parent(start_from)
@@ -103,22 +104,9 @@ def train(
         spec, parent = inherited_spec(spec, inherited), inherited.manifest_sha256
     shown = progress or Silent()
     clock = _Clock()
-    threads = thread_count(spec.training)
-
-    shown.on(StepStarted(step="reading the table"))
-    shelf = Shelf(home.runs)
-    table = prepare(source, spec, shelf=shelf, stream_above=stream_above, progress=shown)
-    if inherited is not None:
-        rows = len(table.split.train) + len(table.split.validation)
-        check_inherits(inherited, table.schema, rows)
+    table, features, tensors = _read(source, spec, inherited, home, stream_above, shown)
     identity = run_identity(name, spec, table.snapshot, parent)
     folder = run_folder(home, name, identity)
-
-    shown.on(StepStarted(step="fitting the feature graph"))
-    known = None if inherited is None else inherited.training.features
-    features = fit_features(table.part_by_column(table.split.train), table.schema, known)
-    allocate = shelf.empty if table.streamed else np.empty
-    tensors = run_features(features, table.columns, threads=threads, allocate=allocate)
 
     shown.on(StepStarted(step="fitting the network"))
     context = FitContext(
@@ -129,18 +117,9 @@ def train(
         parent=inherited,
         study=study_place(home, name, spec, table.snapshot) if resume else None,
     )
-    fit = fit_student if spec.training.distill else fit_components
-    with imported_ahead(LATER, wanted=lane_count(spec.training) > 1):
-        fitted = fit(tensors, features.layout, table, spec, context)
+    fitted = _fit(tensors, features, table, spec, context)
 
-    shown.on(StepStarted(step="calibrating"))
-    calibrations = calibrate_all(fitted, table, tensors, spec)
-
-    shown.on(StepStarted(step="welding and checking the graph"))
-    novelty = novelty_of_rows(fitted, tensors)
-    welded = weld_parts(features, fitted, calibrations, table.schema, novelty)
-    graph = WeldedGraph(welded, table.schema, threads=threads)
-    _check(graph, features, fitted, calibrations, table)
+    calibrations, welded, graph = _weld(fitted, features, table, tensors, spec, shown)
 
     shown.on(StepStarted(step="evaluating beside the references"))
     judged = judge(graph, table, tensors, fitted, calibrations, spec)
@@ -153,6 +132,77 @@ def train(
     bundle = write_bundle(free_folder(folder), draft, ensure_key(home))
     drop_checkpoints(folder)
     return _trained(bundle, table, fitted, calibrations[0], judged)
+
+
+class _Read(NamedTuple):
+    """What was read: the table, and its tensors by the graph that makes them."""
+
+    table: Table
+    features: FeatureGraph
+    tensors: Tensors
+
+
+def _read(
+    source: object,
+    spec: Spec,
+    inherited: Parent | None,
+    home: Home,
+    stream_above: float,
+    shown: Progress,
+) -> _Read:
+    """Read the table, and make its tensors by a feature graph fitted on the training rows."""
+    shown.on(StepStarted(step="reading the table"))
+    shelf = Shelf(home.runs)
+    table = prepare(source, spec, shelf=shelf, stream_above=stream_above, progress=shown)
+    if inherited is not None:
+        rows = len(table.split.train) + len(table.split.validation)
+        check_inherits(inherited, table.schema, rows)
+
+    shown.on(StepStarted(step="fitting the feature graph"))
+    known = None if inherited is None else inherited.training.features
+    features = fit_features(table.part_by_column(table.split.train), table.schema, known)
+    allocate = shelf.empty if table.streamed else np.empty
+    threads = thread_count(spec.training)
+    tensors = run_features(features, table.columns, threads=threads, allocate=allocate)
+    return _Read(table, features, tensors)
+
+
+def _fit(
+    tensors: Tensors, features: FeatureGraph, table: Table, spec: Spec, context: FitContext
+) -> Fitted:
+    """Fit what the spec asks for, loading what the last steps need meanwhile."""
+    fit = fit_student if spec.training.distill else fit_components
+    with imported_ahead(LATER, wanted=lane_count(spec.training) > 1):
+        return fit(tensors, features.layout, table, spec, context)
+
+
+class _Welded(NamedTuple):
+    """A fitted blend with its calibration, as bytes and ready to run."""
+
+    calibrations: list[Calibration]
+    """Of every target."""
+    model: bytes
+    graph: WeldedGraph
+
+
+def _weld(
+    fitted: Fitted,
+    features: FeatureGraph,
+    table: Table,
+    tensors: Tensors,
+    spec: Spec,
+    shown: Progress,
+) -> _Welded:
+    """Calibrate a blend, and make it one graph that is held against its parts."""
+    shown.on(StepStarted(step="calibrating"))
+    calibrations = calibrate_all(fitted, table, tensors, spec)
+
+    shown.on(StepStarted(step="welding and checking the graph"))
+    novelty = novelty_of_rows(fitted, tensors)
+    model = weld_parts(features, fitted, calibrations, table.schema, novelty)
+    graph = WeldedGraph(model, table.schema, threads=thread_count(spec.training))
+    _check(graph, features, fitted, calibrations, table)
+    return _Welded(calibrations, model, graph)
 
 
 class _Clock:
