@@ -191,18 +191,26 @@ def _fit_group(
     if len(watched) == 0:  # nothing is known of the fold: stop by the rows that are fitted
         watched = own
     coded = _coded(target.values, code)
-    return _fit(
-        tree_cells(tensors.rows(own)),
-        coded[own],
-        tree_cells(tensors.rows(watched)),
-        coded[watched],
-        code=code,
-        settings=_settings(code, len(fit), len(folds.fit), plan.sampled)
-        | {"seed": plan.seed + number, "num_threads": plan.threads},
-        rounds=plan.rounds,
-        ends=_Ends(deadline, plan.stop),
-        weights=None if weights is None else weights[own],
-        held_weights=None if weights is None else weights[watched],
+
+    def dataset(rows: npt.NDArray[np.int64], like: lightgbm.Dataset | None) -> lightgbm.Dataset:
+        weight = None if weights is None else weights[rows]
+        if like is None and code.classes:
+            of_class = np.array(code.class_weights)[coded[rows].astype(np.int64)]
+            weight = of_class if weight is None else of_class * weight
+        cells = tree_cells(tensors.rows(rows))
+        return lightgbm.Dataset(cells, coded[rows], weight=weight, reference=like)
+
+    data = dataset(own, None)
+    settings = _settings(code, len(fit), len(folds.fit), plan.sampled)
+    ends = _Ends(deadline, plan.stop)
+    chosen = [] if plan.rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)]
+    return lightgbm.train(
+        settings | {"seed": plan.seed + number, "num_threads": plan.threads},
+        data,
+        plan.rounds or MOST_ROUNDS,
+        valid_sets=[dataset(watched, data)],
+        feval=_held_score(code, settings["objective"]),
+        callbacks=[*chosen, ends],
     )
 
 
@@ -224,36 +232,6 @@ class _Ends:
         """Raise LightGBM's sign where the fit shall end."""
         if time.perf_counter() >= self._deadline or self._stop():
             raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list)
-
-
-def _fit(
-    cells: npt.NDArray[np.float32],
-    target: npt.NDArray[np.float64],
-    held_cells: npt.NDArray[np.float32],
-    held_target: npt.NDArray[np.float64],
-    *,
-    code: TargetCode,
-    settings: dict[str, object],
-    rounds: int | None,
-    ends: _Ends,
-    weights: npt.NDArray[np.float64] | None,
-    held_weights: npt.NDArray[np.float64] | None,
-) -> lightgbm.Booster:
-    if code.classes:
-        of_class = np.array(code.class_weights)[target.astype(np.int64)]
-        weights = of_class if weights is None else of_class * weights
-    data = lightgbm.Dataset(cells, target, weight=weights)
-    held = lightgbm.Dataset(held_cells, held_target, weight=held_weights, reference=data)
-    own = settings["objective"]
-    chosen = [] if rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)]
-    return lightgbm.train(
-        settings,
-        data,
-        rounds or MOST_ROUNDS,
-        valid_sets=[held],
-        feval=_held_score(code, own),
-        callbacks=[*chosen, ends],
-    )
 
 
 def _settings(code: TargetCode, rows: int, groups: int, sampled: bool) -> dict[str, object]:
