@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Series.values returning")
 
 STREAM = "application/vnd.apache.arrow.stream"
 FILE = "application/vnd.apache.arrow.file"
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/send-arrow.md"
 ROWS = 5
 UTC = datetime.UTC
 MOMENTS = [datetime.datetime(2026, 1, day + 1, 10, 30, tzinfo=UTC) for day in range(ROWS)]
@@ -151,6 +153,30 @@ def test_ten_thousand_rows_come_in_many_reads_and_go_back_in_order(served: dict[
         one = httpx.post(url, content=as_stream(table.slice(at, 1)), headers=headers)
         alone = pa.ipc.open_stream(one.content).read_all()
         assert alone.to_pylist() == found.slice(at, 1).to_pylist()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_documents_own_lines_work(
+    served: dict[str, Any],
+    expected: list[dict[str, Any]],
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("requests")
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame(AS_JSON).write_csv("payments.csv")
+    (lines,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+        if f"import {library}" in block
+    ]
+    assert "http://localhost:8080" in lines
+    names: dict[str, Any] = {}
+    exec(lines.replace("http://localhost:8080", served["url"]), names)
+    found = names["predictions"]
+    records = found.to_dict("records") if library == "pandas" else found.to_dicts()
+    assert records == expected
 
 
 def test_curl_sends_a_file(

@@ -56,6 +56,18 @@ def test_every_example_is_answered(document: dict[str, Any], served: dict[str, A
     assert asked == 7
 
 
+def test_tables_may_be_sent_in_all_their_forms(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/invocations"]["post"]
+    arrow = "application/vnd.apache.arrow"
+    assert set(operation["requestBody"]["content"]) == {
+        "application/json",
+        "text/csv",
+        f"{arrow}.stream",
+        f"{arrow}.file",
+    }
+    assert f"{arrow}.stream" in operation["responses"]["200"]["content"]
+
+
 def test_the_page_needs_nothing_from_elsewhere(served: dict[str, Any]) -> None:
     answer = httpx.get(f"{served['url']}/docs")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 JSON = "application/json"
 TEXT = "text/plain"
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
+ARROW_FILE = "application/vnd.apache.arrow.file"
 REFERENCE = "#/components/schemas/{name}"
 BODIES: tuple[type, ...] = (
     oip.InferIn,
@@ -41,6 +43,7 @@ ERRORS: dict[str, str] = {
     "401": "No key, or one that does not hold.",
     "403": "The key does not reach so far.",
     "404": "No such path, model or version.",
+    "406": "Asked for as Arrow alone, without pyarrow.",
     "413": "Too large, or too many rows.",
     "415": "A Content-Type or Content-Encoding that is not served.",
     "429": "Too many rows wait, or too many requests from this key.",
@@ -73,6 +76,8 @@ class Operation:
     answer_type: str = JSON
     also: Mapping[str, str] = field(default_factory=dict)
     """Further content types of a 200 → what they hold."""
+    body_also: Mapping[str, str] = field(default_factory=dict)
+    """Further content types of a request's body → what they hold."""
 
 
 def document(planes: Iterable[DataPlane], paths: Iterable[str], version: str) -> Json:
@@ -131,7 +136,7 @@ def _object(**properties: Json) -> Json:
 
 def _path_item(path: str, operation: Operation) -> Json:
     answers: Json = {operation.answer_type: {"schema": operation.answer}}
-    answers |= {kind: {"schema": {"description": what}} for kind, what in operation.also.items()}
+    answers |= _described(operation.also)
     item: Json = {
         "summary": operation.summary,
         "operationId": f"{operation.method} {path}",
@@ -147,7 +152,8 @@ def _path_item(path: str, operation: Operation) -> Json:
         content: Json = {"schema": operation.body}
         if operation.example is not None:
             content["example"] = operation.example
-        item["requestBody"] = {"content": {JSON: content}, "required": True}
+        bodies = {JSON: content, **_described(operation.body_also)}
+        item["requestBody"] = {"content": bodies, "required": True}
     told = {JSON: {"schema": _named("Error")}}
     for code in codes:
         item["responses"][code] = {"description": ERRORS[code], "content": told}
@@ -157,6 +163,11 @@ def _path_item(path: str, operation: Operation) -> Json:
     if path.endswith("/ready"):
         item["responses"]["503"]["content"] = {JSON: {"schema": {"type": "object"}}}
     return {operation.method.lower(): item}
+
+
+def _described(kinds: Mapping[str, str]) -> Json:
+    """Return the contents of types that no schema describes."""
+    return {kind: {"schema": {"description": what}} for kind, what in kinds.items()}
 
 
 def _parameter(name: str, place: str, what: str) -> Json:
@@ -223,6 +234,12 @@ def _of_model(plane: DataPlane) -> dict[str, Operation]:
         _named("Predictions"),
         body=_named("Invocation"),
         example={"dataframe_records": [row]},
+        also={ARROW_STREAM: "The same as a table, where Accept names this type."},
+        body_also={
+            "text/csv": "A table with a header.",
+            ARROW_STREAM: "A table as an Arrow IPC stream.",
+            ARROW_FILE: "A table as an Arrow IPC file.",
+        },
     )
     feedback = Operation(
         "POST",
