@@ -46,7 +46,7 @@ def on_call(subject: Subject) -> list[Section]:
             "How fast error budgets burn",
             [_burning(subject, objective) for objective in subject.budgets],
         ),
-        Section("Requests", list(_requests(subject))),
+        Section("Requests", [*_requests(subject), *_refused(subject)]),
         Section("Drift", list(_drift(subject))),
         Section("Rollout and healing", list(_rollout(subject))),
         Section("Labels", list(_labels(subject))),
@@ -238,6 +238,16 @@ def _requests(subject: Subject) -> Iterator[Panel]:
         limits=((subject.slo.latency_ms / 1000, RED),),
     )
     yield lines(
+        "Requests a second",
+        "By the version that they were routed to, and its role.",
+        Query(subject.rate("steadynet_requests_total", by="version, role"), "{{version}} {{role}}"),
+        unit="reqps",
+        stacked=True,
+    )
+
+
+def _refused(subject: Subject) -> Iterator[Panel]:
+    yield lines(
         "Refused",
         "HTTP responses that callers got for this model: 429 is a caller beyond its rate, 503 a "
         "queue that is full or a model that is not ready.",
@@ -252,13 +262,6 @@ def _requests(subject: Subject) -> Iterator[Panel]:
         "Rows that wait",
         "For a run, over all workers, when each last told.",
         Query(f"sum({subject.of('steadynet_worker_queued_rows')})", "rows"),
-    )
-    yield lines(
-        "Requests a second",
-        "By the version that they were routed to, and its role.",
-        Query(subject.rate("steadynet_requests_total", by="version, role"), "{{version}} {{role}}"),
-        unit="reqps",
-        stacked=True,
     )
 
 
