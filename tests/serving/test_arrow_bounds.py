@@ -109,6 +109,17 @@ def test_a_file_whose_message_calls_itself_longer_than_it_is_takes_no_memory(
     assert pool.max_memory() < 1_000_000
 
 
+def test_numbers_keep_a_body_alive_only_where_most_of_it_is_read() -> None:
+    amounts = np.arange(1_000, dtype=np.float32)
+    for unread, is_view in ((0, True), (1_000, False)):
+        more = {"unread": ["x" * unread] * 1_000} if unread else {}
+        body = arrow_of(pa.table({"amount": amounts, **more}))
+        found, _ = read_body(body, KINDS, BOUNDS, is_file=False)
+        assert isinstance(found["amount"], np.ndarray)
+        assert found["amount"].flags.owndata != is_view
+        np.testing.assert_array_equal(found["amount"], amounts)
+
+
 def test_a_footer_that_calls_rows_a_dictionary_is_refused() -> None:
     body = bytearray(arrow_of(pa.table({"amount": [0.5]}), is_file=True))
     end = len(body) - 10

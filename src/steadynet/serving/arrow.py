@@ -70,11 +70,12 @@ def read_body(
     try:
         rows = check_messages(file_claims(body) if is_file else stream_claims(body), bounds)
         schema = _open(body, is_file=is_file).schema
-        _check_names(schema.names)
+        names = schema.names
+        _check_names(names)
         reader = ColumnReader(dict(kinds), bounds.max_bytes)
-        wanted = [position for position, name in enumerate(schema.names) if name in kinds]
+        wanted = [position for position, name in enumerate(names) if name in kinds]
         for position in wanted:
-            reader.check(schema.names[position], schema.types[position])
+            reader.check(names[position], schema.field(position).type)
         if rows == 0:
             raise InputError("no rows to predict", expected="at least one row", got="none")
         # A column of nulls takes no bytes, and one of booleans an eighth.
@@ -86,6 +87,8 @@ def read_body(
         if sum(batch.num_rows for batch in batches) != rows:
             # A footer may call rows a dictionary.
             raise unreadable("another number of rows than its messages say")
+        # Arrays over the body keep all of it: only where most of it is read.
+        reader.copies = 2 * sum(batch.nbytes for batch in batches) < len(body)
         return {
             name: reader.read(name, [batch.column(position) for batch in batches])
             for position, name in enumerate(batches[0].schema.names)
@@ -162,9 +165,11 @@ def _decode(
 def _array(values: np.ndarray) -> pa.Array:
     """Return texts, booleans or float64 (N,) as an array, without what imports pandas."""
     if values.dtype.kind == "O":
-        builder = pa.lib.StringBuilder()
-        builder.append_values(values.tolist())
-        return builder.finish()
+        texts = [text.encode() for text in values.tolist()]
+        ends = np.zeros(len(texts) + 1, "<i4")
+        np.cumsum(np.fromiter(map(len, texts), "<i4", len(texts)), out=ends[1:])
+        held = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+        return pa.Array.from_buffers(pa.string(), len(texts), held)
     if values.dtype.kind == "b":
         packed = np.packbits(values, bitorder="little")
         return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(packed)])

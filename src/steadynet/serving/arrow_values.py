@@ -1,8 +1,7 @@
 """Columns of Arrow → the values that the same rows have as JSON: lists, or typed arrays (N,).
 
 Arrays are read from their buffers, not by what pyarrow has for it: that imports pandas into a
-worker, and does not check all that it follows. They are copied, so that nothing keeps a body alive
-after its answer. Every array must have been validated in full before.
+worker, and does not check all that it follows. Every array must have been validated in full before.
 """
 
 from __future__ import annotations
@@ -42,6 +41,8 @@ class ColumnReader:
     kinds: dict[str, Collection[Kind]]
     """What the versions that may answer take a column for."""
     max_bytes: int
+    copies: bool = True
+    """Whether numbers are copied; else they lie in the body, and keep it until they are counted."""
     _text_bytes: int = field(default=0, init=False)
 
     def check(self, name: str, kind: pa.DataType) -> None:
@@ -105,7 +106,7 @@ class ColumnReader:
         kind = array.type
         kinds = self.kinds[name]
         if (dtype := _FIXED.get(str(kind))) is not None:
-            return _numbers(array, dtype, kinds)
+            return self._numbers(array, dtype, kinds)
         if pa.types.is_boolean(kind):
             flags = _bits(array.buffers()[1], array)
             valid = _valid(array)
@@ -126,6 +127,19 @@ class ColumnReader:
             ticks = _fixed(array, np.dtype("<i4" if pa.types.is_time32(kind) else "<i8"))
             return _with_nan(ticks / _TICKS[kind.unit], _valid(array))
         raise _not_served(name, kind)  # `check` has refused it before
+
+    def _numbers(self, array: pa.Array, dtype: np.dtype, kinds: Collection[Kind]) -> Values:
+        values = _fixed(array, dtype)
+        valid = _valid(array)
+        is_whole = dtype.kind != "f"
+        if is_whole and "datetime" in kinds:
+            # As JSON: no whole number stands for a missing time.
+            return values.tolist() if valid is None else _with_none(values, valid)
+        if valid is None:
+            return values.copy() if self.copies or not values.flags.aligned else values
+        if is_whole and not _NUMBERS.issuperset(kinds):
+            return _with_none(values, valid)
+        return _with_nan(values.astype(np.float64 if is_whole else dtype), valid)
 
     def _take_text(self, size: int) -> None:
         self._text_bytes += size
@@ -218,20 +232,6 @@ def _valid(array: pa.Array) -> np.ndarray | None:
     if array.null_count == 0:
         return None
     return _bits(array.buffers()[0], array)
-
-
-def _numbers(array: pa.Array, dtype: np.dtype, kinds: Collection[Kind]) -> Values:
-    values = _fixed(array, dtype).copy()
-    valid = _valid(array)
-    is_whole = dtype.kind != "f"
-    if is_whole and "datetime" in kinds:
-        # As JSON: no whole number stands for a missing time.
-        return values.tolist() if valid is None else _with_none(values, valid)
-    if valid is None:
-        return values
-    if is_whole and not _NUMBERS.issuperset(kinds):
-        return _with_none(values, valid)
-    return _with_nan(values.astype(np.float64) if is_whole else values, valid)
 
 
 def _with_nan(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
