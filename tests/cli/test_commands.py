@@ -253,6 +253,18 @@ def test_observe_writes_dashboards_and_keeps_those_that_a_person_changed(
     assert [board.read_bytes() for board in boards] == before
 
 
+def test_observe_says_what_stands_in_the_way(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "dashboards").touch()
+    done = run("observe", "customers", "--to", str(tmp_path))
+    assert done.code == 2
+    assert "executive.json cannot be written" in done.err
+    for url in ("localhost:9090", "http://["):
+        done = run("observe", "customers", "--to", str(tmp_path / "b"), "--prometheus-url", url)
+        assert done.code == 2
+        assert "expected as http://localhost:9090" in done.err
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_bundle_of_another_key_does_not_verify(workshop: Any, run_apart: Run) -> None:
     bundle = workshop.home / "models/customers/1"
     done = run_apart("verify", str(bundle))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from steadynet.cli.generated_files import WRITTEN, write_unchanged
+from steadynet.errors import UserError
 
 OLD, NEW = {"a/one": b"old", "two": b"old"}, {"a/one": b"new", "two": b"new"}
 
@@ -18,6 +21,12 @@ def test_files_follow_until_a_person_changes_one(tmp_path: Path) -> None:
     assert write_unchanged(tmp_path, OLD) == ([two], [one]), "kept, however often"
     one.unlink()
     assert write_unchanged(tmp_path, NEW) == ([one, two], [])
+
+
+def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    with pytest.raises(UserError, match="two cannot be written"):
+        write_unchanged(tmp_path, OLD)
 
 
 def test_without_a_list_of_what_was_written_other_files_are_a_persons(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from steadynet.errors import UserError
 from steadynet.files import sha256_bytes, write_atomic
 
 WRITTEN = ".written.json"
@@ -19,16 +20,22 @@ WRITTEN = ".written.json"
 def write_unchanged(folder: Path, files: Mapping[str, bytes]) -> tuple[list[Path], list[Path]]:
     """Write files below a folder; return those that were written and those that were kept.
 
-    Kept is what a person changed, or wrote before. Raises `OSError`.
+    Kept is what a person changed, or wrote before. Raises `UserError` for what cannot be written.
     """
     digests = _digests(folder)
     written, kept = [], []
     for name, content in files.items():
         path = folder / name
-        if _is_anothers(path, digests.get(name), content):
-            kept.append(path)
-            continue
-        write_atomic(path, content)
+        try:
+            if _is_anothers(path, digests.get(name), content):
+                kept.append(path)
+                continue
+            write_atomic(path, content)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written: {error.strerror}",
+                do="Move away what is in its place, or name another folder.",
+            ) from None
         digests[name] = sha256_bytes(content)
         written.append(path)
     write_atomic(folder / WRITTEN, msgspec.json.encode(digests, order="sorted") + b"\n")

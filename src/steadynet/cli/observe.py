@@ -46,6 +46,7 @@ def observe(
     from steadynet.monitoring.rules import alertmanager_config, prometheus_rules
     from steadynet.registry.local import LocalRegistry
 
+    _check_url(prometheus_url)
     home = Home.default()
     found = LocalRegistry(home).resolve(model)
     manifest = verify_bundle(found.bundle, signing_key(home).public).manifest
@@ -72,6 +73,23 @@ def observe(
     if routes not in written:
         kept.insert(0, routes)
     _tell(found.name, files, kept, as_json=as_json)
+
+
+def _check_url(url: str) -> None:
+    from urllib.parse import urlsplit
+
+    from steadynet.errors import UserError
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UserError(
+            "--prometheus-url is no URL",
+            expected="as http://localhost:9090",
+            do="Name it as Grafana reaches it.",
+        )
 
 
 def _tell(model: str, files: list[Path], kept: list[Path], *, as_json: bool) -> None:
