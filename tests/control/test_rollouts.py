@@ -332,6 +332,26 @@ def test_two_controllers_one_acts(any_scene: Scene) -> None:
     assert first.tick()
 
 
+def test_a_clock_that_is_set_back_blinds_nobody(any_scene: Scene) -> None:
+    """A challenger that goes bad after it is rolled back all the same, by whoever acts then."""
+    scene = any_scene
+    first = scene.controller()
+    scene.send("rollout.start", version="2")
+    first.tick()
+    while scene.route().share == 0.0:
+        second(scene, first)
+    scene.clock.jump(-3600.0)
+    second(scene, first)
+    assert "the clock was set back by 3599 s" in scene.told("rollout.clock")[0]
+    # It dies; the lease that it held then is no longer than another one.
+    heir = scene.controller()
+    for _ in range(10):
+        second(scene, heir, faults=100)
+    [aborted] = scene.told("rollout.aborted")
+    assert "error rate" in aborted
+    assert scene.route().challenger is None
+
+
 def test_a_controller_that_slept_cannot_publish_an_old_route(any_scene: Scene) -> None:
     scene = any_scene
     slept = scene.controller()

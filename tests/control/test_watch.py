@@ -57,6 +57,14 @@ def test_sustained_drift_is_journaled_alerted_once_and_resolved(scene: Scene) ->
     assert model_status(scene.home, NAME, scene.clock.now()).alerts == ()
 
 
+def test_drift_is_seen_although_the_clock_was_set_back(scene: Scene) -> None:
+    controller = scene.controller()
+    seconds(scene, controller, 3)
+    scene.clock.jump(-7200.0)
+    seconds(scene, controller, 8, skew=True)
+    assert len(scene.told("drift.drifted")) == 1
+
+
 def test_a_restarted_controller_goes_on_with_the_same_drift(scene: Scene) -> None:
     first = scene.controller()
     seconds(scene, first, 3, skew=True)

@@ -112,6 +112,21 @@ def test_a_failing_verdict_rolls_back_at_once(stage: str) -> None:
     assert transition.reason == "said fail"
 
 
+def test_a_clock_that_was_set_back_begins_the_stage_anew() -> None:
+    state = reach("canary 1")
+    assert look(state, after=-1.0).state == state, "two machines' clocks differ by as much"
+    transition = look(state, after=-3600.0, outcome="pass")
+    assert transition.action == "none"
+    assert "set back by 3600 s" in transition.reason
+    back = transition.state
+    assert back == msgspec.structs.replace(state, stage_started=state.stage_started - 3600.0)
+    assert look(back, outcome="pass").state.stage == "canary 2"
+    paused = look(state, command="pause").state
+    resumed = look(look(paused, after=-3600.0).state, after=60.0, command="resume").state
+    assert resumed.stage_started == pytest.approx(state.stage_started - 3600.0 + 60.0)
+    assert look(state, after=-3600.0, outcome="fail").action == "rollback"
+
+
 @pytest.mark.parametrize("outcome", ["not_yet", None])
 def test_no_verdict_moves_nothing(outcome: Outcome | None) -> None:
     state = reach("canary 0")

@@ -55,7 +55,7 @@ class AliasKeeper:
             left = registry.read_aliases(turn.model).unpublished
             self._next_check = turn.now + self._wait_s
             self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s) if left else CHECK_EVERY_S
-        if turn.now < self._next_check or not _has_mlflow(turn.home):
+        if 0 < self._next_check - turn.now <= LONGEST_WAIT_S or not _has_mlflow(turn.home):
             return
         self._next_check = turn.now + CHECK_EVERY_S
         if registry.read_aliases(turn.model).unpublished:

@@ -151,7 +151,8 @@ class Controller:
 
     def _hold_lease(self, now: float) -> Lease | None:
         held = self._lease
-        if held is not None and now < held.expires - self._lease_s / 2:
+        # A clock that was set back would let a lease last for as long, whoever died meanwhile.
+        if held is not None and self._lease_s / 2 < held.expires - now <= self._lease_s:
             return held
         with self._store.write() as tx:
             lease = tx.acquire_lease(self.model, self.holder, now=now, length_s=self._lease_s)

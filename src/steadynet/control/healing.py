@@ -179,7 +179,7 @@ class Healing:
             anew
             or kept is None
             or kept[1] != (view.since or 0.0)
-            or turn.now - kept[0] >= COUNT_EVERY_S
+            or not 0 <= turn.now - kept[0] < COUNT_EVERY_S
         ):
             with turn.store.read() as tx:
                 count = tx.observations.count_labelled(

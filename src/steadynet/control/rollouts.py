@@ -119,7 +119,7 @@ class Rollouts:
 
     def _tell(self, turn: Turn, rollout: Rollout, verdict: Verdict | None) -> None:
         """Keep the newest verdict for `status`, at most once in `TELL_EVERY_S`."""
-        if verdict is None or turn.now - self._told < TELL_EVERY_S:
+        if verdict is None or 0 <= turn.now - self._told < TELL_EVERY_S:
             return
         with turn.write() as tx:
             last = LastVerdict(rollout=rollout.id, at=turn.now, verdict=verdict)
@@ -174,7 +174,9 @@ def _observe(
     turn: Turn, rollout: Rollout, evidence: Evidence | None, order: Command | None
 ) -> Observation:
     workers = live_workers(turn.home, turn.model, turn.now)
-    fresh = [worker for worker in workers if worker.at >= rollout.started]
+    # Where the clock was set back, the stage begins before the rollout did.
+    began = min(rollout.started, rollout.stage_started)
+    fresh = [worker for worker in workers if worker.at >= began]
     return Observation(
         now=turn.now,
         verdict=None if evidence is None else judge(turn.spec.rollout, evidence),
@@ -288,6 +290,9 @@ def _next_notes(step: _Step, notes: RolloutNotes, usual_tail_s: float) -> Rollou
     before, and then stays.
     """
     after = step.transition.state
+    if after.stage_started < step.before.stage_started:
+        starts = tuple(min(start, after.stage_started) for start in notes.canary_starts)
+        return msgspec.structs.replace(notes, canary_starts=starts)
     if step.transition.action != "set_route" or after.phase != "canary":
         return notes
     return msgspec.structs.replace(

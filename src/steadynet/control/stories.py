@@ -42,6 +42,8 @@ def rollout_story(before: Rollout, transition: Transition) -> tuple[str, str]:
     if after.phase == "promoted":
         became = f"version {version} became champion in place of {before.champion} after {took}"
         return "rollout.promoted", f"{became}: {transition.reason}"
+    if after.stage_started < before.stage_started:
+        return "rollout.clock", transition.reason
     if before.paused_at is None and after.paused_at is not None:
         return "rollout.paused", f"the rollout of version {version} was paused {where}"
     if before.paused_at is not None and after.paused_at is None:

@@ -38,6 +38,10 @@ LOOK_EVERY_S = 1.0
 """Verdicts change with thousands of rows; looking at them more often only costs."""
 
 
+SET_BACK_S = 60.0
+"""From how far ahead of now the present window's start means that the clock was set back."""
+
+
 class Watch:
     """What is being watched of one model's champion."""
 
@@ -108,6 +112,9 @@ class Watch:
             )
             self._traffic = Tally(turn.model, turn.now)
             self._joined = -1
+        if notes.drift_since - turn.now > SET_BACK_S:
+            notes = msgspec.structs.replace(notes, drift_since=turn.now)
+            self._traffic = Tally(turn.model, turn.now)
         return notes
 
     def _add_to_season(self, turn: Turn, champion: Champion, windows: tuple[Window, ...]) -> None:

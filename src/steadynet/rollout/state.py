@@ -23,7 +23,9 @@ before acting on it, and act again after a restart: both are safe, by these inva
    true neither promotes a version nor rolls it back.
 6. A pause stops promotion only. A failing verdict, a load failure and `abort` end a paused
    rollout as they end any other.
-7. The action is `none` exactly where the route and the champion need no change.
+7. A clock that was set back begins the stage's time anew: else nothing would be judged, however
+   bad, until it had come as far again.
+8. The action is `none` exactly where the route and the champion need no change.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ import msgspec
 
 from steadynet.rollout.evidence import Verdict
 from steadynet.spec.model import RolloutSpec
+
+SET_BACK_S = 5.0
+"""From how far before the stage's start a moment means that the clock was set back."""
 
 Phase = Literal["pending", "shadow", "canary", "awaiting_approval", "promoted", "aborted"]
 Command = Literal["promote", "abort", "pause", "resume"]
@@ -131,7 +136,7 @@ def step(state: Rollout, plan: RolloutSpec, observation: Observation) -> Transit
     """
     if state.over:
         return Transition(state=state, action="none", reason="")
-    for rule in (_on_harm, _on_command, _on_pause, _on_progress, _on_timeout):
+    for rule in (_on_harm, _on_command, _on_clock, _on_pause, _on_progress, _on_timeout):
         transition = rule(state, plan, observation)
         if transition is not None:
             return transition
@@ -177,6 +182,17 @@ def _on_command(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transit
         )
         return Transition(state=resumed, action="none", reason=resumed.reason)
     return None
+
+
+def _on_clock(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
+    """Begin the stage's time anew where the clock was set back to before it."""
+    back_s = state.stage_started - seen.now
+    if back_s <= SET_BACK_S:
+        return None
+    paused = None if state.paused_at is None else seen.now
+    anew = msgspec.structs.replace(state, stage_started=seen.now, paused_at=paused)
+    why = f"the clock was set back by {back_s:.0f} s; the time of {state.stage} begins anew"
+    return Transition(state=anew, action="none", reason=why)
 
 
 def _on_pause(state: Rollout, plan: RolloutSpec, seen: Observation) -> Transition | None:
