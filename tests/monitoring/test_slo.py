@@ -15,6 +15,7 @@ from steadynet.monitoring.slo import (
     assess_slo,
     burn_sentence,
     compact_events,
+    extend_events,
     slo_events,
 )
 from steadynet.monitoring.windows import (
@@ -193,3 +194,13 @@ def test_compacting_keeps_recent_counts_and_settles_at_once(raw: list[SloEvents]
     assert sum(e.failed for e in compact) == sum(e.failed for e in kept)
     assert compact_events(compact, now=NOW) == compact
     assert len({int(e.end // MINUTE) for e in compact}) == len(compact)
+
+
+@given(events, events, st.floats(0, DAY))
+def test_extending_is_compacting_all(
+    raw: list[SloEvents], more: list[SloEvents], passed: float
+) -> None:
+    known = compact_events(raw, now=NOW - passed)
+    assert extend_events(known, more, now=NOW) == (
+        compact_events([*known, *more], now=NOW) if more else known
+    )

@@ -131,8 +131,9 @@ class Controller:
         if champion is None:
             return
         rollout = self._rollouts.advance(turn, champion, seen.windows)
-        # A promotion has made another one champion: what was known of the old one is past.
-        champion = self._current_champion(turn) or champion
+        if rollout is not None:
+            # A promotion has made another one champion: what was known of the old one is past.
+            champion = self._current_champion(turn) or champion
         self._aliases.keep(turn)
         watched = self._watch.look(turn, champion, seen.windows, self._conditions)
         self._conditions = self._healing.advance(turn, champion, watched, rollout)

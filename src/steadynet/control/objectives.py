@@ -11,7 +11,7 @@ from steadynet.control.champion import Champion
 from steadynet.control.facts import WatchNotes
 from steadynet.control.turn import Turn
 from steadynet.monitoring.reports import Objective
-from steadynet.monitoring.slo import KEPT_S, SloEvents, assess_slo, compact_events, slo_events
+from steadynet.monitoring.slo import KEPT_S, SloEvents, assess_slo, extend_events, slo_events
 from steadynet.monitoring.timed import TimeSpent, spend
 from steadynet.monitoring.windows import Window
 from steadynet.spec.model import Slo
@@ -28,9 +28,8 @@ class Objectives:
         if self._events is None:
             with turn.store.read() as tx:
                 windows = tx.observations.windows(turn.model, turn.now - KEPT_S)
-        known = self._events or ()
         events = [slo_events(slo, window) for window in windows if window.role != "shadow"]
-        self._events = compact_events([*known, *events], now=turn.now)
+        self._events = extend_events(self._events or (), events, now=turn.now)
 
     def judge(self, turn: Turn, champion: Champion, notes: WatchNotes) -> WatchNotes:
         """Return the notes with the time since the last look and the newest report."""

@@ -53,6 +53,8 @@ class Watch:
         self._joined = -1
         self._looked = float("-inf")
         self._inputs: dict[str, InputsOf] = {}
+        self._told: dict[str, tuple[str, str]] = {}
+        """`drift` and `quality` → kind and version of the newest entry of the journal on it."""
         self._labelled: list[LabelledRow] = []
         self._labelled_since = -1
         """The labelled rows of the quality window that is not complete, and where it began."""
@@ -83,13 +85,13 @@ class Watch:
         self._estimating.reconcile(turn, champion)
         after = self._objectives.judge(turn, champion, after)
         with turn.write() as tx:
-            _journal_changes(turn, tx, after, self._inputs)
+            told = _journal_changes(turn, tx, after, self._inputs, self._told)
             tx.decisions.remember(turn.model, WATCH, after)
             self._estimating.store(turn, tx)
             if self._detail is not None and self._detail.at == turn.now:
                 tx.decisions.remember(turn.model, QUALITY_DETAIL, self._detail)
             decide(turn, tx, after, (*conditions, *self._estimating.conditions(turn)))
-        self._notes = after
+        self._notes, self._told = after, told
         return after
 
     def _begin(self, turn: Turn, champion: Champion) -> WatchNotes:
@@ -193,22 +195,29 @@ def _journal_changes(
     tx: Transaction,
     after: WatchNotes,
     inputs: Mapping[str, InputsOf],
-) -> None:
+    told: Mapping[str, tuple[str, str]],
+) -> dict[str, tuple[str, str]]:
     """Write down verdicts on this version that differ from the last one written down.
 
     A verdict that is not decided yet says nothing, so it stands between no two equal ones.
+    Returns `told` with what the journal says now; what it lacks is read from the journal.
     """
+    known = dict(told)
     for name, report in (("drift", after.drift), ("quality", after.quality)):
         if report is None or report.verdict == "not_yet":
             continue
-        kind = f"{name}.{report.verdict}"
-        told = tx.journal.last(turn.model, 1, kinds=f"{name}.%")
-        if told and told[0].kind == kind and told[0].data.get("version") == after.version:
+        present = f"{name}.{report.verdict}", after.version
+        if name not in known:
+            for entry in tx.journal.last(turn.model, 1, kinds=f"{name}.%"):
+                known[name] = entry.kind, str(entry.data.get("version"))
+        if known.get(name) == present:
             continue
+        known[name] = present
         made = inputs.get(name)
         data = {
             "report": report,
             "version": after.version,
             "inputs": None if made is None else made(),
         }
-        tx.journal.append(turn.model, at=turn.now, kind=kind, text=report.sentence, data=data)
+        tx.journal.append(turn.model, at=turn.now, kind=present[0], text=report.sentence, data=data)
+    return known

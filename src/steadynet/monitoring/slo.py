@@ -15,6 +15,7 @@ and freshness count seconds (`monitoring.timed`); an old champion is no reason t
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
@@ -162,6 +163,18 @@ def compact_events(
         held = buckets.get(key)
         buckets[key] = event if held is None else _add(held, event)
     return tuple(buckets[key] for key in sorted(buckets))
+
+
+def extend_events(
+    known: tuple[SloEvents, ...], events: Sequence[SloEvents], *, now: float
+) -> tuple[SloEvents, ...]:
+    """Return `compact_events` of both, where `known` came from it: only the last buckets change."""
+    if not events:
+        return known
+    ends = [event.end for event in known]
+    first = bisect_left(ends, min(event.end for event in events) // _MINUTE * _MINUTE)
+    kept = known[bisect_right(ends, now - KEPT_S, hi=first) : first]
+    return (*kept, *compact_events([*known[first:], *events], now=now))
 
 
 def _add(a: SloEvents, b: SloEvents) -> SloEvents:

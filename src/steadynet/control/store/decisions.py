@@ -14,6 +14,12 @@ from steadynet.rollout.route import Route
 
 T = TypeVar("T")
 
+# Asked many times a second: a statement that is made once is not compiled anew.
+_FACT = sa.select(tables.facts.c.value_json).where(
+    (tables.facts.c.model == sa.bindparam("of")) & (tables.facts.c.key == sa.bindparam("named"))
+)
+_ROUTE = sa.select(tables.routes.c.body).where(tables.routes.c.model == sa.bindparam("of"))
+
 
 class Decisions:
     """Routes, rollouts and facts of all models within one transaction."""
@@ -23,8 +29,7 @@ class Decisions:
 
     def route(self, model: str) -> Route | None:
         """Return the route that the model's workers shall apply."""
-        routes = tables.routes
-        body = self._connection.scalar(sa.select(routes.c.body).where(routes.c.model == model))
+        body = self._connection.scalar(_ROUTE, {"of": model})
         return None if body is None else msgspec.msgpack.decode(body, type=Route)
 
     def save_route(self, route: Route) -> None:
@@ -75,10 +80,7 @@ class Decisions:
 
     def fact(self, model: str, key: str, kind: type[T]) -> T | None:
         """Return what was remembered under the key, as a `kind`."""
-        facts = tables.facts
-        text = self._connection.scalar(
-            sa.select(facts.c.value_json).where((facts.c.model == model) & (facts.c.key == key))
-        )
+        text = self._connection.scalar(_FACT, {"of": model, "named": key})
         return None if text is None else msgspec.json.decode(text, type=kind)
 
     def remember(self, model: str, key: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -18,17 +19,15 @@ def upsert(
     connection: Connection, table: sa.Table, values: Sequence[dict[str, Any]], keys: Sequence[str]
 ) -> None:
     """Insert rows; where `keys` exist already, set the row's other columns instead."""
-    insert = _insert(connection, table)
-    others = {name: insert.excluded[name] for name in values[0] if name not in keys}
-    _send(connection, insert.on_conflict_do_update(index_elements=list(keys), set_=others), values)
+    others = tuple(name for name in values[0] if name not in keys)
+    _send(connection, _insert(connection.dialect.name, table, tuple(keys), others), values)
 
 
 def insert_new(
     connection: Connection, table: sa.Table, values: Sequence[dict[str, Any]], keys: Sequence[str]
 ) -> None:
     """Insert the rows whose `keys` do not exist yet; leave the others as they are."""
-    insert = _insert(connection, table)
-    _send(connection, insert.on_conflict_do_nothing(index_elements=list(keys)), values)
+    _send(connection, _insert(connection.dialect.name, table, tuple(keys), ()), values)
 
 
 def _send(
@@ -48,7 +47,13 @@ def _send(
         connection.exec_driver_sql(str(compiled), list(map(itemgetter(*names), values)))
 
 
-def _insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+@lru_cache(maxsize=64)
+def _insert(
+    dialect: str, table: sa.Table, keys: tuple[str, ...], others: tuple[str, ...]
+) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement. A dozen a second are sent; making one costs more than sending it."""
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if not others:
+        return insert.on_conflict_do_nothing(index_elements=list(keys))
+    replaced = {name: insert.excluded[name] for name in others}
+    return insert.on_conflict_do_update(index_elements=list(keys), set_=replaced)
