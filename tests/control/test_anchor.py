@@ -150,6 +150,22 @@ def test_the_controller_and_the_homes_own_journal_sign_what_they_write(scene: Sc
     assert {entry.data["steadynet"] for entry in entries} == {steadynet.__version__}
 
 
+def test_a_key_that_cannot_be_read_stops_neither_housekeeping_nor_the_next_controller(
+    scene: Scene,
+) -> None:
+    signing_key(scene.home).private.write_text("no key")
+    controller = scene.controller()
+    scene.traffic("1", "champion", 100)
+    controller.tick()
+    scene.send("rollout.start", version="9")
+    scene.clock.advance(5 * 86_400.0)
+    assert controller.tick()
+    with scene.store.read() as tx:
+        assert tx.observations.windows(NAME, 0.0) == [], "too old: dropped by the housekeeping"
+    controller.close()
+    assert scene.controller().tick(), "the lease was given back"
+
+
 def test_verify_names_the_journal_and_exits_with_3(written: Home, tmp_path: Path) -> None:
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -186,9 +186,15 @@ class Controller:
         Under the store's lock, so that no controller puts an older entry in its place.
         """
         head = tx.journal.head(self.model)
-        if head is not None and head[0] != self._signed:
+        if head is None or head[0] == self._signed:
+            return
+        try:
             sign_head(self.home, self.model, *head)
-            self._signed = head[0]
+        except (OSError, ValueError) as error:
+            # The chain holds without it; rows must be dropped and leases given back all the same.
+            logger.error("the journal of %s could not be signed: %s", self.model, error)
+            return
+        self._signed = head[0]
 
 
 def _retention(spec: Spec, now: float) -> Retention:
