@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import msgspec
+import pytest
 from control_scene import NAME, Scene
 
 from steadynet.control.controller import Controller
@@ -118,6 +122,20 @@ def test_an_attempt_whose_process_was_never_started_is_started(scene: Scene) -> 
     assert (folder / PID).exists()
     wait_for_outcome(scene, second)
     assert "the same value in every row" in scene.told("heal.failed")[0]
+
+
+def test_a_second_process_of_an_attempt_runs_until_the_first_has_ended(tmp_path: Path) -> None:
+    """A controller that died before it wrote down the first one's number starts it again."""
+    with (tmp_path / "lock").open("ab") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "steadynet.control.retrain_job", str(tmp_path)]
+        second = subprocess.Popen(command)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(timeout=2)
+        outcome = RetrainOutcome(succeeded=False, reason="the first one's")
+        write_atomic(tmp_path / OUTCOME, msgspec.json.encode(outcome))
+    assert second.wait(timeout=60) == 0
+    assert b"the first one's" in (tmp_path / OUTCOME).read_bytes()
 
 
 def test_lost_quality_heals_by_itself_and_stops_after_too_many_failures(scene: Scene) -> None:

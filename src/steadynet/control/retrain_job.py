@@ -2,7 +2,8 @@
 
 Started as `python -m steadynet.control.retrain_job FOLDER`, where the folder holds `plan.json`.
 Leaves `outcome.json` behind, written atomically, whatever it says. Two processes on one folder
-do the work once: the second finds it locked and leaves.
+do the work once: the second waits for the first, whose outcome it finds, so that whichever of
+them the folder names runs as long as the work does.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str]) -> None:
     """Run the retrain of one folder."""
     folder = Path(arguments[0])
     with (folder / "lock").open("ab") as lock:
-        if (folder / OUTCOME).exists() or not _lock(lock):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / OUTCOME).exists():
             return
         plan = msgspec.json.decode((folder / PLAN).read_bytes(), type=RetrainPlan)
         try:
@@ -223,14 +225,6 @@ def _way_options(plan: RetrainPlan) -> tuple[str, ...]:
         return ("--parent", plan.champion.manifest_sha256)
     goes_on = ("--from", plan.champion.bundle)
     return (*goes_on, "--recalibrate") if plan.way == "recalibrate" else goes_on
-
-
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
