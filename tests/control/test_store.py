@@ -328,6 +328,15 @@ def test_a_shadow_answer_is_joined_by_the_same_id_and_asked_for_apart(store: Sto
     assert [item.row.version for item in shadow] == ["2"]
 
 
+def test_rows_of_a_version_that_was_asked_for_by_number_are_no_sample(store: Store) -> None:
+    with store.write() as tx:
+        tx.observations.add_rows("m", [row("a"), row("b", role="pinned")])
+        tx.observations.add_labels("m", [Feedback(id=i, label="yes") for i in "ab"], now=1.0)
+        assert tx.observations.count_labelled("m") == len(tx.observations.labelled("m", limit=9))
+        own = tx.observations.labelled_after("m", after=0, limit=9, version="1")
+    assert [item.row.id for item in own] == ["a"]
+
+
 def test_labels_that_the_answer_brought_about_are_told_apart(store: Store) -> None:
     with store.write() as tx:
         tx.observations.add_rows("m", [row("a"), row("b")])

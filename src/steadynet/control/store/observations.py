@@ -34,6 +34,10 @@ MANY = 5_000
 """Rows per insertion."""
 
 
+USERS: tuple[Role, ...] = ("champion", "challenger")
+"""Whose answers are a sample of all callers: a version that is asked for by number has others."""
+
+
 class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
     """An answered row and what really happened."""
 
@@ -243,7 +247,7 @@ class Observations:
         limit: int,
         after: int = 0,
         version: str | None = None,
-        roles: tuple[Role, ...] = ("champion", "challenger"),
+        roles: tuple[Role, ...] = USERS,
     ) -> list[LabelledRow]:
         """Return the newest `limit` labelled rows joined after number `after`, oldest first."""
         rows, joins = tables.rows, tables.joins
@@ -258,23 +262,23 @@ class Observations:
     ) -> list[LabelledRow]:
         """Return labelled rows that were joined after number `after`, in order.
 
-        Those of every version and role; with `version`, those that it answered to a user.
+        Those of every version and role; with `version`, those that the route had it answer.
         """
         rows, joins = tables.rows, tables.joins
         where = (joins.c.model == model) & (joins.c.number > after)
         if version is not None:
-            where &= (rows.c.version == version) & (rows.c.role != "shadow")
+            where &= (rows.c.version == version) & rows.c.role.in_(USERS)
         query = _labelled_query().where(where).order_by(joins.c.number).limit(limit)
         return [_labelled(item) for item in self._connection.execute(query)]
 
     def count_labelled(self, model: str, *, since: float = 0.0, influenced: bool = True) -> int:
-        """Return how many rows answered to a user at `since` or later have labels.
+        """Return how many rows that `labelled` may return, answered at `since` or later, there are.
 
         Without `influenced` those are left out whose label the answer brought about.
         """
         joins, rows, labels = tables.joins, tables.rows, tables.labels
         joined = joins.join(rows, rows.c.number == joins.c.row)
-        where = (joins.c.model == model) & (rows.c.at >= since) & (rows.c.role != "shadow")
+        where = (joins.c.model == model) & (rows.c.at >= since) & rows.c.role.in_(USERS)
         if not influenced:
             joined = joined.join(labels, labels.c.number == joins.c.label)
             where &= labels.c.influenced.is_(False)
