@@ -356,7 +356,15 @@ def test_the_newest_label_of_an_id_counts_once(store: Store) -> None:
         )
         tx.observations.add_labels("m", [Feedback(id="a", label="perhaps")], now=2.0)
         found = tx.observations.labelled("m", limit=10)
+        more = tx.observations.labelled_after("m", after=found[-1].number, limit=9)
+        tx.observations.add_labels("m", [Feedback(id="a", label="perhaps")], now=3.0)
+        assert tx.observations.last_join("m") == found[-1].number, "nothing new was said"
+        tx.observations.add_labels("m", [Feedback(id="a", label="yes")], now=4.0)
+        again = tx.observations.labelled_after("m", after=found[-1].number, limit=9)
+        assert tx.observations.count_labelled("m") == 1
     assert [item.label for item in found] == ["perhaps"]
+    assert more == []
+    assert [item.label for item in again] == ["yes"], "whoever reads on sees it"
 
 
 def test_labelled_rows_can_be_read_on_from_a_number(store: Store) -> None:

@@ -98,6 +98,28 @@ def test_lost_quality_is_found_on_labels_and_pages(scene: Scene) -> None:
     assert beginning.startswith("lost when last judged; since then 0 labelled rows so far")
 
 
+def test_labels_that_are_put_right_give_the_quality_back(scene: Scene) -> None:
+    controller = scene.controller()
+    controller.tick()
+    ids = [f"r{number}" for number in range(200)]
+    for label in ("fraud", "legit"):
+        if label == "fraud":
+            scene.answers(ids, 0.02)
+        for start in (0, 100):
+            scene.truths(ids[start : start + 100], label)
+            scene.clock.advance(1.0)
+            controller.tick()
+        scene.clock.advance(1.0)
+        controller.tick()
+    assert [len(scene.told(f"quality.{word}")) for word in ("lost", "ok")] == [1, 1]
+    scene.clock.advance(400.0)
+    more = [f"s{number}" for number in range(100)]
+    scene.answers(more, 0.02)
+    scene.truths(more, "legit")
+    controller.tick()
+    assert any("quality is lost" in text for text in scene.told("alert.resolved"))
+
+
 def test_good_answers_hold_quality(scene: Scene) -> None:
     controller = scene.controller()
     controller.tick()

@@ -15,6 +15,7 @@ from typing import Literal
 from steadynet.control.labels import row_biases, row_losses
 from steadynet.control.slices import Slicer
 from steadynet.control.store import LabelledRow
+from steadynet.monitoring.windows import Role
 from steadynet.rollout.evidence import LabelledLoss, TwoArms
 from steadynet.statistics.moments import Moments, add
 from steadynet.table.schema import Target
@@ -60,6 +61,8 @@ class LabelTally:
         self._bias: list[TwoArms] = []
         self._value: list[TwoArms] = []
         self._waiting: dict[str, tuple[ArmName, float]] = {}
+        self._counted: dict[tuple[str, Role], None] = {}
+        """The newest rows: one whose label was put right comes again, and counts once."""
 
     @property
     def losses(self) -> LabelledLoss:
@@ -92,6 +95,12 @@ class LabelTally:
                 continue
             if (item.row.role == "champion") != (arm == "champion"):
                 continue
+            key = item.row.id, item.row.role
+            if key in self._counted:
+                continue
+            self._counted[key] = None
+            if len(self._counted) > MOST_WAITING:
+                del self._counted[next(iter(self._counted))]
             stage = 0 if item.row.role == "shadow" else bisect_right(canary_starts, item.row.at)
             _grow(self._bias, stage, arm, bias)
             names = self._slicer.slices_of(item.row.row)

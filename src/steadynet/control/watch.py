@@ -165,6 +165,9 @@ class Watch:
                 version=champion.version,
             )
         self._joined = joined
+        # A row whose label was put right comes again.
+        anew = {(item.row.id, item.row.role) for item in new}
+        kept = [item for item in kept if (item.row.id, item.row.role) not in anew]
         labelled = self._labelled = [*kept, *new]
         self._labelled_since = notes.labels_since
         rows = labelled_rows(champion.target, labelled)

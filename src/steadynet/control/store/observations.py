@@ -167,19 +167,24 @@ class Observations:
         self._join_after(model, tables.rows, before)
 
     def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> LabelsTaken:
-        """Store labels, the newest of each id, and join them with the rows that are there."""
+        """Store labels, the newest of each id, and join them with the rows that are there.
+
+        A row whose label is another one now is joined anew, so that whoever reads on sees it.
+        """
         taken = [0, 0, 0]
         if not feedback:
             return LabelsTaken(new=0, duplicates=0, contradictory=0)
         last = self._last(tables.labels)
         for batch in _batches(feedback):
             newest = {_storable(item.id): item for item in batch}
-            known = self._labels_of(model, list(newest))
+            stored = self._labels_of(model, list(newest))
+            known = dict(stored)
             for item in batch:
                 row_id, label = _storable(item.id), msgspec.json.encode(item.label).decode()
                 before = known.get(row_id)
                 taken[0 if before is None else 1 if before == label else 2] += 1
                 known[row_id] = label
+            self._part(model, [item for item, label in stored.items() if label != known[item]])
             values = [
                 {
                     "model": model,
@@ -194,6 +199,16 @@ class Observations:
             upsert(self._connection, tables.labels, values, keys=("model", "id"))
         self._join_after(model, tables.labels, last)
         return LabelsTaken(new=taken[0], duplicates=taken[1], contradictory=taken[2])
+
+    def _part(self, model: str, ids: Sequence[str]) -> None:
+        """Forget the labels of ids, so that the next ones are joined as new."""
+        if not ids:
+            return
+        labels, joins = tables.labels, tables.joins
+        theirs = (labels.c.model == model) & labels.c.id.in_(ids)
+        numbers = sa.select(labels.c.number).where(theirs)
+        self._connection.execute(sa.delete(joins).where(joins.c.label.in_(numbers)))
+        self._connection.execute(sa.delete(labels).where(theirs))
 
     def _labels_of(self, model: str, ids: Sequence[str]) -> dict[str, str]:
         """Return id → label as JSON, of those that are known."""
