@@ -53,6 +53,8 @@ class Stage:
         self._began = time.monotonic()
         self._server: subprocess.Popen[bytes] | None = None
         self._callers: subprocess.Popen[bytes] | None = None
+        self.leaving = False
+        """Whether the user has asked to stop."""
         self._environment = {
             **os.environ,
             "STEADYNET_HOME": str(self.home.root),
@@ -68,6 +70,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Say a line, with the time since the story began."""
+        self._go_on()
         minutes, seconds = divmod(int(self.elapsed_s), 60)
         line = Table.grid(padding=(0, 2))
         line.add_row(f"[dim]{minutes:2d}:{seconds:02d}[/]", text)
@@ -200,10 +203,19 @@ class Stage:
         """Yield the seconds that have passed, a few times a second, until the limit is reached."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < limit_s:
+            self._go_on()
             if self._server is not None and self._server.poll() is not None:
                 raise StoryBroken(f"the server ended; see {self.folder / 'server.log'}")
             yield passed
             time.sleep(LOOK_S)
+
+    def _go_on(self) -> None:
+        """Raise `KeyboardInterrupt` where the user asked to stop, and Python lost that exception.
+
+        It does where a signal arrives in a callback, as of the garbage collector.
+        """
+        if self.leaving:
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """End every process that the story started."""
@@ -225,16 +237,17 @@ def opened(folder: Path, console: Console) -> Iterator[Stage]:
     stage = Stage(folder, console)
 
     def leave(*_: object) -> None:
+        stage.leaving = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stage
     finally:
         # A second Ctrl-C must not leave processes behind.
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             stage.close()
         finally:
-            signal.signal(signal.SIGINT, interrupt)
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 import story
 from results import Results, broken_promises
+from stage import opened
 
 SCRIPT = Path(story.__file__)
 
@@ -70,6 +72,19 @@ def test_a_stopped_story_leaves_no_process_behind(tmp_path: Path, number: int) -
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert _processes_of(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_wish_to_stop_that_python_loses_is_followed_all_the_same(
+    tmp_path: Path, number: int
+) -> None:
+    with opened(tmp_path, Console(quiet=True)) as stage:
+        with pytest.raises(KeyboardInterrupt):  # as a callback of the garbage collector loses it
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            next(stage.looks(60.0))
+        with pytest.raises(KeyboardInterrupt):
+            stage.say("on with the story")
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

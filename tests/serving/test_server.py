@@ -148,7 +148,7 @@ def test_a_new_configuration_under_load_loses_no_request(
     tmp_path: Path,
 ) -> None:
     with serve_process(make_endpoint("1").bundle, workers=2, grpc_port=0) as (info, process):
-        load = Load(info, clients=4, grpc_clients=2)
+        load = Load(info, clients=4, grpc_clients=2, waits=True)
 
         def reload() -> None:
             more(load, 20, wait_until)

@@ -71,36 +71,41 @@ def rpc(channel: Any, name: str) -> Any:
     )
 
 
-RETRY_WHAT_A_DRAINING_SERVER_CANCELS = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "inference.GRPCInferenceService"}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
+def retry_policy(*, waits: bool) -> str:
+    """Return what docs/reference/grpc.md says: grpcio refuses a call that reaches it between its
+    order to stop and the client's learning of it. `waits` also waits for another connection."""
+    method = {
+        "name": [{"service": "inference.GRPCInferenceService"}],
+        "waitForReady": waits,
+        "retryPolicy": {
+            "maxAttempts": 4,
+            "initialBackoff": "0.05s",
+            "maxBackoff": "1s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+        },
     }
-)
-"""As docs/reference/grpc.md says: grpcio cancels a call that reaches it between its order to stop
-and the client's learning of it."""
+    return json.dumps({"methodConfig": [method]})
 
 
 class Load:
     """Clients that send requests in turn until told to stop; each counts what came back."""
 
     def __init__(
-        self, info: ServerInfo, *, clients: int = 6, grpc_clients: int = 0, retries: int = 0
+        self,
+        info: ServerInfo,
+        *,
+        clients: int = 6,
+        grpc_clients: int = 0,
+        retries: int = 0,
+        waits: bool = False,
     ) -> None:
         self.info = info
         self.clients = clients
         self.grpc_clients = grpc_clients
         self.retries = retries
+        self.waits = waits
+        """Whether a gRPC call that finds no connection waits for one."""
         self.sent = 0
         self.statuses: Counter[int] = Counter()
         self.codes: Counter[str] = Counter()
@@ -163,7 +168,7 @@ class Load:
         """Call over a connection of its own, as another process would."""
         options = [
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.service_config", RETRY_WHAT_A_DRAINING_SERVER_CANCELS),
+            ("grpc.service_config", retry_policy(waits=self.waits)),
         ]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             infer = rpc(channel, "ModelInfer")
@@ -179,7 +184,8 @@ class Load:
         for left in range(self.retries, -1, -1):
             try:
                 # Only what is sent again waits for a server.
-                answer = await infer(request, timeout=60, wait_for_ready=left < self.retries)
+                ready = True if left < self.retries else None
+                answer = await infer(request, timeout=60, wait_for_ready=ready)
             except grpc.aio.AioRpcError as error:
                 if left and error.code() is grpc.StatusCode.UNAVAILABLE:
                     self.retried += 1
