@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
@@ -262,3 +264,27 @@ def test_an_idle_connection_is_closed_in_time(serve: Serve) -> None:
             writer.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_connection_that_has_ended_waits_for_no_collector(serve: Serve, number: int) -> None:
+    """The collector runs twice a minute: thousands of connections a second must not wait for it."""
+
+    async def work() -> bool:
+        async with serve() as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            for turn in range(number):
+                writer.write(predict(turn))
+                await reader.readuntil(b"]}")
+            connection = weakref.ref(served.made.pop())
+            writer.close()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return connection() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(work())
+    finally:
+        gc.enable()

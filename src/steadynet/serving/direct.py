@@ -151,6 +151,8 @@ class DirectProtocol(GuardedProtocol):
     def finish(self, exchange: Exchange, answered: Answered | None) -> None:
         """Write an answer, and go on with what came behind its request."""
         transport = self.transport
+        if exchange.disconnected:
+            self.cycle = None  # type: ignore[assignment]
         if transport.is_closing() or answered is None:
             return
         request, answer = answered

@@ -85,6 +85,12 @@ class GuardedProtocol(HttpToolsProtocol):
             guard.events["connections_refused"] += 1
             self._refuse(503, "too many connections; connect again later")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the last request, which knows this connection: no circle is left behind."""
+        super().connection_lost(exc)
+        if self.cycle is not None and self.cycle.response_complete:
+            self.cycle = None  # type: ignore[assignment]
+
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         self._bare_bytes += len(data)
