@@ -203,11 +203,11 @@ def _fit_group(
     data = dataset(own, None)
     settings = _settings(code, len(fit), len(folds.fit), plan.sampled)
     ends = _Ends(deadline, plan.stop)
-    chosen = [] if plan.rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)]
+    chosen = [lightgbm.early_stopping(PATIENCE, verbose=False)] if plan.rounds is None else []
     return lightgbm.train(
         settings | {"seed": plan.seed + number, "num_threads": plan.threads},
         data,
-        plan.rounds or MOST_ROUNDS,
+        MOST_ROUNDS if plan.rounds is None else plan.rounds,
         valid_sets=[dataset(watched, data)],
         feval=_held_score(code, settings["objective"]),
         callbacks=[*chosen, ends],
