@@ -12,10 +12,10 @@ import pytest
 from steadynet.home import Home
 from steadynet.spec.model import Spec, SplitSpec, TableSpec, TrainingSpec
 from steadynet.training.progress import Event, StepStarted
+from steadynet.training.refit import AGAIN
 from steadynet.training.run import Trained, train
 
 ROWS = 900
-AGAIN = "fitting once more, with the validation part"
 
 
 def moving_table() -> pl.DataFrame:
@@ -79,6 +79,10 @@ def test_the_newest_rows_are_taken_in_where_a_table_is_split_by_time(tmp_path: P
     rows = trained.rows["train"] + trained.rows["validation"]
     assert f"fitted once more on {rows} rows" in trained.manifest.notes["refit"]
     assert trained.history == without.history
+    # References see the same rows: they gain by the newest ones too.
+    for reference in ("linear", "boosted_trees"):
+        found = [one.manifest.references[reference]["rmse"] for one in (trained, without)]
+        assert found[0] < 0.8 * found[1]
 
 
 @pytest.mark.slow

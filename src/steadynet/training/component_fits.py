@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import torch
 from steadynet.networks import build_network
 from steadynet.spec.model import Spec
 from steadynet.training.components import FittedNetwork, Ground
+from steadynet.training.data import Folds
 from steadynet.training.holding import predict_grouped
 from steadynet.training.linear import start_as_linear
 from steadynet.training.loop import Fit
@@ -100,9 +100,13 @@ def fit_network(
     context: FitContext,
     deadline: float,
     *,
-    keep: Literal["best", "last"] = "best",
+    again: Folds | None = None,
 ) -> tuple[FittedNetwork, Held]:
-    """Fit a network; return it and its members' outputs (n, M, C) for the held rows."""
+    """Fit a network; return it and its members' outputs (n, M, C) for the held rows.
+
+    `again` are the folds of an earlier fit, where held rows shall choose nothing in this one: its
+    linear start is theirs, and the last weights stay.
+    """
     data, folds = ground.data, ground.folds
     device = data.target.device
     kind = asked.network or spec.training.network
@@ -119,7 +123,7 @@ def fit_network(
                 seed=plan.seed,
             )
             if network.starts_linear:
-                start_as_linear(network, data, folds, plan.linear_strengths)
+                start_as_linear(network, data, again or folds, plan.linear_strengths)
         fit = Fit(
             network.to(device),
             data,
@@ -127,7 +131,7 @@ def fit_network(
             plan,
             progress=context.progress,
             stop=context.stop,
-            keep=keep,
+            keep="last" if again else "best",
         )
         folder, identity = context.checkpoints or (None, "")
         result = fit.run(

@@ -181,6 +181,6 @@ def _notes(fitted: Fitted, calibration: Calibration, spec: Spec) -> dict[str, st
     if spec.training.metric != fitted.ground.code.metric:
         notes["metric"] = undefined_words(spec.training.metric)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
-    if fitted.refitted_rows:
-        notes["refit"] = refit_words(fitted.refitted_rows)
+    if fitted.refitted is not None:
+        notes["refit"] = refit_words(len(fitted.refitted))
     return notes | calibration_notes(calibration)

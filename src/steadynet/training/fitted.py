@@ -39,8 +39,8 @@ class Fitted:
     """What the network was taught by, where it was."""
     transforms: tuple[TransformScore, ...] = ()
     """The target's transforms that were compared."""
-    refitted_rows: int = 0
-    """Rows that a second fit took, the validation part among them; 0: there was none."""
+    refitted: npt.NDArray[np.int64] | None = None
+    """Rows that a second fit took, the validation part among them; None: there was none."""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -63,6 +63,11 @@ class Fitted:
             for component in self.components
             if weights[component.name] > 0
         )
+
+    @property
+    def fitted_rows(self) -> npt.NDArray[np.int64]:
+        """Every row that a component was fitted on, once; references get the same."""
+        return self.ground.folds.fitted if self.refitted is None else self.refitted
 
     @property
     def groups(self) -> int:

@@ -167,7 +167,7 @@ def _references(
             schema=table.schema.about(target) if place else table.schema,
             layout=fitted.ground.layout,
             rows=ReferenceRows(
-                fitted=truth.among(fitted.ground.folds.fitted),
+                fitted=truth.among(fitted.fitted_rows),
                 test=truth.among(table.judged.test),
                 weights=table.weights,
             ),

@@ -29,6 +29,8 @@ from steadynet.training.progress import StepStarted
 from steadynet.training.side_by_side import Work
 from steadynet.training.trees import FittedTrees
 
+AGAIN = "fitting once more, also on the rows that were held out so far"
+
 
 def wants_refit(spec: Spec) -> bool:
     """Return whether the spec asks for a second fit."""
@@ -58,13 +60,13 @@ def refit(fitted: Fitted, work: Work, validation: np.ndarray) -> Fitted:
     lasts = fitted.fit_seconds * len(rows) / fitted.ground.folds.fit.shape[1]
     if context.stop() or lasts > left:
         return fitted
-    context.progress.on(StepStarted(step="fitting once more, with the validation part"))
-    # The held rows are only looked at from here on.
+    context.progress.on(StepStarted(step=AGAIN))
+    # What is shown as held out from here on is fitted too, and decides nothing.
     ground = replace(fitted.ground, folds=Folds(rows[None], fitted.ground.folds.held))
     plans = {asked.name: asked for asked in work.wanted}
     found: dict[str, Component] = {}
     for component in dict.fromkeys((*fitted.components, fitted.first)):
-        again = _fit_again(component, ground, plans[component.name], work)
+        again = _fit_again(component, ground, fitted.ground.folds, plans[component.name], work)
         if again is None:
             return fitted
         found[component.name] = again
@@ -75,14 +77,17 @@ def refit(fitted: Fitted, work: Work, validation: np.ndarray) -> Fitted:
         components=tuple(found[component.name] for component in fitted.components),
         first=first,
         summaries=fitted.summaries | {name: one.summary() for name, one in found.items()},
-        refitted_rows=len(rows),
+        refitted=rows,
     )
 
 
 def _fit_again(
-    component: Component, ground: Ground, asked: ComponentPlan, work: Work
+    component: Component, ground: Ground, before: Folds, asked: ComponentPlan, work: Work
 ) -> Component | None:
-    """Return a component that was fitted anew; None where it was cut short."""
+    """Return a component that was fitted anew; None where it was cut short.
+
+    `before` are the folds of the first fit.
+    """
     context = replace(work.context, checkpoints=None)
     if isinstance(component, FittedTrees):
         trees, _ = fit_forests(
@@ -101,7 +106,9 @@ def _fit_again(
     plan = msgspec.structs.replace(
         own_plan(work.plan, asked, work.spec.training), epochs=epochs, patience=epochs + 1
     )
-    network, _ = fit_network(ground, plan, asked, work.spec, context, context.deadline, keep="last")
+    network, _ = fit_network(
+        ground, plan, asked, work.spec, context, context.deadline, again=before
+    )
     if network.result.ending in ("stopped", "time"):
         return None
     # What is told of the fit is how the number of epochs was found.
