@@ -70,6 +70,8 @@ def test_all_that_was_decided_is_decided_again(scene: Scene) -> None:
         "rollout.aborted",
         "drift.drifted",
         "quality.lost",
+        "estimate.ok",
+        "estimate.outside",
     ):
         assert kinds[kind] == {"same"}, [item for item in found if item.kind == kind]
     assert any(kind.startswith("heal.") for kind in kinds)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from steadynet.bundle.profile import OutputProfile, Profile
-from steadynet.monitoring.estimate import QualityEstimate, estimate_quality, is_worse
+from steadynet.monitoring.estimate import QualityEstimate, estimate_quality
+from steadynet.monitoring.estimate_verdict import is_worse
 from steadynet.monitoring.reports import FeatureDrift
 from steadynet.monitoring.windows import Window
 from steadynet.runtime.metrics import classification_metrics, per_row_loss

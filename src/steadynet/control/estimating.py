@@ -14,9 +14,10 @@ import msgspec
 from steadynet.control.champion import Champion
 from steadynet.control.facts import ESTIMATES, LABEL_FLOW, EstimateNotes
 from steadynet.control.labels import row_losses
+from steadynet.control.replay import EstimateInputs, judge_inputs, without_features
 from steadynet.control.store import LabelledRow, Transaction
 from steadynet.control.turn import Turn
-from steadynet.monitoring.estimate import estimate_condition, estimate_quality, is_worse
+from steadynet.monitoring.estimate_verdict import EstimateReport, estimate_condition
 from steadynet.monitoring.label_flow import LabelFlow, joined
 from steadynet.monitoring.reconcile import with_estimate, with_labels
 from steadynet.monitoring.reports import Condition, DriftReport
@@ -47,19 +48,29 @@ class Estimating:
                 )
             self._notes = EstimateNotes(version=champion.version, reconciled=last)
 
-    def take(self, turn: Turn, champion: Champion, window: Window, drift: DriftReport) -> None:
-        """Estimate the quality of a window that was judged for drift."""
-        assert self._notes is not None
-        found = estimate_quality(champion.profile, champion.target.task, window, drift.features)
-        worse = is_worse(found, turn.spec.monitoring)
-        self._notes = msgspec.structs.replace(
-            self._notes,
-            latest=found,
-            worse_in_a_row=self._notes.worse_in_a_row + 1 if worse else 0,
-            worse_since=(self._notes.worse_since or window.start) if worse else None,
-            past=with_estimate(self._notes.past, found),
-            output=_sum(self._notes.output, window.output),
+    def take(
+        self, turn: Turn, champion: Champion, window: Window, drift: DriftReport
+    ) -> EstimateInputs:
+        """Judge the quality of a window that was judged for drift; return what it was made of."""
+        notes = self._notes
+        assert notes is not None
+        inputs = EstimateInputs(
+            champion=champion.endpoint,
+            task=champion.target.task,
+            window=without_features(window),
+            drifts=tuple(item for item in drift.features if item.kinds),
+            plan=turn.spec.monitoring,
+            state=None if notes.report is None else notes.report.state,
+            past=tuple(item for item in notes.past if item.error is not None),
         )
+        report = judge_inputs(champion.profile, inputs)
+        self._notes = msgspec.structs.replace(
+            notes,
+            report=report,
+            past=with_estimate(notes.past, report.estimate),
+            output=_sum(notes.output, window.output),
+        )
+        return inputs
 
     def reconcile(self, turn: Turn, champion: Champion) -> None:
         """Hold the estimates against labels that came since the last look."""
@@ -103,14 +114,14 @@ class Estimating:
             tx.decisions.remember(turn.model, LABEL_FLOW, joined(flow, self._delays))
             self._delays = []
 
-    def conditions(self, turn: Turn) -> list[Condition]:
+    @property
+    def report(self) -> EstimateReport | None:
+        """Return the newest verdict."""
+        return None if self._notes is None else self._notes.report
+
+    def conditions(self) -> list[Condition]:
         """Return what should, or should no longer, be an alert."""
-        notes = self._notes
-        if notes is None:
-            return []
-        found = estimate_condition(
-            notes.latest, notes.worse_in_a_row, notes.worse_since, turn.spec.monitoring
-        )
+        found = estimate_condition(self.report)
         return [] if found is None else [found]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from steadynet.control.policy import Attempt
-from steadynet.monitoring.estimate import QualityEstimate
+from steadynet.monitoring.estimate_verdict import EstimateReport
 from steadynet.monitoring.reconcile import PastEstimate
 from steadynet.monitoring.reports import (
     DriftReport,
@@ -92,11 +92,8 @@ class EstimateNotes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The champion; another one starts anew."""
     reconciled: int = 0
     """Number of the last labelled row that was held against the estimates."""
-    latest: QualityEstimate | None = None
-    worse_in_a_row: int = 0
-    """Windows in a row that were estimated to be worse."""
-    worse_since: float | None = None
-    """Start of the first of them, seconds UTC."""
+    report: EstimateReport | None = None
+    """The newest verdict."""
     past: tuple[PastEstimate, ...] = ()
     output: tuple[int, ...] = ()
     """Rows per bin of the profile's output histogram."""

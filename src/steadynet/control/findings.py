@@ -115,9 +115,9 @@ def _findings(
 def _estimated(turn: Turn, tx: Transaction, champion: Champion) -> dict[str, Estimated]:
     """Return the champion's newest estimates; what was estimated of another version is past."""
     notes = tx.decisions.fact(turn.model, ESTIMATES, EstimateNotes)
-    if notes is None or notes.latest is None or notes.version != champion.version:
+    if notes is None or notes.report is None or notes.version != champion.version:
         return {}
-    return notes.latest.metrics
+    return notes.report.estimate.metrics
 
 
 def _missing(champion: Champion, drift: DriftReport | None) -> dict[str, Rate]:

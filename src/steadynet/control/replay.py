@@ -17,14 +17,23 @@ from steadynet.control.journal import JournalEntry
 from steadynet.control.policy import HealView, decide_heal
 from steadynet.control.stories import rollout_story
 from steadynet.monitoring.drift import assess_drift
+from steadynet.monitoring.estimate_verdict import EstimateReport, EstimateState, judge_estimate
 from steadynet.monitoring.quality import LabelledRows, assess_quality
-from steadynet.monitoring.reports import DriftReport, DriftState, QualityReport, QualityState
+from steadynet.monitoring.reconcile import PastEstimate
+from steadynet.monitoring.reports import (
+    DriftReport,
+    DriftState,
+    FeatureDrift,
+    QualityReport,
+    QualityState,
+)
 from steadynet.monitoring.windows import Window
 from steadynet.rollout import state as machine
 from steadynet.rollout.evidence import Evidence
 from steadynet.rollout.judge import judge
 from steadynet.rollout.route import Endpoint
 from steadynet.rollout.state import Observation, Rollout
+from steadynet.spec.kinds import Task
 from steadynet.spec.model import HealSpec, MonitoringSpec, RolloutSpec
 
 ProfileOf = Callable[[Endpoint], Profile]
@@ -68,6 +77,21 @@ class QualityInputs(msgspec.Struct, frozen=True, kw_only=True):
     state: QualityState
 
 
+class EstimateInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict on quality without labels was made of, besides the champion's profile."""
+
+    champion: Endpoint
+    task: Task
+    window: Window
+    """Without its features' counts: of these, `drifts` is all that counts."""
+    drifts: tuple[FeatureDrift, ...]
+    """Features that were seen to differ from training, with the kinds of their drift."""
+    plan: MonitoringSpec
+    state: EstimateState | None
+    past: tuple[PastEstimate, ...]
+    """Hours whose estimates could be held against labels."""
+
+
 class _DriftData(msgspec.Struct, frozen=True):
     report: DriftReport
     inputs: DriftInputs
@@ -76,6 +100,11 @@ class _DriftData(msgspec.Struct, frozen=True):
 class _QualityData(msgspec.Struct, frozen=True):
     report: QualityReport
     inputs: QualityInputs
+
+
+class _EstimateData(msgspec.Struct, frozen=True):
+    report: EstimateReport
+    inputs: EstimateInputs
 
 
 class _HealData(msgspec.Struct, frozen=True):
@@ -107,6 +136,32 @@ def quality_inputs(
         classes=rows.classes,
         plan=plan,
         state=state,
+    )
+
+
+def without_features(window: Window) -> Window:
+    """Return what of a window an estimate is made of."""
+    return Window(
+        model=window.model,
+        version=window.version,
+        role=window.role,
+        start=window.start,
+        end=window.end,
+        output=window.output,
+        novel=window.novel,
+    )
+
+
+def judge_inputs(profile: Profile, inputs: EstimateInputs) -> EstimateReport:
+    """Judge quality without labels from what is written down with the verdict."""
+    return judge_estimate(
+        profile,
+        inputs.task,
+        inputs.window,
+        inputs.drifts,
+        inputs.plan,
+        inputs.state,
+        inputs.past,
     )
 
 
@@ -174,6 +229,16 @@ def _quality(entry: JournalEntry, profile_of: ProfileOf) -> tuple[str, ...]:
     return _apart(("report", told.report, found), ("text", entry.text, found.sentence))
 
 
+def _estimate(entry: JournalEntry, profile_of: ProfileOf) -> tuple[str, ...]:
+    told = msgspec.json.decode(entry.data_json, type=_EstimateData)
+    found = judge_inputs(profile_of(told.inputs.champion), told.inputs)
+    return _apart(
+        ("report", told.report, found),
+        ("kind", entry.kind, f"estimate.{found.verdict}"),
+        ("text", entry.text, found.sentence),
+    )
+
+
 def _heal(entry: JournalEntry, _: ProfileOf) -> tuple[str, ...]:
     told = msgspec.json.decode(entry.data_json, type=_HealData)
     found = decide_heal(told.plan, told.view)
@@ -201,7 +266,15 @@ def _short(value: object) -> str:
 
 
 RECOMPUTED: MappingProxyType[str, Callable[[JournalEntry, ProfileOf], tuple[str, ...]]] = (
-    MappingProxyType({"rollout": _rollout, "drift": _drift, "quality": _quality, "heal": _heal})
+    MappingProxyType(
+        {
+            "rollout": _rollout,
+            "drift": _drift,
+            "quality": _quality,
+            "estimate": _estimate,
+            "heal": _heal,
+        }
+    )
 )
 """Families of decisions → how one is recomputed."""
 NO_DECISIONS = frozenset(

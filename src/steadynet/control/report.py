@@ -151,7 +151,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
         watch = tx.decisions.fact(model, WATCH, WatchNotes)
         heal = tx.decisions.fact(model, HEAL, HealNotes)
         told = tx.decisions.fact(model, ESTIMATES, EstimateNotes)
-        estimate = None if told is None else told.latest
+        estimate = None if told is None or told.report is None else told.report.estimate
         route = tx.decisions.route(model)
         champion = registry.aliases(model).get("champion")
         if route is not None:

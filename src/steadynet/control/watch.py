@@ -17,17 +17,23 @@ from steadynet.control.facts import QUALITY_DETAIL, WATCH, WatchNotes
 from steadynet.control.labels import labelled_rows
 from steadynet.control.objectives import Objectives
 from steadynet.control.quality_detail import QualityDetail, quality_detail
-from steadynet.control.replay import DriftInputs, QualityInputs, quality_inputs
+from steadynet.control.replay import (
+    DriftInputs,
+    EstimateInputs,
+    QualityInputs,
+    quality_inputs,
+)
 from steadynet.control.season import Season
 from steadynet.control.store import LabelledRow, Transaction
 from steadynet.control.tally import Tally
 from steadynet.control.turn import Turn
 from steadynet.monitoring.drift import assess_drift
+from steadynet.monitoring.estimate_verdict import EstimateReport
 from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
-from steadynet.monitoring.reports import Condition
+from steadynet.monitoring.reports import Condition, DriftReport, QualityReport
 from steadynet.monitoring.windows import Window
 
-InputsOf = Callable[[], DriftInputs | QualityInputs]
+InputsOf = Callable[[], DriftInputs | QualityInputs | EstimateInputs]
 """Makes what a verdict is recomputed from, where it is written down."""
 
 DETAIL_EVERY_S = 30.0
@@ -54,7 +60,7 @@ class Watch:
         self._looked = float("-inf")
         self._inputs: dict[str, InputsOf] = {}
         self._told: dict[str, tuple[str, str]] = {}
-        """`drift` and `quality` → kind and version of the newest entry of the journal on it."""
+        """`drift`, `quality`, `estimate` → kind and version of the journal's newest entry on it."""
         self._labelled: list[LabelledRow] = []
         self._labelled_since = -1
         """The labelled rows of the quality window that is not complete, and where it began."""
@@ -85,12 +91,17 @@ class Watch:
         self._estimating.reconcile(turn, champion)
         after = self._objectives.judge(turn, champion, after)
         with turn.write() as tx:
-            told = _journal_changes(turn, tx, after, self._inputs, self._told)
+            reports = {
+                "drift": after.drift,
+                "quality": after.quality,
+                "estimate": self._estimating.report,
+            }
+            told = _journal_changes(turn, tx, champion, reports, self._inputs, self._told)
             tx.decisions.remember(turn.model, WATCH, after)
             self._estimating.store(turn, tx)
             if self._detail is not None and self._detail.at == turn.now:
                 tx.decisions.remember(turn.model, QUALITY_DETAIL, self._detail)
-            decide(turn, tx, after, (*conditions, *self._estimating.conditions(turn)))
+            decide(turn, tx, after, (*conditions, *self._estimating.conditions()))
         self._notes, self._told = after, told
         return after
 
@@ -145,7 +156,8 @@ class Watch:
         )
         self._inputs["drift"] = lambda: inputs
         self._traffic = Tally(turn.model, seen.end)
-        self._estimating.take(turn, champion, seen, report)
+        estimate = self._estimating.take(turn, champion, seen, report)
+        self._inputs["estimate"] = lambda: estimate
         return msgspec.structs.replace(
             notes, drift=report, drift_state=report.state, drift_since=seen.end
         )
@@ -196,7 +208,8 @@ class Watch:
 def _journal_changes(
     turn: Turn,
     tx: Transaction,
-    after: WatchNotes,
+    champion: Champion,
+    reports: Mapping[str, DriftReport | QualityReport | EstimateReport | None],
     inputs: Mapping[str, InputsOf],
     told: Mapping[str, tuple[str, str]],
 ) -> dict[str, tuple[str, str]]:
@@ -206,10 +219,10 @@ def _journal_changes(
     Returns `told` with what the journal says now; what it lacks is read from the journal.
     """
     known = dict(told)
-    for name, report in (("drift", after.drift), ("quality", after.quality)):
+    for name, report in reports.items():
         if report is None or report.verdict == "not_yet":
             continue
-        present = f"{name}.{report.verdict}", after.version
+        present = f"{name}.{report.verdict}", champion.version
         if name not in known:
             for entry in tx.journal.last(turn.model, 1, kinds=f"{name}.%"):
                 known[name] = entry.kind, str(entry.data.get("version"))
@@ -219,7 +232,7 @@ def _journal_changes(
         made = inputs.get(name)
         data = {
             "report": report,
-            "version": after.version,
+            "version": champion.version,
             "inputs": None if made is None else made(),
         }
         tx.journal.append(turn.model, at=turn.now, kind=present[0], text=report.sentence, data=data)

@@ -32,11 +32,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steadynet.bundle.profile import Checked, Profile
-from steadynet.monitoring.reports import Condition, FeatureDrift
-from steadynet.monitoring.runbooks import runbook_of
+from steadynet.monitoring.reports import FeatureDrift
 from steadynet.monitoring.windows import Window
 from steadynet.spec.kinds import Task
-from steadynet.spec.operating import MonitoringSpec
 from steadynet.statistics.moments import Moments, add
 
 DRAWS = 400
@@ -257,30 +255,4 @@ def _say(metrics: Mapping[str, Estimated]) -> str:
         f"{words.get(name, name)} {found.value:.4g} ({found.low:.4g} … {found.high:.4g}, "
         f"test part {found.reference:.4g})"
         for name, found in metrics.items()
-    )
-
-
-def is_worse(found: QualityEstimate, plan: MonitoringSpec) -> bool:
-    """Tell whether the estimated loss is above the test part's by what matters, beyond chance."""
-    loss = found.loss
-    return loss is not None and (
-        loss.low > loss.reference and loss.value >= (1 + plan.quality_loss_share) * loss.reference
-    )
-
-
-def estimate_condition(
-    found: QualityEstimate | None, in_a_row: int, since: float | None, plan: MonitoringSpec
-) -> Condition | None:
-    """Return the condition that quality is estimated to be lost; None where it is not known."""
-    if found is None or found.outcome != "estimated":
-        return None
-    return Condition(
-        key="quality/estimated",
-        active=in_a_row >= plan.drift_windows,
-        kind="ticket",
-        cause="estimated quality",
-        summary=f"quality is lower by the mix of scores alone. {found.sentence}",
-        since=since,
-        todo=runbook_of("quality/estimated").todo,
-        details={name: metric.value for name, metric in found.metrics.items()},
     )
