@@ -9,7 +9,8 @@ process of its own, killed after `--limit` seconds. Seeds after the first are ru
 first fit was under a minute. What has run is kept in `--cache`, one JSON line each, and not run
 again; our own lines carry a digest of `src/steadynet`. Printed: medians over seeds per table, then
 mean ranks over the tables that all of the compared finished. CPU seconds are what to compare on a
-machine that is not idle.
+machine that is not idle. `row_ms` is one row through the public call, warm: a dictionary for us,
+a pandas row for the peers; `values_ms` the same for a peer that takes a list of values.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from one_row import DISTINCT, one_row_ms
 
 from steadynet.files import sha256_bytes
 from steadynet.home import Home
@@ -132,17 +134,13 @@ def run_ours(
         model = Model(load_bundle(trained.bundle, home=home), name="bench", version="1")
         found = model.answer(rows.test)
         answers = found["probabilities"] if rows.classes else found["prediction"]
-        times = []
-        single = rows.test.head(25).to_dicts()
-        for row in single:
-            start = time.perf_counter()
-            model.answer(row)
-            times.append(time.perf_counter() - start)
+        call = model.predict_proba if rows.classes else model.predict
+        row_ms = one_row_ms(call, rows.test.head(DISTINCT).to_dicts())
     return {
         "fit_s": trained.fit_seconds,
         "whole_s": whole,
         "cpu_s": used,
-        "row_ms": float(np.median(times[5:]) * 1000),
+        "row_ms": row_ms,
         "metrics": score(answers, rows),
     }
 
@@ -275,8 +273,10 @@ def table_of(found: list[dict[str, Any]], names: list[str]) -> str:
         for key in wanted:
             cells = [_median(own[name], lambda row, key=key: row["metrics"][key]) for name in names]
             lines.append(f"| {table} | {key} | " + " | ".join(cells) + " |")
-        for key in ("cpu_s", "row_ms"):
-            cells = [_median(own[name], lambda row, key=key: row[key]) for name in names]
+        for key in ("cpu_s", "row_ms", "values_ms"):
+            if not any(key in row for rows in own.values() for row in rows):
+                continue
+            cells = [_median(own[name], lambda row, key=key: row.get(key)) for name in names]
             lines.append(f"| {table} | {key} | " + " | ".join(cells) + " |")
     means = [f"{np.mean(ranks[name]):.2f}" if ranks[name] else "-" for name in names]
     count = len(next(iter(ranks.values())))
@@ -285,7 +285,8 @@ def table_of(found: list[dict[str, Any]], names: list[str]) -> str:
 
 
 def _median(rows: list[dict[str, Any]], value: Any) -> str:
-    return f"{float(np.median([value(row) for row in rows])):.4g}" if rows else "-"
+    known = [found for row in rows if (found := value(row)) is not None]
+    return f"{float(np.median(known)):.4g}" if known else "-"
 
 
 def main() -> None:

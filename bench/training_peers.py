@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from one_row import DISTINCT, one_row_ms
 
 warnings.filterwarnings("ignore")
 
@@ -274,17 +275,8 @@ PEERS: dict[str, Callable[[Data, int, int], Predict]] = {
     "RealMLP-TD": realmlp,
     "TabM": tabm,
 }
-
-
-def one_row_ms(predict: Predict, rows: pd.DataFrame) -> float:
-    """Return the median time of one row through the public call, after some to warm up."""
-    times = []
-    for place in range(25):
-        row = rows.iloc[place % len(rows) : place % len(rows) + 1]
-        start = time.perf_counter()
-        predict(row)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[5:]) * 1000)
+TAKE_VALUES = frozenset({"CatBoost"})
+"""Peers whose call, made by `PEERS`, also takes the list of one row's values."""
 
 
 def cpu_seconds() -> float:
@@ -304,12 +296,15 @@ def main() -> None:
     predict = PEERS[peer](data, int(seed), int(threads))
     took, used = time.perf_counter() - started, cpu_seconds() - cpu
     answers = np.asarray(predict(data.x("test")), np.float64)
+    test = data.x("test").head(DISTINCT)
     row = {
         "fit_s": took,
         "cpu_s": used,
-        "row_ms": one_row_ms(predict, data.x("test")),
+        "row_ms": one_row_ms(predict, [test[place : place + 1] for place in range(len(test))]),
         "answers": answers.tolist(),
     }
+    if peer in TAKE_VALUES:
+        row["values_ms"] = one_row_ms(predict, test.to_numpy(object).tolist())
     Path(out).write_text(json.dumps(row))
 
 

@@ -139,6 +139,8 @@ class Model:
         """Return all outputs of the graph by name, each with N rows."""
         columns = self._columns(data)
         rows = len(next(iter(columns.values())))
+        if rows <= CHUNK_ROWS:
+            return self._predictor.run(columns)
         parts = [
             self._predictor.run(
                 {name: array[start : start + CHUNK_ROWS] for name, array in columns.items()}
