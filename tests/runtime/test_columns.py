@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from steadynet.errors import InputError
 from steadynet.runtime.columns import ColumnDecoder, decode_columns, decode_rows, from_arrays
 from steadynet.spec.kinds import Kind
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
+from steadynet.table.schema import GROUPED, MISSING_DATETIME, Column, Schema, Target
 from steadynet.table.values import scalar
 
 SCHEMA = Schema(
     columns=(
         Column(name="amount", kind="number", reason=""),
-        Column(name="price", kind="number", reason="", thousands=True),
+        Column(name="price", kind="number", reason="", number_format=GROUPED),
         Column(name="country", kind="category", reason=""),
         Column(name="new", kind="boolean", reason=""),
         Column(name="at", kind="datetime", reason=""),

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from steadynet.errors import InputError
 from steadynet.runtime.columns import decode_columns
 from steadynet.table.convert import to_columns
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
+from steadynet.table.schema import GROUPED, MISSING_DATETIME, Column, Schema, Target
 
 SCHEMA = Schema(
     columns=(
         Column(name="age", kind="number", reason=""),
-        Column(name="fee", kind="number", reason="", thousands=True),
+        Column(name="fee", kind="number", reason="", number_format=GROUPED),
         Column(name="job", kind="category", reason="", categories=("a", "b")),
         Column(name="on", kind="boolean", reason=""),
         Column(name="at", kind="datetime", reason="", date_order="day_first"),

@@ -13,7 +13,7 @@ from steadynet.errors import TableError
 from steadynet.spec.kinds import Kind
 from steadynet.spec.model import SplitSpec, TableSpec
 from steadynet.table.infer import MAX_CATEGORIES, infer_column, infer_schema
-from steadynet.table.schema import Column
+from steadynet.table.schema import Column, NumberFormat
 
 ROWS = 60
 SPLIT = SplitSpec()
@@ -63,9 +63,24 @@ DAYS = [datetime.date(2024, 1, 1) + datetime.timedelta(days=3 * i) for i in rang
         (texts("1.5", " ", "?", "7"), "x", "number", "missing in 30 of 60"),
         (texts("1,234,567", "950"), "x", "number", "grouped by commas"),
         ([f"{n:,}" for n in range(990, 990 + ROWS)], "x", "number|identifier", ""),
-        (texts("1,234", "2,5", "3"), "x", "category", "3 different texts"),
-        (texts("1,234", "2,500", "3"), "x", "category", "decimal commas"),
-        (texts("12%", "5%"), "x", "category", "2 different texts"),
+        (texts("1,234", "2,5", "3"), "x", "number", "with decimal commas"),
+        (texts("0,512", "2,500", "3,000"), "x", "number", "with decimal commas"),
+        (texts("1,234", "2,500", "3"), "x", "category", "decimal commas: tell by an example"),
+        (texts("1.234.567", "950"), "x", "number", "with decimal commas"),
+        (texts("12%", "5%", "7.5 %"), "x", "number", "numbers, '%' behind them"),
+        (texts("$1,234.50", "-$3", "$ 7"), "x", "number", "digits grouped by commas, '$' before"),
+        (texts("1.234,50 €", "3 €"), "x", "number", "with decimal commas, '€' behind them"),
+        (texts("36 months", "60 months"), "term", "number", "'months' behind them"),
+        (texts("12kg", "5kg"), "x", "number", "whole numbers, 'kg' behind them"),
+        (texts("EUR 12", "EUR 1'250"), "x", "number", "'EUR' before them"),
+        (texts("12 kg", "5 lb"), "x", "category", "2 different texts"),
+        (texts("A12", "A14"), "x", "category", "2 different texts"),
+        (texts("12A", "14A"), "x", "category", "2 different texts"),
+        (texts("1 year", "10+ years", "5 years"), "x", "category", "3 different texts"),
+        (texts("20-30", "30-40"), "x", "category", "2 different texts"),
+        (texts("10:30", "11:30"), "x", "category", "2 different texts"),
+        ([*map(str, range(18, 78)), *["n.k."] * 3], "x", "number", "'n.k.' taken for a missing"),
+        ([*map(str, range(18, 78)), *["90+"] * 3], "x", "identifier", "different"),
         (texts("02134", "10001", "94103"), "zip", "category", "3 different"),
         (texts(*"123456789", "x", rows=100), "n", "category", "Only 10 of 100 texts"),
         (texts("Yes", "no", ""), "x", "boolean", "no and yes"),
@@ -165,6 +180,29 @@ def test_a_declared_date_keeps_its_order() -> None:
 def test_a_declared_kind_that_does_not_fit_is_refused() -> None:
     with pytest.raises(TableError, match="expected a number; got 30 of 60 values"):
         column_of(texts("1", "oops"), kinds={"x": "number"})
+
+
+def test_an_example_says_how_a_column_is_written() -> None:
+    cells: list[object] = ["1,234", "2,500", "3"] * 20
+    column = column_of(cells, written={"x": "1.234,5"})
+    assert (column.kind, column.minimum, column.maximum) == ("number", 1.234, 3.0)
+    column = column_of(cells, written={"x": "1,234.5 €"})
+    assert (column.kind, column.minimum, column.maximum) == ("number", 3.0, 2500.0)
+    column = column_of(["01/02/2024", "02/01/2024"] * 30, written={"x": "12/31/2024"})
+    assert (column.kind, column.date_order) == ("datetime", "month_first")
+
+
+def test_an_example_that_tells_nothing_is_refused() -> None:
+    with pytest.raises(TableError, match=r"tells nothing.*'1,234,'"):
+        column_of(["1", "2"], written={"x": "1,234,"})
+
+
+def test_words_for_a_missing_number_can_be_named() -> None:
+    cells: list[object] = ["1", "2", "many"] * 20
+    column = column_of(cells, more_missing={"x": ("many",)})
+    assert (column.kind, column.distinct) == ("number", 2)
+    column = column_of(["1,5 €", "2 €", "many"] * 20, more_missing={"x": ("many",)})
+    assert column.number_format == NumberFormat(decimal_comma=True, suffix="€", missing=("many",))
 
 
 def test_dropped_columns_stay_in_the_schema() -> None:

@@ -43,6 +43,28 @@ def test_binary_targets(cells: list[object], classes: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cells", "lowest", "written"),
+    [
+        ([f"${n},500" for n in range(100, 130)], 100_500.0, "'$' before them"),
+        ([f"{n},5 €" for n in range(30)], 0.5, "with decimal commas, '€' behind them"),
+        ([f"{n}.5%" for n in range(30)], 0.5, "'%' behind them"),
+        ([f"{n}.5" for n in range(30)], 0.5, "different numbers"),
+    ],
+)
+def test_amounts_are_a_regression(cells: list[object], lowest: float, written: str) -> None:
+    target = target_of(cells)
+    assert (target.task, target.minimum) == ("regression", lowest)
+    assert written in target.reason
+    schema = Schema(columns=(), target=target)
+    encoded = encode_target(pl.DataFrame({"y": [cells[0]]}), schema)
+    assert encoded[0] == lowest
+
+
+def test_a_few_amounts_are_classes() -> None:
+    assert target_of(["16GB", "32GB", "64GB"] * 10).task == "multiclass"
+
+
+@pytest.mark.parametrize(
     ("cells", "name", "classes"),
     [
         (["b", "c", "a"] * 10, "y", ("a", "b", "c")),

@@ -11,7 +11,7 @@ import pytest
 
 from steadynet.spec.kinds import Kind
 from steadynet.table import values
-from steadynet.table.schema import MISSING_DATETIME, Column
+from steadynet.table.schema import GROUPED, MISSING_DATETIME, Column
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_objects_are_no_numbers_categories_or_booleans(value: object) -> None:
 
 
 def test_thousands_are_read_only_where_they_are_expected() -> None:
-    assert values.number("-1,234,567.5", thousands=True) == -1234567.5
+    assert values.number("-1,234,567.5", written=GROUPED) == -1234567.5
     with pytest.raises(ValueError):
         values.number("1,234")
-    for odd in ("1,23", "12,3456", ",123", "1,234,"):
+    for odd in ("1,23", "12,3456", ",123", "1,234,", "0,123"):
         with pytest.raises(ValueError):
-            values.number(odd, thousands=True)
+            values.number(odd, written=GROUPED)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, "", "  ", " ? ", "NA", "null", np.nan])
@@ -189,7 +189,7 @@ def test_before_1970_seconds_are_rounded_down() -> None:
     ],
 )
 def test_a_value_is_read_as_its_column_says(kind: Kind, value: object, expected: object) -> None:
-    column = Column(name="x", kind=kind, reason="", thousands=True, date_order="day_first")
+    column = Column(name="x", kind=kind, reason="", number_format=GROUPED, date_order="day_first")
     assert values.scalar(column, value) == expected
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from steadynet.spec.kinds import MISSING_SPELLINGS
 from steadynet.table import parse, values
-from steadynet.table.schema import MISSING_DATETIME, DateOrder
+from steadynet.table.schema import MISSING_DATETIME, DateOrder, NumberFormat
 
 T = TypeVar("T")
 
@@ -71,11 +71,40 @@ def by_scalars(
     return results, wrong
 
 
-@given(st.lists(padded(NUMBER_TEXTS)), st.booleans())
-def test_number_texts(cells: list[str | None], thousands: bool) -> None:
-    expected = by_scalars(cells, lambda cell: values.number(cell, thousands=thousands))
+@st.composite
+def written_numbers(draw: st.DrawFn) -> tuple[NumberFormat, list[str | None]]:
+    """Draw a way of writing numbers, and texts that are nearly so."""
+    written = draw(
+        st.builds(
+            NumberFormat,
+            grouped=st.booleans(),
+            decimal_comma=st.booleans(),
+            prefix=st.sampled_from(["", "$", "EUR", "R$", "Rs."]),
+            suffix=st.sampled_from(["", "%", "kg", "m²", "km/h", "(est.)"]),
+            missing=st.sampled_from([(), ("unknown", "n.k.")]),
+        )
+    )
+    plain = st.one_of(
+        NUMBER_TEXTS,
+        st.from_regex(values.GROUPED_PATTERN, fullmatch=True),
+        st.from_regex(values.DECIMAL_COMMA_PATTERN, fullmatch=True),
+        st.sampled_from(["unknown", "1.234,5", "1.234", "12'000", "1\xa0234,5", "+-5", "-", ""]),
+    )
+    sign = st.sampled_from(["", "-", "+"])
+    unit = (
+        st.sampled_from(["", written.prefix, "$"]),
+        st.sampled_from(["", written.suffix, "%", "kg"]),
+    )
+    texts = st.tuples(sign, unit[0], BLANK, plain, BLANK, unit[1]).map("".join)
+    return written, draw(st.lists(padded(texts)))
+
+
+@given(written_numbers())
+def test_number_texts(drawn: tuple[NumberFormat, list[str | None]]) -> None:
+    written, cells = drawn
+    expected = by_scalars(cells, lambda cell: values.number(cell, written=written))
     series = pl.Series("x", cells, dtype=pl.String)
-    parsed, wrong = parse.parse_numbers(series, MISSING_SPELLINGS, thousands=thousands)
+    parsed, wrong = parse.parse_numbers(series, MISSING_SPELLINGS, written=written)
     assert (parsed.to_list(), wrong) == expected
 
 

@@ -61,9 +61,11 @@ def init(
     write_atomic(output, render_spec(spec, explain(schema, findings)).encode())
     show_findings(stderr(), findings)
     console = stdout()
+    left_out = len(schema.left_out)
     console.print(
         f"[bold]{output}[/] written: {frame.height} rows, {len(schema.features)} features, "
-        f"{len(schema.left_out)} columns left out, target {schema.target.task}",
+        f"{left_out} {'column' if left_out == 1 else 'columns'} left out, "
+        f"target {schema.target.task}",
     )
     for further in schema.more_targets:
         console.print(f"  further target {further.name}: {further.task}", markup=False)

@@ -12,6 +12,7 @@ from steadynet.monitoring.quality import LabelledRows
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.statistics.moments import Moments
 from steadynet.table.schema import Target
+from steadynet.table.values import number
 
 
 def row_losses(target: Target, rows: Sequence[LabelledRow]) -> list[float | None]:
@@ -74,7 +75,7 @@ def truth_of(target: Target, label: str | float) -> float | None:
             spellings.append(str(int(label)))
         return next((float(n) for n, name in enumerate(target.classes) if name in spellings), None)
     try:
-        value = float(label)
+        value = number(label, written=target.number_format)
     except ValueError:
         return None
     return value if np.isfinite(value) else None

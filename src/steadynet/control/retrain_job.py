@@ -8,16 +8,12 @@ them the folder names runs as long as the work does.
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -39,16 +35,14 @@ from steadynet.control.retrain_plan import (
     RetrainPlan,
     divide,
     retrain_spec,
-    weight_column,
 )
+from steadynet.control.retrain_table import write_table
 from steadynet.control.store import LabelledRow, Store
 from steadynet.errors import GateFailed, SteadynetError, TrainingError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.runtime.predictor import Predictor
 from steadynet.spec.write import render_spec
-from steadynet.table.schema import MISSING_DATETIME, Column, Schema
-from steadynet.table.values import scalar
 
 
 class _Gates(msgspec.Struct):
@@ -138,51 +132,10 @@ def _write_inputs(folder: Path, plan: RetrainPlan, champion: Manifest, division:
     if not division.train:
         raise GateFailed("there are no labelled rows to train on")
     with (folder / TRAIN_TABLE).open("w", newline="", encoding="utf-8") as file:
-        _write_table(file, champion.schema, division.train, plan)
+        write_table(file, champion.schema, division.train, plan)
     encoder = msgspec.json.Encoder()
     (folder / HOLDOUT).write_bytes(encoder.encode_lines(division.holdout))
     (folder / SPEC).write_text(render_spec(retrain_spec(plan, champion)), encoding="utf-8")
-
-
-def _write_table(
-    file: IO[str], schema: Schema, rows: Sequence[LabelledRow], plan: RetrainPlan
-) -> None:
-    columns = schema.features
-    names = [*(column.name for column in columns), schema.target.name]
-    heal = plan.spec.heal
-    weighted = heal.influenced == "weight" and plan.way != "recalibrate"
-    writer = csv.writer(file)
-    writer.writerow([*names, weight_column(schema)] if weighted else names)
-    for item in rows:
-        cells = [_cell(column, item.row.row.get(column.name)) for column in columns]
-        cells.append(_class_text(schema, item.label))
-        if weighted:
-            cells.append(repr(heal.influenced_weight if item.influenced else 1.0))
-        writer.writerow(cells)
-
-
-def _cell(column: Column, value: object) -> str:
-    """Return a value as the table spells it, whatever way the caller had sent it."""
-    known = scalar(column, value)
-    if isinstance(known, str):
-        return known
-    if isinstance(known, int):
-        return "" if known == MISSING_DATETIME else _iso(known)
-    if math.isnan(known):
-        return ""
-    return repr(known) if column.kind == "number" else ("true" if known else "false")
-
-
-def _iso(seconds: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _class_text(schema: Schema, label: str | float) -> str:
-    whole = isinstance(label, float) and label.is_integer()
-    if schema.target.classes and whole and str(label) not in schema.target.classes:
-        return str(int(label))
-    return str(label)
 
 
 def _train(folder: Path, plan: RetrainPlan) -> _Answer:

@@ -18,6 +18,7 @@ from steadynet.rollout.route import Endpoint
 from steadynet.spec.kinds import Kind
 from steadynet.spec.model import Spec, TableSpec, TrainingSpec
 from steadynet.statistics.moments import Moments
+from steadynet.table.examples import write_example, write_number
 from steadynet.table.schema import Schema
 
 PLAN = "plan.json"
@@ -129,6 +130,9 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
     """
     schema, target = champion.schema, champion.schema.target
     kinds: dict[str, Kind] = {column.name: column.kind for column in schema.features}
+    # The rows to train on are written plainly, but callers go on as they did.
+    examples = {column.name: write_example(column) for column in schema.features}
+    examples[target.name] = write_number(target.number_format)
     table = TableSpec(
         target=target.name,
         task=target.task,
@@ -136,6 +140,12 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
         classes=target.classes if target.ordered else (),
         kinds=kinds,
         missing=schema.missing_spellings,
+        more_missing={
+            column.name: column.number_format.missing
+            for column in schema.features
+            if column.number_format.missing
+        },
+        written={name: example for name, example in examples.items() if example},
     )
     split = msgspec.structs.replace(plan.spec.split, time_column=None, group_column=None)
     training = msgspec.structs.replace(plan.spec.training, threads=1)

@@ -107,7 +107,12 @@ def _rules(spec: Spec) -> Iterator[Rule]:
 
 def _table(table: TableSpec) -> Iterator[Rule]:
     more = table.more_targets
-    for path, names in (("table.drop", table.drop), ("table.kinds", tuple(table.kinds))):
+    named = (
+        ("table.drop", table.drop),
+        ("table.kinds", tuple(table.kinds)),
+        ("table.more_missing", tuple(table.more_missing)),
+    )
+    for path, names in named:
         yield Rule(path, table.target, table.target not in names, "columns beside the target")
         for name in more:
             yield Rule(path, name, name not in names, "columns beside the targets")

@@ -59,6 +59,11 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Column → kind, to override what was inferred."""
     missing: tuple[str, ...] = MISSING_SPELLINGS
     """Texts that mean "no value"; blanks around them do not count."""
+    more_missing: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Column of numbers → further texts that mean "no value" in it, as `["unknown"]`."""
+    written: dict[str, str] = msgspec.field(default_factory=dict)
+    """Column → an example of how its dates or numbers are written, to override what was inferred:
+    "31.12.2024", "1.234,50 €", "12.5 %"."""
 
 
 class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

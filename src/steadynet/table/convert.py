@@ -27,7 +27,7 @@ def to_columns(frame: Frame, schema: Schema) -> dict[str, np.ndarray[Any, Any]]:
 def parse_column(series: pl.Series, column: Column, missing: tuple[str, ...]) -> parse.Parsed:
     """Parse a feature column's values by its kind."""
     if column.kind == "number":
-        return parse.parse_numbers(series, missing, thousands=column.thousands)
+        return parse.parse_numbers(series, missing, written=column.number_format)
     if column.kind == "boolean":
         return parse.parse_booleans(series, missing)
     if column.kind == "datetime":
@@ -95,7 +95,9 @@ def _parse_target(frame: Frame, schema: Schema) -> pl.Series:
         )
     series = frame[target.name]
     if target.task == "regression":
-        numbers, wrong = parse.parse_numbers(series, schema.missing_spellings, thousands=True)
+        numbers, wrong = parse.parse_numbers(
+            series, schema.missing_spellings, written=target.number_format
+        )
         wrong += int(numbers.is_infinite().sum())
         _refuse(target.name, wrong, "finite numbers", "values that are none")
         return numbers

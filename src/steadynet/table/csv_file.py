@@ -19,26 +19,28 @@ SEPARATORS = (",", ";", "\t", "|")
 SNIFF_RECORDS = 200
 SNIFF_CHARACTERS = 1 << 20
 DECODE_BYTES = 1 << 22
-FALLBACK_ENCODING = "latin-1"
+FALLBACK_ENCODINGS = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}
+"""What a file is read as that is not UTF-8, in this order, and its name."""
 
 
 def read_csv(path: Path, findings: list[Finding]) -> pl.DataFrame:
     """Return the file's cells as texts, an empty cell as null.
 
-    UTF-8 with or without a byte order mark, else Latin-1 (a note is added to `findings`); separated
-    by comma, semicolon, tab or bar, whichever gives the most regular rows. Raises `TableError` for
-    a file without rows, duplicate names, and rows longer or shorter than the header.
+    UTF-8 with or without a byte order mark, else Windows-1252 or Latin-1 (a note is added to
+    `findings`); separated by comma, semicolon, tab or bar, whichever gives the most regular rows.
+    Raises `TableError` for a file without rows, duplicate names, and rows longer or shorter than
+    the header.
     """
     data = path.read_bytes()
     if not data.strip():
         raise TableError(f"{path.name} is empty", expected="a header and rows", got="no content")
     encoding = _encoding(data)
-    if encoding == FALLBACK_ENCODING:
+    if encoding in FALLBACK_ENCODINGS:
         findings.append(
             Finding(
                 level="note",
                 code="encoding",
-                message=f"{path.name} is not UTF-8 and was read as Latin-1",
+                message=f"{path.name} is not UTF-8 and was read as {FALLBACK_ENCODINGS[encoding]}",
             )
         )
     separator = sniff_separator(_open(data, encoding).read(SNIFF_CHARACTERS))
@@ -59,17 +61,23 @@ def read_csv(path: Path, findings: list[Finding]) -> pl.DataFrame:
 
 
 def _encoding(data: bytes) -> str:
-    """Return the encoding of a file: UTF-16 by its mark, UTF-8 where it is valid, else Latin-1."""
+    """Return the encoding of a file: UTF-16 by its mark, else the first that all bytes fit."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    if _fits(data, "utf-8"):
+        return "utf-8-sig"
+    return next(encoding for encoding in FALLBACK_ENCODINGS if _fits(data, encoding))
+
+
+def _fits(data: bytes, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for start in range(0, len(data), DECODE_BYTES):
             decoder.decode(data[start : start + DECODE_BYTES])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return FALLBACK_ENCODING
-    return "utf-8-sig"
+        return False
+    return True
 
 
 def _open(data: bytes, encoding: str) -> io.TextIOWrapper:

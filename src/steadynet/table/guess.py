@@ -16,8 +16,14 @@ import polars as pl
 from steadynet.spec.kinds import Kind
 from steadynet.table import values
 from steadynet.table.dates import find_date_order, is_ambiguous
+from steadynet.table.number_texts import (
+    count_words,
+    describe_format,
+    find_number_format,
+    is_comma_ambiguous,
+)
 from steadynet.table.parse import parse_datetimes, parse_numbers, present_texts
-from steadynet.table.schema import DateOrder
+from steadynet.table.schema import PLAIN, DateOrder, NumberFormat
 
 ID_NAME = re.compile(
     r"(?:^|[_\W])(?:id|ids|nbr|num|no|nr|key|uuid|guid|index|hash|token|ref|reference|rownum|row)$",
@@ -41,10 +47,6 @@ MIN_COVERED = 0.1
 """Share of rows whose value comes back at least twice more, for categories to be of use."""
 CODES = 100
 """Whole numbers named like codes are categories up to as many."""
-FEW_WRONG = 0.1
-"""Share of texts that are no numbers up to which a note says what keeps a column from being one."""
-MAX_SPELLINGS = 3
-"""Different texts among numbers that may all mean that the number is missing."""
 
 
 class Guess(NamedTuple):
@@ -53,7 +55,7 @@ class Guess(NamedTuple):
     kind: Kind
     reason: str
     date_order: DateOrder = "year_first"
-    thousands: bool = False
+    number_format: NumberFormat = PLAIN
 
 
 def named_like_identifier(name: str) -> bool:
@@ -71,27 +73,28 @@ def guess_booleans(series: pl.Series) -> Guess:
     return _constant(series.drop_nulls(), len(series)) or Guess("boolean", "true and false")
 
 
-def guess_numbers(series: pl.Series, name: str, *, thousands: bool = False) -> Guess:
+def guess_numbers(series: pl.Series, name: str, *, written: NumberFormat = PLAIN) -> Guess:
     """Guess the kind of a column of numbers: number, identifier, codes, or constant."""
     present = series.drop_nulls().cast(pl.Float64).drop_nans()
     if constant := _constant(present, len(series)):
         return constant
     whole = bool((present.is_finite() & (present == present.round(0))).all())
     distinct = present.n_unique()
-    if whole and (identifier := _identifier_of_numbers(present, distinct, name)):
+    # A unit says that numbers are amounts, whatever their name says.
+    may_be_code = whole and not written.has_unit
+    if may_be_code and (identifier := _identifier_of_numbers(present, distinct, name)):
         return identifier
-    if whole and distinct <= CODES and _named_like_code(name):
+    if may_be_code and distinct <= CODES and _named_like_code(name):
         return Guess(
             "category", f"{distinct} different whole numbers, and its name says that they are codes"
         )
     how = "whole numbers" if whole else "numbers"
     if distinct == 2 and set(present.unique().to_list()) == {0.0, 1.0}:
         how = "only 0 and 1: a flag, left open to other numbers"
-    if thousands:
-        how += ", digits grouped by commas"
+    how += describe_format(written)
     if len(present) < len(series):
         how += f"; blank or spelled as missing in {len(series) - len(present)} of {len(series)}"
-    return Guess("number", how, thousands=thousands)
+    return Guess("number", how, number_format=written)
 
 
 def guess_texts(series: pl.Series, missing: Collection[str]) -> Guess:
@@ -165,37 +168,25 @@ def _has_leading_zeros(present: pl.Series) -> bool:
 
 
 def _guess_number_texts(texts: pl.Series, name: str, missing: Collection[str]) -> Guess | None:
-    plain = parse_numbers(texts, missing)
-    if plain.wrong == 0:
-        return guess_numbers(plain.values, name)
-    grouped = parse_numbers(texts, missing, thousands=True)
-    if grouped.wrong == 0 and _commas_group(texts.drop_nulls()):
-        return guess_numbers(grouped.values, name, thousands=True)
-    return None
-
-
-def _commas_group(present: pl.Series) -> bool:
-    """Return whether commas can only group digits, and are no decimal commas.
-
-    "1,234,567" and "1,234.5" prove it; so do many different texts with three digits after the
-    comma, for decimals would have other lengths too.
-    """
-    proof = present.str.contains(r",[0-9]{3},|,[0-9]{3}\.")
-    with_comma = present.filter(present.str.contains(",", literal=True))
-    return bool(proof.any()) or with_comma.n_unique() >= 10
+    written = find_number_format(texts, missing)
+    if written is None:
+        return None
+    numbers = parse_numbers(texts, missing, written=written).values
+    return guess_numbers(numbers, name, written=written)
 
 
 def _nearly_numbers(texts: pl.Series, missing: Collection[str]) -> str:
-    present = len(texts) - texts.null_count()
-    numbers, wrong = parse_numbers(texts, missing, thousands=True)
-    spellings = texts.filter(numbers.is_null()).drop_nulls().n_unique()
-    if 0 < wrong <= FEW_WRONG * present and spellings <= MAX_SPELLINGS:
+    if is_comma_ambiguous(texts, missing):
         return (
-            f". Only {wrong} of {present} texts are no numbers: if they mean that the number is"
-            " missing, add their spelling to table.missing"
+            ". With commas that may group digits or be decimal commas: tell by an example in"
+            " table.written"
         )
-    if present and wrong == 0:
-        return ". With commas that may group digits or be decimal commas: write plain numbers"
+    if words := count_words(texts, missing):
+        present = len(texts) - texts.null_count()
+        return (
+            f". Only {words} of {present} texts are no numbers: if they mean that the number is"
+            " missing, name them in table.more_missing"
+        )
     return ""
 
 

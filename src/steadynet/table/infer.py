@@ -11,13 +11,17 @@ from steadynet.spec.names import did_you_mean
 from steadynet.table import guess
 from steadynet.table.convert import parse_column
 from steadynet.table.dates import find_date_order
+from steadynet.table.examples import declared_format
 from steadynet.table.frame import Frame
 from steadynet.table.guess import Guess
+from steadynet.table.number_texts import find_number_format
 from steadynet.table.parse import parse_categories
 from steadynet.table.schema import (
     FEATURE_KINDS,
+    PLAIN,
     Column,
     DateOrder,
+    NumberFormat,
     Schema,
     input_name,
     output_names,
@@ -71,12 +75,19 @@ def infer_column(series: pl.Series, table: TableSpec, split: SplitSpec) -> Colum
     found = _declared(series.name, table, split) or _guess(series, table)
     if found.kind not in FEATURE_KINDS:
         return _describe_left_out(series, found, table)
-    return _describe_feature(series, found, table, declared=series.name in table.kinds)
+    return _describe_feature(
+        series,
+        found,
+        table,
+        declared=series.name in table.kinds or series.name in table.more_missing,
+    )
 
 
 def _check_names(frame: Frame, table: TableSpec, split: SplitSpec) -> None:
     named = [(name, "table.drop") for name in table.drop]
     named += [(name, "table.kinds") for name in table.kinds]
+    named += [(name, "table.written") for name in table.written]
+    named += [(name, "table.more_missing") for name in table.more_missing]
     named += [(split.time_column, "split.time_column")] if split.time_column else []
     named += [(table.weight_column, "table.weight_column")] if table.weight_column else []
     named += [(split.group_column, "split.group_column")] if split.group_column else []
@@ -88,7 +99,8 @@ def _check_names(frame: Frame, table: TableSpec, split: SplitSpec) -> None:
                 do=did_you_mean(name, frame.columns)
                 or f"Add the column (empty cells will do), or take it out of {place}.",
             )
-        if name in (table.target, *table.more_targets) and place != "split.time_column":
+        may_be_target = place in ("split.time_column", "table.written")
+        if name in (table.target, *table.more_targets) and not may_be_target:
             which = "the" if name == table.target else "a further"
             raise TableError(f"{place} names {name!r}, which is {which} target")
 
@@ -108,8 +120,17 @@ def _check_outputs(schema: Schema) -> None:
 def _declared(name: str, table: TableSpec, split: SplitSpec) -> Guess | None:
     if name in table.drop:
         return Guess("ignored", "dropped, as asked")
-    if name in table.kinds:
-        return Guess(table.kinds[name], "as declared in [table.kinds]")
+    written = declared_format(table, name)
+    kind = table.kinds.get(name)
+    if kind is None and written is not None:
+        kind = "number" if written.date_order is None else "datetime"
+    if kind is not None:
+        return Guess(
+            kind,
+            "as declared in [table.kinds]" if name in table.kinds else "as declared in the spec",
+            date_order=written.date_order if written and written.date_order else "year_first",
+            number_format=written.number_format if written and written.number_format else PLAIN,
+        )
     if name == table.weight_column:
         return Guess("ignored", "says how much each row counts")
     if name == split.group_column:
@@ -152,15 +173,15 @@ def _describe_left_out(series: pl.Series, found: Guess, table: TableSpec) -> Col
 def _describe_feature(
     series: pl.Series, found: Guess, table: TableSpec, *, declared: bool
 ) -> Column:
-    order: DateOrder = found.date_order
-    if declared and found.kind == "datetime":
-        order = find_date_order(series, table.missing) or "year_first"
+    order, written = found.date_order, found.number_format
+    if declared and series.name not in table.written:
+        order, written = _find_written(series, found, table)
     column = Column(
         name=series.name,
         kind=found.kind,
         reason=found.reason,
         dtype=str(series.dtype),
-        thousands=found.thousands,
+        number_format=written,
         date_order=order,
     )
     parsed, wrong = parse_column(series, column, table.missing)
@@ -169,9 +190,26 @@ def _describe_feature(
             f"the column {series.name!r} is declared as {found.kind} and does not fit",
             expected=EXPECTED[found.kind],
             got=f"{wrong} of {len(series)} values that are none",
-            do="Declare another kind, or name the spelling of a missing value in table.missing.",
+            do="Declare another kind, or name what means a missing value in table.more_missing.",
         )
     return _with_statistics(column, parsed)
+
+
+def _find_written(
+    series: pl.Series, found: Guess, table: TableSpec
+) -> tuple[DateOrder, NumberFormat]:
+    """Return how the values of a declared kind are written."""
+    words = found.number_format.missing
+    missing = {*table.missing, *words}
+    order: DateOrder = "year_first"
+    written = None
+    if found.kind == "datetime":
+        order = find_date_order(series, missing) or order
+    elif found.kind == "number" and series.dtype == pl.String:
+        written = find_number_format(series, missing)
+    if written is None:
+        return order, found.number_format
+    return order, msgspec.structs.replace(written, missing=(*words, *written.missing))
 
 
 def _with_statistics(column: Column, parsed: pl.Series) -> Column:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from steadynet.table import values
-from steadynet.table.schema import MISSING_DATETIME, DateOrder
+from steadynet.table.schema import MISSING_DATETIME, PLAIN, DateOrder, NumberFormat
 
 Scalar = TypeVar("Scalar", float, int, str)
 
@@ -35,28 +35,39 @@ def present_texts(series: pl.Series, missing: Collection[str]) -> pl.Series:
 
 
 def parse_numbers(
-    series: pl.Series, missing: Collection[str], *, thousands: bool = False
+    series: pl.Series, missing: Collection[str], *, written: NumberFormat = PLAIN
 ) -> Parsed:
     """Parse numbers: float64, infinite where float32 cannot hold the number."""
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
         numbers = series.cast(pl.Float64).fill_nan(None)
         wrong = 0
     elif series.dtype in (pl.String, pl.Null):
-        texts = present_texts(series, missing)
-        fits = texts.str.contains(values.NUMBER_PATTERN)
-        fits |= texts.str.to_lowercase().str.contains(values.INFINITE_PATTERN)
-        if thousands:
-            grouped = texts.str.contains(values.THOUSANDS_PATTERN)
-            fits |= grouped
-            texts = texts.str.replace_all(",", "", literal=True)
-        wrong = int((~fits).sum())
-        numbers = texts.set((~fits).fill_null(True), None).cast(pl.Float64)
+        texts = present_texts(series, {*missing, *written.missing})
+        plain = plain_digits(texts, written)
+        wrong = plain.null_count() - texts.null_count()
+        numbers = plain.cast(pl.Float64)
     else:
         return _nothing_fits(series, pl.Float64)
     beyond = (numbers.abs() >= values.FLOAT32_LIMIT).fill_null(False)
     if beyond.any():
         numbers = numbers.zip_with(~beyond, numbers.sign() * float("inf"))
     return Parsed(numbers, wrong)
+
+
+def plain_digits(texts: pl.Series, written: NumberFormat) -> pl.Series:
+    """Return numbers as `written` as digits with a decimal point; null where they are not so."""
+    if written.has_unit:
+        texts = texts.str.replace(values.unit_pattern(written.prefix, written.suffix), "${1}${2}")
+    fits = texts.str.to_lowercase().str.contains(values.INFINITE_PATTERN)
+    if written.decimal_comma:
+        fits |= texts.str.contains(values.DECIMAL_COMMA_PATTERN)
+        texts = texts.str.replace_all(values.COMMA_GROUPING, "").str.replace(",", ".", literal=True)
+    else:
+        fits |= texts.str.contains(values.NUMBER_PATTERN)
+        if written.grouped:
+            fits |= texts.str.contains(values.GROUPED_PATTERN)
+            texts = texts.str.replace_all(values.GROUPING, "")
+    return texts.set((~fits).fill_null(True), None)
 
 
 def parse_categories(series: pl.Series, missing: Collection[str]) -> Parsed:

@@ -51,6 +51,32 @@ def input_name(column: str) -> str:
     return column
 
 
+class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a column's numbers are written where they come as texts."""
+
+    grouped: bool = False
+    """Whether commas, apostrophes or blanks may group digits, as in "1,234,567.8"."""
+    decimal_comma: bool = False
+    """Whether a comma stands before the decimals, and points, apostrophes or blanks may group
+    digits, as in "1.234.567,8"."""
+    prefix: str = ""
+    """What may stand before the number and does not count, as "$"."""
+    suffix: str = ""
+    """What may stand after it, as "%" or "kg"."""
+    missing: tuple[str, ...] = ()
+    """Words that mean that the number is missing, besides `Schema.missing_spellings`."""
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether something stands before or behind the numbers."""
+        return bool(self.prefix or self.suffix)
+
+
+PLAIN = NumberFormat()
+"""Digits and a decimal point alone."""
+GROUPED = NumberFormat(grouped=True)
+
+
 class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column as it was found in the training table."""
 
@@ -68,8 +94,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     maximum: float | None = None
     categories: tuple[str, ...] = ()
     """Known categories of a category column, most frequent first."""
-    thousands: bool = False
-    """Whether the texts of a number column group digits by commas, as "1,234,567.8"."""
+    number_format: NumberFormat = PLAIN
     date_order: DateOrder = "year_first"
 
     @property
@@ -90,6 +115,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the classes stand in an order that means something, the lowest first."""
     minimum: float | None = None
     maximum: float | None = None
+    number_format: NumberFormat = GROUPED
+    """Regression: how the numbers are written."""
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

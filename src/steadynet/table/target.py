@@ -12,9 +12,11 @@ from steadynet.errors import TableError
 from steadynet.spec.kinds import Task
 from steadynet.spec.model import TableSpec
 from steadynet.spec.names import did_you_mean
+from steadynet.table.examples import declared_format
 from steadynet.table.frame import Frame
+from steadynet.table.number_texts import describe_format, find_number_format
 from steadynet.table.parse import parse_categories, parse_numbers
-from steadynet.table.schema import Target
+from steadynet.table.schema import GROUPED, PLAIN, NumberFormat, Target
 
 POSITIVE_WORDS = ("yes", "y", "true", "t", "positive", "pos", "1")
 NEGATIVE_WORDS = ("no", "n", "false", "f", "negative", "neg", "0", "-1")
@@ -75,10 +77,11 @@ def infer_target(frame: Frame, table: TableSpec) -> Target:
             got="one",
             do="Check that the right column is named and that the table holds all kinds of rows.",
         )
-    numbers = _finite_numbers(series, table)
-    found = _task(series, names, numbers, table)
+    written = _number_format(series, table)
+    numbers = _finite_numbers(series, table, written)
+    found = _task(series, names, numbers, table, written)
     if found.task == "regression":
-        return _regression(numbers, found, table)
+        return _regression(numbers, found, table, written)
     return _classification(names, numbers, found, table)
 
 
@@ -135,19 +138,37 @@ def _target_names(frame: Frame, table: TableSpec) -> pl.Series:
 
 def _spellings(series: pl.Series, table: TableSpec) -> tuple[str, ...]:
     """Return the spellings of a missing target: among words, "none" is a class and no gap."""
-    if series.dtype != pl.String or not parse_numbers(series, table.missing, thousands=True).wrong:
+    if series.dtype != pl.String:
+        return table.missing
+    written = _number_format(series, table)
+    if not parse_numbers(series, table.missing, written=written).wrong:
         return table.missing
     return tuple(spelling for spelling in table.missing if spelling.lower() != "none")
 
 
-def _finite_numbers(series: pl.Series, table: TableSpec) -> pl.Series | None:
+def _number_format(series: pl.Series, table: TableSpec) -> NumberFormat:
+    """Return how the target's numbers are written; no word stands for a missing one."""
+    declared = declared_format(table, series.name)
+    if declared is not None:
+        return declared.number_format or GROUPED
+    if series.dtype != pl.String:
+        return GROUPED
+    found = find_number_format(series, table.missing, with_words=False)
+    return GROUPED if found is None or found == PLAIN else found
+
+
+def _finite_numbers(series: pl.Series, table: TableSpec, written: NumberFormat) -> pl.Series | None:
     """Return the target as numbers, or None where it is not made of finite numbers."""
-    numbers, wrong = parse_numbers(series, table.missing, thousands=True)
+    numbers, wrong = parse_numbers(series, table.missing, written=written)
     return None if wrong or numbers.is_infinite().any() else numbers
 
 
 def _task(
-    series: pl.Series, names: pl.Series, numbers: pl.Series | None, table: TableSpec
+    series: pl.Series,
+    names: pl.Series,
+    numbers: pl.Series | None,
+    table: TableSpec,
+    written: NumberFormat,
 ) -> _Found:
     if table.task is not None:
         return _Found(table.task, "as declared")
@@ -156,7 +177,7 @@ def _task(
         return _Found("binary" if len(table.classes) == 2 else "multiclass", "classes as declared")
     if distinct == 2:
         return _Found("binary", "two different values")
-    if numbers is None:
+    if numbers is None or (written.has_unit and distinct <= MAX_NUMBERED_CLASSES):
         return _Found("multiclass", f"{distinct} different texts")
     if series.dtype.is_float() and not bool((numbers == numbers.round(0)).all()):
         return _Found("regression", f"{distinct} different numbers")
@@ -180,7 +201,9 @@ def _are_class_numbers(numbers: pl.Series, name: str) -> bool:
     return first in (0, 1) and without_gap and len(distinct) <= MAX_NUMBERED_CLASSES
 
 
-def _regression(numbers: pl.Series | None, found: _Found, table: TableSpec) -> Target:
+def _regression(
+    numbers: pl.Series | None, found: _Found, table: TableSpec, written: NumberFormat
+) -> Target:
     if numbers is None:
         raise TableError(
             f"the target {table.target!r} does not fit a regression",
@@ -192,9 +215,10 @@ def _regression(numbers: pl.Series | None, found: _Found, table: TableSpec) -> T
     return Target(
         name=str(table.target),
         task="regression",
-        reason=found.reason,
+        reason=found.reason + ("" if written == GROUPED else describe_format(written)),
         minimum=float(low),  # type: ignore[arg-type]
         maximum=float(high),  # type: ignore[arg-type]
+        number_format=written,
     )
 
 
@@ -261,7 +285,7 @@ def _in_declared_order(counts: dict[str, int], found: _Found, table: TableSpec) 
 def _class_counts(names: pl.Series) -> dict[str, int]:
     """Return class → rows, in the order of numbers where classes are numbers, else of texts."""
     counted = names.to_frame("name").group_by("name").len("rows").sort("name")
-    numbers, wrong = parse_numbers(counted["name"], (), thousands=True)
+    numbers, wrong = parse_numbers(counted["name"], (), written=GROUPED)
     if not wrong:
         counted = counted[numbers.arg_sort()]
     return dict(counted.iter_rows())

@@ -8,6 +8,7 @@ test holds the two equal. A missing value is NaN, `""` or `MISSING_DATETIME`. Ev
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import numbers
 import re
@@ -15,7 +16,7 @@ from collections.abc import Collection
 from typing import TypeGuard
 
 from steadynet.spec.kinds import MISSING_SPELLINGS, Kind
-from steadynet.table.schema import MISSING_DATETIME, Column, DateOrder
+from steadynet.table.schema import MISSING_DATETIME, PLAIN, Column, DateOrder, NumberFormat
 
 BLANKS = (
     " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
@@ -26,7 +27,14 @@ BLANKS = (
 MISSING = frozenset(MISSING_SPELLINGS)
 
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
-THOUSANDS_PATTERN = r"^[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
+GROUPED_PATTERN = r"^[+-]?[1-9][0-9]{0,2}(?:[,'\u2019 \xa0\u202f][0-9]{3})+(?:\.[0-9]*)?$"
+GROUPING = r"[,'\u2019 \xa0\u202f]"
+DECIMAL_COMMA_PATTERN = (
+    r"^[+-]?(?:[1-9][0-9]{0,2}(?:[.'\u2019 \xa0\u202f][0-9]{3})+|[0-9]+)"
+    r"(?:,[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
+)
+COMMA_GROUPING = r"[.'\u2019 \xa0\u202f]"
+"""What groups digits where a comma stands before the decimals."""
 INFINITE_PATTERN = r"^[+-]?(?:inf|infinity)$"
 """After lower-casing."""
 
@@ -66,7 +74,8 @@ EXPECTED: dict[Kind, str] = {
 """What each kind of feature takes, for messages."""
 
 _NUMBER = re.compile(NUMBER_PATTERN)
-_THOUSANDS = re.compile(THOUSANDS_PATTERN)
+_GROUPED = re.compile(GROUPED_PATTERN)
+_DECIMAL_COMMA = re.compile(DECIMAL_COMMA_PATTERN)
 _INFINITE = re.compile(INFINITE_PATTERN)
 _WHOLE = re.compile(WHOLE_PATTERN)
 _YEAR_FIRST = re.compile(YEAR_FIRST_PATTERN)
@@ -109,7 +118,7 @@ def scalar(column: Column, value: object, missing: Collection[str] = MISSING) ->
     `ValueError` where the value does not fit or the column is no feature.
     """
     if column.kind == "number":
-        return number(value, missing, thousands=column.thousands)
+        return number(value, missing, written=column.number_format)
     if column.kind == "category":
         return category(value, missing)
     if column.kind == "boolean":
@@ -119,17 +128,19 @@ def scalar(column: Column, value: object, missing: Collection[str] = MISSING) ->
     raise ValueError(f"a column of kind {column.kind}")
 
 
-def number(value: object, missing: Collection[str] = MISSING, *, thousands: bool = False) -> float:
+def number(
+    value: object, missing: Collection[str] = MISSING, *, written: NumberFormat = PLAIN
+) -> float:
     """Return a number, NaN where it is missing; what float32 cannot hold is infinite.
 
-    Takes numbers, true and false (1 and 0) and decimal texts; with `thousands` also texts such as
-    "1,234,567.8". Raises `ValueError` for everything else.
+    Takes numbers, true and false (1 and 0), decimal texts and texts `written` so. Raises
+    `ValueError` for everything else.
     """
     if isinstance(value, str):
         text = value.strip(BLANKS)
-        if text in missing:
+        if text in missing or text in written.missing:
             return math.nan
-        result = _number_of_text(text, thousands)
+        result = _number_of_text(text, written)
     elif value is None:
         return math.nan
     elif isinstance(value, numbers.Real):
@@ -143,6 +154,23 @@ def number(value: object, missing: Collection[str] = MISSING, *, thousands: bool
     else:
         raise ValueError(kind_of(value))
     return math.copysign(math.inf, result) if abs(result) >= FLOAT32_LIMIT else result
+
+
+@functools.lru_cache(maxsize=1024)
+def unit_pattern(prefix: str, suffix: str) -> str:
+    """Return a pattern of a number with its unit; its two groups, one after the other, are the
+    number."""
+    blanks = f"[{BLANKS}]*"
+    before = f"(?:{re.escape(prefix)}{blanks})?" if prefix else ""
+    after = f"(?:{blanks}{re.escape(suffix)})?" if suffix else ""
+    return rf"^([+-]?){before}([+-]?[0-9.].*?){after}$"
+
+
+def number_text(value: float, written: NumberFormat) -> str:
+    """Return a number as a text that `number` reads back, `""` where it is missing."""
+    if math.isnan(value):
+        return ""
+    return repr(value).replace(".", ",") if written.decimal_comma else repr(value)
 
 
 def category(value: object, missing: Collection[str] = MISSING) -> str:
@@ -228,13 +256,18 @@ def datetime_seconds(
     return seconds
 
 
-def _number_of_text(text: str, thousands: bool) -> float:
-    if _NUMBER.match(text):
-        return float(text)
+def _number_of_text(text: str, written: NumberFormat) -> float:
+    if written.has_unit:
+        text = re.sub(unit_pattern(written.prefix, written.suffix), r"\1\2", text)
     if _INFINITE.match(text.lower()):
         return float(text)
-    if thousands and _THOUSANDS.match(text):
-        return float(text.replace(",", ""))
+    if written.decimal_comma:
+        if _DECIMAL_COMMA.match(text):
+            return float(re.sub(COMMA_GROUPING, "", text).replace(",", "."))
+    elif _NUMBER.match(text):
+        return float(text)
+    elif written.grouped and _GROUPED.match(text):
+        return float(re.sub(GROUPING, "", text))
     raise ValueError("text")
 
 

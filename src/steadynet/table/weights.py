@@ -10,6 +10,7 @@ from steadynet.errors import TableError
 from steadynet.spec.names import did_you_mean
 from steadynet.table.frame import Frame
 from steadynet.table.parse import parse_numbers
+from steadynet.table.schema import GROUPED
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +26,7 @@ def read_weights(frame: Frame, name: str, missing: tuple[str, ...]) -> Floats:
             f"the table has no column {name!r}, the weights of its rows",
             do=did_you_mean(name, frame.columns),
         )
-    numbers, wrong = parse_numbers(frame[name], missing, thousands=True)
+    numbers, wrong = parse_numbers(frame[name], missing, written=GROUPED)
     values = numbers.cast(pl.Float64)
     finite = values.is_finite().fill_null(value=False)
     counts = {
