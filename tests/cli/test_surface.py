@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import typer.main
 
 from steadynet.cli.main import app
@@ -63,6 +64,7 @@ COMMANDS = {
     "replay": {"--json"},
     "observe": {"--to", "--page-url", "--ticket-url", "--prometheus-url", "--json"},
     "retrain": {"--wait", "--way", "--json"},
+    "alerts": set(),
     "rollout": set(),
     "keys": set(),
     "log": set(),
@@ -74,6 +76,7 @@ KEYS = {
     "rotate": {"--grace", "--json"},
     "history": {"--last", "--json"},
 }
+ALERTS = {"test": {"--spec", "--kind", "--json"}}
 ROLLOUT = {"start", "promote", "abort", "pause", "resume", "status"}
 
 
@@ -99,14 +102,15 @@ def test_the_rollouts_commands_are_the_listed_ones() -> None:
         assert any("--json" in parameter.opts for parameter in command.params)
 
 
-def test_the_keys_commands_are_the_listed_ones() -> None:
-    group = typer.main.get_group(app).commands["keys"]
+@pytest.mark.parametrize(("name", "listed"), [("keys", KEYS), ("alerts", ALERTS)])
+def test_a_groups_commands_are_the_listed_ones(name: str, listed: dict[str, set[str]]) -> None:
+    group = typer.main.get_group(app).commands[name]
     assert isinstance(group, typer.core.TyperGroup)
     found = {
         name: {option for one in command.params for option in one.opts if option.startswith("--")}
         for name, command in group.commands.items()
     }
-    assert found == KEYS
+    assert found == listed
 
 
 def test_help_imports_nothing_heavy() -> None:

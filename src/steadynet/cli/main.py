@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from steadynet.cli import (
+    alerts,
     check,
     conformance,
     evaluate,
@@ -50,6 +51,7 @@ app.command("predict")(predict.predict)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 app.command("conformance")(conformance.conformance)

@@ -21,6 +21,8 @@ class Runbook(msgspec.Struct, frozen=True):
     """What a person should do, in a sentence or two."""
 
 
+TEST = "test"
+"""Key of the alert that a person sends to see whether alerts arrive."""
 _LABELS_FIRST = "Check that the labels are right; then retrain, or go back to an earlier version."
 
 RUNBOOKS: Mapping[str, Runbook] = MappingProxyType(
@@ -79,6 +81,12 @@ RUNBOOKS: Mapping[str, Runbook] = MappingProxyType(
             "SteadynetControllerSilent",
             "controller",
             "Read the server's log; start the server again.",
+        ),
+        TEST: Runbook(
+            "test",
+            "SteadynetTest",
+            "test",
+            "Nothing: `steadynet alerts test` was typed to see whether alerts arrive.",
         ),
     }
 )
