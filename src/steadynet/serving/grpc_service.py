@@ -28,6 +28,7 @@ from steadynet.serving import oip, repository
 from steadynet.serving.auth import CHANGING, Gate, bearer
 from steadynet.serving.channel import Action, GiveOrder
 from steadynet.serving.dataplane import Ask, DataPlane
+from steadynet.serving.gathering import Gathering
 from steadynet.serving.grpc_codec import (
     asked_outputs,
     infer_response,
@@ -106,6 +107,7 @@ class InferenceService:
         self._is_admin = is_admin
         self._sticky_parameter = sticky_parameter
         self._ids = RequestIds()
+        self._gathering = Gathering()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server calls, one handler for each RPC of the protocol."""
@@ -200,6 +202,7 @@ class InferenceService:
         sticky_key = given.get(STICKY_KEY, "")
         if self._sticky_parameter in request.parameters:
             sticky_key = str(parameter_value(request.parameters[self._sticky_parameter]))
+        await self._gathering.join()
         reply = await plane.infer(
             # When the caller's deadline passes, or the caller goes, gRPC cancels this call; what
             # it has in a queue is then not run.
