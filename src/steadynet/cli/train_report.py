@@ -105,6 +105,8 @@ def show(console: Console, result: TrainResult) -> None:
     )
     if "target transform" in trained.manifest.notes:
         console.print(f"target   {trained.manifest.notes['target transform']}", markup=False)
+    if "windows" in trained.manifest.notes:
+        console.print(f"windows  {trained.manifest.notes['windows']}", markup=False)
     if trained.search is not None:
         console.print(f"search   {trained.manifest.notes['search']}", markup=False)
         if trained.search.settings:

@@ -88,12 +88,6 @@ def _rules(spec: Spec) -> Iterator[Rule]:
     yield from _table(spec.table)
     yield from _split(spec.split)
     yield from _training(spec.training)
-    yield Rule(
-        "training.folds",
-        spec.training.folds,
-        spec.split.time_column is None or spec.training.folds in (None, 1),
-        "1 with split.time_column: a fold would be judged by rows older than what it learnt",
-    )
     yield share("calibration.coverage", spec.calibration.coverage)
     yield from _serve(spec.serve)
     yield Rule(

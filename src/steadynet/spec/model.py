@@ -109,7 +109,9 @@ class TrainingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Members of the ensemble that share weights."""
     folds: int | None = None
     """Groups of members that share nothing, each leaving out its own fold of the training and
-    validation rows; 1 leaves out the validation part. Small tables get several."""
+    validation rows; 1 leaves out the validation part. Small tables get several. Where rows are
+    split by time: blocks that are each answered by a fit on the rows before them, and that the
+    blend's weights, calibration and interval rest on; one unless set, the validation part."""
     batch_rows: int | None = None
     """Rows in one step."""
     max_epochs: int | None = None

@@ -47,7 +47,7 @@ def split_rows(frame: Frame, schema: Schema, split: SplitSpec) -> Split:
             got=str(frame.height),
         )
     if split.time_column is not None:
-        return _by_time(_time_keys(frame, split.time_column, schema), split)
+        return _by_time(time_keys(frame, split.time_column, schema), split)
     if split.group_column is not None:
         return _by_group(group_keys(frame, split.group_column, schema), split)
     return _stratified(_strata(encode_target(frame, schema), schema), split)
@@ -151,7 +151,7 @@ def _column(frame: Frame, name: str, role: str) -> pl.Series:
     return frame[name]
 
 
-def _time_keys(frame: Frame, name: str, schema: Schema) -> npt.NDArray[np.float64]:
+def time_keys(frame: Frame, name: str, schema: Schema) -> npt.NDArray[np.float64]:
     """Return a sortable time for each row; rows without one come first (they train)."""
     series = _column(frame, name, "time")
     missing = schema.missing_spellings

@@ -36,6 +36,8 @@ class Ground:
     data: TrainingData
     weights: npt.NDArray[np.float64] | None = None
     """What each row counts (N,), 1 on average; None: all the same."""
+    earlier: tuple[Folds, ...] = ()
+    """Windows of one group, the oldest first, whose held rows have answers too (`windows`)."""
 
     @property
     def held_weights(self) -> npt.NDArray[np.float64] | None:
@@ -69,7 +71,12 @@ class Ground:
     @property
     def held_rows(self) -> npt.NDArray[np.int64]:
         """Rows that a group was held to, each once; what held answers are answers to."""
-        return self.folds.held.ravel()
+        return self.held.ravel()
+
+    @property
+    def held(self) -> npt.NDArray[np.int64]:
+        """The same rows by group (G, m)."""
+        return np.concatenate([*(window.held for window in self.earlier), self.folds.held], axis=1)
 
 
 class Component(Protocol):

@@ -181,7 +181,7 @@ def _crossed(
     if held.groups < 2:
         raise SpecError(
             "calibration.interval 'cross' needs cross-fitted groups",
-            expected="training.folds of 2 or more, or another interval",
+            expected="training.folds of 2 or more and no split by time, or another interval",
             got="one group",
         )
     crossed = crossed_of(residuals.reshape(held.groups, -1), coverage, CROSS_CELLS)

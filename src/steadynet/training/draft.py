@@ -25,6 +25,7 @@ from steadynet.training.judge import Judged, decision_threshold
 from steadynet.training.prepare import Table
 from steadynet.training.record import ComponentFile, TrainingFile
 from steadynet.training.refit import refit_words
+from steadynet.training.windows import windows_words
 from steadynet.training.wording import (
     calibration_notes,
     lesson_words,
@@ -181,6 +182,8 @@ def _notes(fitted: Fitted, calibration: Calibration, spec: Spec) -> dict[str, st
     if spec.training.metric != fitted.ground.code.metric:
         notes["metric"] = undefined_words(spec.training.metric)
     notes["fit"] = f"{len(first.result.history)} epochs, ended: {first.result.ending}"
+    if fitted.ground.earlier:
+        notes["windows"] = windows_words(fitted.ground)
     if fitted.refitted is not None:
         notes["refit"] = refit_words(len(fitted.refitted))
     return notes | calibration_notes(calibration)

@@ -74,6 +74,11 @@ class Fitted:
         """Groups that share nothing; with one, the held rows are the validation part."""
         return len(self.ground.folds.fit)
 
+    @property
+    def validation_is_unseen(self) -> bool:
+        """Whether no member was fitted on the validation part."""
+        return self.groups == 1 and self.refitted is None
+
     def group_answers(self, tensors: Tensors) -> Floats:
         """Return the main target's answer (N, G) by each group alone, where it is a number."""
         own = self.ground.targets[0].outputs

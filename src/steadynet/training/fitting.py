@@ -28,11 +28,12 @@ from steadynet.training.joint import FitTarget
 from steadynet.training.plan import FitPlan, plan_fit
 from steadynet.training.prepare import Table
 from steadynet.training.presets import PRESETS, components_of
-from steadynet.training.refit import refit, wants_refit
+from steadynet.training.refit import refit, refit_seconds, wants_refit
 from steadynet.training.search import SearchContext, SearchReport, search
 from steadynet.training.side_by_side import Made, Work, first_network, fit_all
 from steadynet.training.transforms import TransformScore, choose_transform, fitting_transforms
 from steadynet.training.warm import inherited_plan
+from steadynet.training.windows import answer_windows, windows_of
 
 Floats = npt.NDArray[np.float64]
 DISTILL_FOLDS = 4
@@ -70,9 +71,16 @@ def fit_components(
         insist=report is not None and context.stop(),
     )
     before = time.perf_counter()
-    fitted = _blended(fit_all(work), ground)
-    if wants_refit(spec) and context.parent is None:
-        fitted = replace(fitted, fit_seconds=time.perf_counter() - before)
+    made = fit_all(work)
+    seconds = time.perf_counter() - before
+    again = wants_refit(spec) and context.parent is None
+    windows = () if context.parent else windows_of(table, spec.training)
+    if windows:
+        kept = refit_seconds(seconds, ground, table.split.validation) if again else 0.0
+        made, ground = answer_windows(made, work, windows, seconds, kept)
+    fitted = _blended(made, ground)
+    if again:
+        fitted = replace(fitted, fit_seconds=seconds)
         fitted = refit(fitted, work, table.split.validation)
     return replace(
         fitted,

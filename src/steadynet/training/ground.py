@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from steadynet.table.layout import FeatureLayout
 from steadynet.training.components import Ground
 from steadynet.training.data import (
     ClassWeights,
-    Folds,
+    Indices,
     TargetCode,
     encode_for_fit,
     make_folds,
@@ -27,6 +28,7 @@ from steadynet.training.plan import FitPlan
 from steadynet.training.prepare import Table
 from steadynet.training.stopping import stopping_score
 from steadynet.training.warm import Parent
+from steadynet.training.windows import windows_of
 
 MOST_NAMED = 20
 """Classes that a message lists."""
@@ -78,7 +80,8 @@ def make_ground(
                 units=parent.units[place] if parent else None,
             )
         )
-    codes[0] = _judged_by(spec.training.metric, codes[0], table, folds)
+    blocks = [*folds.held, *(window.held[0] for window in windows_of(table, spec.training))]
+    codes[0] = _judged_by(spec.training.metric, codes[0], table, blocks)
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,8 +96,10 @@ def make_ground(
     )
 
 
-def _judged_by(metric: MetricChoice, code: TargetCode, table: Table, folds: Folds) -> TargetCode:
-    """Return the code with the metric, and without where a group's held rows have no score by it.
+def _judged_by(
+    metric: MetricChoice, code: TargetCode, table: Table, blocks: Sequence[Indices]
+) -> TargetCode:
+    """Return the code with the metric, and without where a block of held rows has no score by it.
 
     Most metrics are of all rows. AUC needs rows of every class that count something, or else all
     epochs and all components would be equally good.
@@ -102,10 +107,15 @@ def _judged_by(metric: MetricChoice, code: TargetCode, table: Table, folds: Fold
     if metric == "auto":
         return code
     named = replace(code, metric=metric)
-    answer = np.full((folds.held.shape[1], code.classes or 1), 1 / (code.classes or 1))
+    share = 1 / (code.classes or 1)
     scores = [
-        stopping_score(answer, table.target[held], named, table.weights_of(held))
-        for held in folds.held
+        stopping_score(
+            np.full((len(held), code.classes or 1), share),
+            table.target[held],
+            named,
+            table.weights_of(held),
+        )
+        for held in blocks
     ]
     return named if all(map(math.isfinite, scores)) else code
 

@@ -101,7 +101,7 @@ def _judge(
     tests = Measuring(threshold=threshold, loss=loss, weights=table.weights_of(split.test))
     metrics = {"test": evaluate(tested, test_target, schema, tests)}
     unseen = tested
-    if fitted.groups == 1:
+    if fitted.validation_is_unseen:
         unseen = graph.run(table.part(split.validation))
         held = replace(tests, weights=table.weights_of(split.validation))
         metrics["validation"] = evaluate(unseen, table.target[split.validation], schema, held)
@@ -222,7 +222,7 @@ def _judge_further(
 
     tested, test_target, how = known(asked.tested, split.test)
     metrics = {"test": evaluate(tested, test_target, schema, how)}
-    if fitted.groups == 1:
+    if fitted.validation_is_unseen:
         answers, values, how = known(asked.unseen, split.validation)
         metrics["validation"] = evaluate(answers, values, schema, how)
     record = TargetRecord(

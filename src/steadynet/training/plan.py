@@ -67,7 +67,7 @@ def plan_fit(
     """Choose what the spec leaves open.
 
     `most_folds` is 1 where rows are split by time, which are not cross-fitted: a fold would be
-    judged by rows older than those that it was fitted on.
+    judged by rows older than those that it was fitted on. They may have windows (`windows`).
     """
     rows = train_rows + validation_rows
     cross = rows <= CROSS_FIT_ROWS

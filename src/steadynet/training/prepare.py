@@ -23,7 +23,7 @@ from steadynet.table.quality import check_quality
 from steadynet.table.read import open_table
 from steadynet.table.schema import Schema
 from steadynet.table.snapshot import snapshot_sha256
-from steadynet.table.split import Split, group_keys, split_rows
+from steadynet.table.split import Split, group_keys, split_rows, time_keys
 from steadynet.table.target import has_target
 from steadynet.table.weights import read_weights
 from steadynet.training.answers import Columns
@@ -51,6 +51,8 @@ class Table:
     """What each row counts (N,), 1 on average; None: all the same."""
     together: npt.NDArray[np.int64] | None = None
     """Each row's group (N,), which no fold may divide; None: rows stand alone."""
+    moments: npt.NDArray[np.float64] | None = None
+    """Each row's time (N,), as far as rows are split by it; None: they are not."""
     findings: tuple[Finding, ...]
     snapshot: str
     """Digest of the table as it was read."""
@@ -126,10 +128,11 @@ def prepare(
         weights = read_weights(frame, spec.table.weight_column, spec.table.missing)
         _check_weights(weights, split, spec.table.weight_column)
     _tell(shown, streamed, "laying out the columns")
-    column = spec.split.group_column
+    column, moment = spec.split.group_column, spec.split.time_column
     return Table(
         weights=weights,
         together=None if column is None else group_keys(frame, column, schema),
+        moments=None if moment is None else time_keys(frame, moment, schema),
         schema=schema,
         split=split,
         columns=to_cells(frame, schema, shelf.empty if shelf and streamed else np.empty),

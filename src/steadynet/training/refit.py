@@ -46,6 +46,12 @@ def refit_words(rows: int) -> str:
     )
 
 
+def refit_seconds(first_s: float, ground: Ground, validation: np.ndarray) -> float:
+    """Return about how long a second fit lasts where the first took `first_s` seconds."""
+    fitted: int = ground.folds.fit.shape[1]
+    return first_s * (fitted + len(validation)) / fitted
+
+
 def refit(fitted: Fitted, work: Work, validation: np.ndarray) -> Fitted:
     """Return the blend with components that were fitted on the validation rows (m,) too.
 
@@ -57,7 +63,7 @@ def refit(fitted: Fitted, work: Work, validation: np.ndarray) -> Fitted:
         return fitted
     rows = np.concatenate([fitted.ground.folds.fit[0], validation])
     left = context.deadline - time.perf_counter()
-    lasts = fitted.fit_seconds * len(rows) / fitted.ground.folds.fit.shape[1]
+    lasts = refit_seconds(fitted.fit_seconds, fitted.ground, validation)
     if context.stop() or lasts > left:
         return fitted
     context.progress.on(StepStarted(step=AGAIN))

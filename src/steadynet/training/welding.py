@@ -69,7 +69,7 @@ def calibrate_all(fitted: Fitted, table: Table, tensors: Tensors, spec: Spec) ->
     method on their own rows, and their intervals are of constant width.
     """
     ground, chosen = fitted.ground, spec.calibration
-    places = counted_places(ground.weights, ground.folds.held, spec.training.seed)
+    places = counted_places(ground.weights, ground.held, spec.training.seed)
     rows = ground.held_rows[places]
     held: HeldRows | None = held_rows(fitted, tensors, spec.training, rows)
     made = []
