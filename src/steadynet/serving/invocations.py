@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -121,8 +121,12 @@ def _from_records(
 ) -> tuple[Columns, int]:
     if not rows:
         raise InputError("no rows to predict", expected="at least one row", got="none")
+    names: Collection[str] = features
+    if rows[0].keys() > set(features):
+        # Another version may read columns that this one does not.
+        names = [name for name in rows[0] if name in features or all(name in row for row in rows)]
     try:
-        return {name: [row[name] for row in rows] for name in features}, len(rows)
+        return {name: [row[name] for row in rows] for name in names}, len(rows)
     except KeyError as error:
         name = str(error.args[0])
         position = next(at for at, row in enumerate(rows) if name not in row)
