@@ -22,6 +22,13 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 @app.command()
 def start(
     reference: Annotated[str, typer.Argument(help="The version, as name/3 or name@challenger.")],
+    new_columns: Annotated[
+        bool,
+        typer.Option(
+            "--new-columns",
+            help="Callers already send the columns that the champion does not read.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Begin a rollout: shadow, then the steps of the plan, judged at each."""
@@ -34,7 +41,8 @@ def start(
         raise RolloutError(
             "only a registered version can be rolled out", do="Name it as name/3 or name@alias."
         )
-    _order(found.name, "rollout.start", as_json=as_json, arguments={"version": found.version})
+    arguments: dict[str, object] = {"version": found.version, "new_columns": new_columns}
+    _order(found.name, "rollout.start", as_json=as_json, arguments=arguments)
 
 
 @app.command()

@@ -25,11 +25,14 @@ def verified_endpoint(home: Home, model: str, version: str) -> tuple[Endpoint, B
     return endpoint, bundle
 
 
-def check_replaceable(champion: Manifest, challenger: Manifest) -> None:
+def check_replaceable(
+    champion: Manifest, challenger: Manifest, *, new_columns: bool = False
+) -> None:
     """Raise `RolloutError` unless the challenger answers the champion's requests alike.
 
-    It may read fewer columns than the champion, but none that callers do not send, and its
-    target must be the same.
+    It may read fewer columns than the champion, and its target must be the same. With
+    `new_columns` it may read others that callers already send beside the champion's; where they do
+    not, its errors show it.
     """
     old, new = champion.schema.target, challenger.schema.target
     if (old.name, old.task, old.classes) != (new.name, new.task, new.classes):
@@ -52,10 +55,18 @@ def check_replaceable(champion: Manifest, challenger: Manifest) -> None:
             )
     sent = {column.name: column.kind for column in champion.schema.features}
     for column in challenger.schema.features:
-        if sent.get(column.name) != column.kind:
+        kind = sent.get(column.name)
+        if kind is None and not new_columns:
+            raise RolloutError(
+                f"the new version reads column {column.name!r}, which the champion does not",
+                expected="no other columns, since callers may not send them",
+                got=column.kind,
+                do="Add --new-columns if callers send it already, or drop it and train again.",
+            )
+        if kind is not None and kind != column.kind:
             raise RolloutError(
                 f"the new version reads column {column.name!r} in another way than the champion",
-                expected=sent.get(column.name, "no such column, since callers do not send it"),
+                expected=kind,
                 got=column.kind,
                 do="Fix the column's kind in [table.kinds] or drop it, and train again.",
             )

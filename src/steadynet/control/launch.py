@@ -30,7 +30,8 @@ def launch(turn: Turn, champion: Champion, version: str, *, command: Command) ->
     if version == champion.version:
         raise RolloutError(f"version {version} is the champion already")
     endpoint, bundle = verified_endpoint(turn.home, turn.model, version)
-    check_replaceable(champion.manifest, bundle.manifest)
+    new_columns = bool(command.arguments.get("new_columns", False))
+    check_replaceable(champion.manifest, bundle.manifest, new_columns=new_columns)
     rollout = start(
         rollout_id=f"{turn.model}-{version}-{secrets.token_hex(4)}",
         model=turn.model,
