@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -237,3 +238,40 @@ def test_the_thread_that_counts_hurries_while_much_waits_to_be_counted(
     asyncio.run(main())
     (window,) = read_windows().values()
     assert window.requests == telemetry_module.HURRIED_TALLIES + 1
+
+
+class HeldTable(dict[str, Any]):
+    """A caller's rows that can be watched."""
+
+
+def test_rows_and_batches_are_let_go_of_one_by_one(
+    load: Load, make_route: MakeRoute, open_plane: OpenPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = load()
+    requests = 5
+
+    async def main() -> tuple[list[int], list[int]]:
+        async with open_plane() as plane:
+            plane.deploy(make_route(champion), champion, None)
+            tables: list[ref[HeldTable]] = []
+            for number in range(requests):
+                table = HeldTable(ask("").table)
+                tables.append(ref(table))
+                await plane.infer(Ask(f"a{number}", table, 1, 0.0))
+            del table
+            batches = plane.telemetry.tally(champion, "champion").now.scored
+            held_tables: list[int] = []
+            held_batches: list[int] = []
+
+            def rest() -> None:
+                held_tables.append(sum(table() is not None for table in tables))
+                held_batches.append(len(batches))
+
+            rest()
+            monkeypatch.setattr(plane.telemetry.pace, "rest", rest)
+            await plane.telemetry.publish()
+            return held_tables, held_batches
+
+    for held in asyncio.run(main()):
+        assert (held[0], held[-1]) == (requests, 0)
+        assert all(before - after in (0, 1) for before, after in pairwise(held))

@@ -120,9 +120,8 @@ def count(
     rest: Rest = never_rest,
 ) -> Window:
     """Return the window of what was counted between `start` and `end` (seconds UTC)."""
-    outputs = _joined([run.outputs for run in counted.scored])
-    columns = _joined_columns([run.columns for run in counted.scored], rest)
-    watched = _joined([run.watched for run in counted.scored if run.watched])
+    outputs = _joined([run.outputs for run in counted.scored], rest)
+    watched = _joined([run.watched for run in counted.scored if run.watched], rest)
     score = score_of(outputs, reference.task) if outputs else np.zeros(0)
     return Window(
         model=reference.model,
@@ -140,7 +139,9 @@ def count(
         score=moments(score),
         output=_bins(reference.profile.output.edges, score) if outputs else (),
         labels=dict(Counter(outputs["label"].tolist())) if "label" in outputs else {},
-        features=dict(_feature_counts(reference.profile, columns, rest))
+        features=dict(
+            _feature_counts(reference.profile, [run.columns for run in counted.scored], rest)
+        )
         | _hidden_counts(reference.profile, watched),
         novel=len(far_rows(watched[NOVELTY])) if NOVELTY in watched else 0,
         pairs=count_pairs(counted.paired, reference.task),
@@ -149,11 +150,15 @@ def count(
 
 
 def _feature_counts(
-    profile: Profile, columns: Columns, rest: Rest
+    profile: Profile, parts: Sequence[Columns], rest: Rest
 ) -> Iterator[tuple[str, FeatureCounts]]:
+    grid = _joined_grid(parts)
+    if grid is not None:
+        parts = [grid]
     for feature in profile.features:
-        if feature.name in columns:
-            yield feature.name, feature_counts(feature, columns[feature.name][:, 0])
+        if parts and feature.name in parts[0]:
+            # One column at a time: letting go of all of them at once takes milliseconds.
+            yield feature.name, feature_counts(feature, _joined_column(parts, feature.name, rest))
             rest()
 
 
@@ -224,22 +229,25 @@ def _bins(edges: Sequence[float], values: np.ndarray) -> tuple[int, ...]:
     return tuple(np.diff(below, prepend=0, append=len(values)).tolist())
 
 
-def _joined_columns(parts: Sequence[Columns], rest: Rest) -> Columns:
+def _joined_grid(parts: Sequence[Columns]) -> Grid | None:
     grids = [part for part in parts if isinstance(part, Grid)]
-    if grids and len(grids) == len(parts):
-        return Grid(grids[0].names, np.concatenate([grid.array for grid in grids], axis=1))
-    if len(parts) == 1:
-        return parts[0]
-    joined: dict[str, np.ndarray] = {}
-    for name in parts[0] if parts else ():
-        joined[name] = np.concatenate([part[name] for part in parts])
-        rest()
+    if not grids or len(grids) < len(parts):
+        return None
+    return Grid(grids[0].names, np.concatenate([grid.array for grid in grids], axis=1))
+
+
+def _joined_column(parts: Sequence[Columns], name: str, rest: Rest) -> np.ndarray:
+    """Return a column's values (N,) in all batches."""
+    joined = np.concatenate([part[name] for part in parts])[:, 0]
+    rest()
     return joined
 
 
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    if not parts:
-        return {}
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _joined(parts: Sequence[Arrays], rest: Rest = never_rest) -> Arrays:
+    if len(parts) <= 1:
+        return parts[0] if parts else {}
+    joined: dict[str, np.ndarray] = {}
+    for name in parts[0]:
+        joined[name] = np.concatenate([part[name] for part in parts])
+        rest()
+    return joined

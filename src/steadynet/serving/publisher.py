@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ class Publisher:
     def count(
         self, counted: Counted, reference: Reference, role: Role, start: float, end: float
     ) -> None:
-        """Turn what was counted into a part of the open window."""
+        """Turn what was counted into a part of the open window; let go of its batches."""
         window = count(counted, reference, role, start, end, self._worker, self._pace.rest)
         self._slow_s[f"{reference.model}/{reference.version}"] = reference.slow_s
         key = Key(reference.version, role)
@@ -97,14 +98,16 @@ class Publisher:
             batches = count_batches(counted.scored)
             known = self._batches.get(name)
             self._batches[name] = batches if known is None else add_batches(known, batches)
+        self._let_go(counted)
 
-    def publish(self, answered: Sequence[Answered], counters: Snapshot) -> None:
-        """Write the open windows, the kept rows and the snapshot."""
+    def publish(self, answered: deque[Answered], counters: Snapshot) -> None:
+        """Write the open windows, the kept rows and the snapshot; `answered` is empty then."""
         self._windows.append(self._open.values())
         self._windows.flush()
         self._open.clear()
-        for request in answered:
-            self._rows.append(logged_rows(request, self._redact))
+        while answered:
+            # Its last reference: thousands of rows let go of at once would take milliseconds.
+            self._rows.append(logged_rows(answered.popleft(), self._redact))
             if self._rows.buffered_bytes > WRITTEN_AT_ONCE:
                 self._rows.flush()
             self._pace.rest()
@@ -131,6 +134,13 @@ class Publisher:
         """Close the spools."""
         for spool in (self._windows, self._rows, self._feedback):
             spool.close()
+
+    def _let_go(self, counted: Counted) -> None:
+        """Let go of batches piece by piece: thousands of arrays at once take milliseconds."""
+        for parts in (counted.scored, counted.paired):
+            while parts:
+                parts.pop()
+                self._pace.rest()
 
     def _write_snapshot(self, counters: Snapshot) -> None:
         windows = tuple(self._since_start.values())

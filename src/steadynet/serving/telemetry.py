@@ -15,6 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -77,7 +78,7 @@ class Telemetry:
         self._clock = clock
         self._tallies: dict[Key, Tally] = {}
         self._references: dict[Key, Reference] = {}
-        self._answered: list[Answered] = []
+        self._answered: deque[Answered] = deque()
         self._counting: list[asyncio.Future[None]] = []
         self._waiting = 0
         self._logged_rows = 0
@@ -155,7 +156,7 @@ class Telemetry:
         self._hand_over()
         self._start = self._clock.now()
         counting, self._counting = self._counting, []
-        answered, self._answered = self._answered, []
+        answered, self._answered = self._answered, deque()
         self._share = next_log_share(self._log_share, self._seen_rows)
         self._seen_rows = self._logged_rows = 0
         snapshot = self._counters()
