@@ -74,6 +74,12 @@ DAYS = [datetime.date(2024, 1, 1) + datetime.timedelta(days=3 * i) for i in rang
         (texts("12kg", "5kg"), "x", "number", "whole numbers, 'kg' behind them"),
         (texts("EUR 12", "EUR 1'250"), "x", "number", "'EUR' before them"),
         (texts("12 kg", "5 lb"), "x", "category", "2 different texts"),
+        (
+            [f"{n} {('kmpl', 'km/kg')[n % 9 == 0]}" for n in range(30)] * 2,
+            "x",
+            "category|identifier",
+            "km/kg",
+        ),
         (texts("A12", "A14"), "x", "category", "2 different texts"),
         (texts("12A", "14A"), "x", "category", "2 different texts"),
         (texts("1 year", "10+ years", "5 years"), "x", "category", "3 different texts"),

@@ -21,6 +21,7 @@ from steadynet.table.number_texts import (
     describe_format,
     find_number_format,
     is_comma_ambiguous,
+    units_of,
 )
 from steadynet.table.parse import parse_datetimes, parse_numbers, present_texts
 from steadynet.table.schema import PLAIN, DateOrder, NumberFormat
@@ -181,6 +182,8 @@ def _nearly_numbers(texts: pl.Series, missing: Collection[str]) -> str:
             ". With commas that may group digits or be decimal commas: tell by an example in"
             " table.written"
         )
+    if units := units_of(texts, missing):
+        return f". Numbers in several units ({', '.join(units)}): write all of them in one"
     if words := count_words(texts, missing):
         present = len(texts) - texts.null_count()
         return (

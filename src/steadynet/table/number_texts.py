@@ -56,6 +56,21 @@ class _Texts(NamedTuple):
     word_rows: int
 
 
+class _Parts(NamedTuple):
+    """Texts in parts, each null where a text has none."""
+
+    before: pl.Series
+    number: pl.Series
+    blanks: pl.Series
+    after: pl.Series
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether blanks stand before all units."""
+        blanks = self.blanks.filter(self.after.is_not_null()).fill_null("")
+        return bool((blanks != "").all())
+
+
 def find_number_format(
     series: pl.Series, missing: Collection[str], *, with_words: bool = True
 ) -> NumberFormat | None:
@@ -79,6 +94,18 @@ def count_words(series: pl.Series, missing: Collection[str]) -> int:
     if found is None or _digits_of(found) is None:
         return 0
     return found.word_rows
+
+
+def units_of(series: pl.Series, missing: Collection[str]) -> list[str]:
+    """Return the units behind a column's numbers, where there are several; else nothing."""
+    found = _apart(present_texts(series, missing))
+    if found is None:
+        return []
+    parts = _parts_of(found.numbers)
+    units = sorted(parts.after.drop_nulls().unique().to_list())
+    if not 2 <= len(units) <= MAX_WORDS or parts.number.n_unique() < MIN_NUMBERS:
+        return []
+    return units if parts.are_apart or all(map(is_unit, units)) else []
 
 
 def is_comma_ambiguous(series: pl.Series, missing: Collection[str]) -> bool:
@@ -137,24 +164,27 @@ def _count_numbers(found: _Texts, digits: NumberFormat) -> int:
 
 def _find_unit(found: _Texts) -> NumberFormat | None:
     """Return the one unit of the numbers, before and behind them; None where there are several."""
-    parts = found.numbers.to_frame("text").select(
-        pl.col("text").str.extract_groups(_PARTS).struct.unnest()
-    )
-    before, _, blanks, after = (parts.to_series(place) for place in range(4))
+    parts = _parts_of(found.numbers)
     # Texts that do not match have none of the parts; `_find_digits` refuses them.
-    prefix, suffix = _only(before), _only(after)
+    prefix, suffix = _only(parts.before), _only(parts.after)
     if prefix is None or suffix is None:
         return None
     rows = int(found.rows.sum())
-    for unit, part in ((prefix, before), (suffix, after)):
+    for unit, part in ((prefix, parts.before), (suffix, parts.after)):
         if unit and int(found.rows.filter((part == unit).fill_null(False)).sum()) < MOSTLY * rows:
             return None
     if prefix and not is_currency(prefix):
         return None
-    apart = bool(blanks.filter(after.is_not_null()).fill_null("").str.len_chars().gt(0).all())
-    if suffix and not apart and not is_unit(suffix):
+    if suffix and not parts.are_apart and not is_unit(suffix):
         return None
     return NumberFormat(prefix=prefix, suffix=suffix)
+
+
+def _parts_of(texts: pl.Series) -> _Parts:
+    groups = texts.to_frame("text").select(
+        pl.col("text").str.extract_groups(_PARTS).struct.unnest()
+    )
+    return _Parts(*(groups.to_series(place) for place in range(4)))
 
 
 def _only(part: pl.Series) -> str | None:
