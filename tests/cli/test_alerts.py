@@ -6,8 +6,9 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import httpx
 import pytest
 from alertmanager_server import ALERTMANAGER, REASON, alerts_of, running_alertmanager
 from standardwebhooks import Webhook
@@ -18,9 +19,12 @@ from steadynet.cli.main import run
 from steadynet.control.report import journal
 from steadynet.control.settings import controller_spec
 from steadynet.control.signing import VARIABLE
+from steadynet.control.webhook import post_json
+from steadynet.control.world import publish_route
 from steadynet.home import Home
 from steadynet.monitoring.rules import alertmanager_config
 from steadynet.registry.local import LocalRegistry
+from steadynet.rollout.route import Endpoint, Route
 
 NAME = "payments"
 HIDDEN = "t0k3n"
@@ -151,3 +155,96 @@ def test_where_nothing_is_named_it_says_what_to_do(home: Home, said: Said) -> No
     path.write_text("[alerts]\n")
     assert f"none in {path}" in said("test", NAME, "--spec", str(path), code=2)
     assert "page or ticket" in said("test", NAME, "--kind", "loud", code=2)
+
+
+# silences
+
+
+@pytest.fixture
+def served(home: Home, said: Said) -> None:
+    """Let the model have been served once."""
+    found = LocalRegistry(home).version(NAME, "1")
+    endpoint = Endpoint(
+        version="1", bundle=str(found.bundle), manifest_sha256=found.manifest_sha256
+    )
+    publish_route(home, Route(model=NAME, generation=1, champion=endpoint))
+
+
+@pytest.mark.usefixtures("served")
+def test_a_silence_is_made_listed_shown_and_ended(
+    said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = said("silence", NAME, "slo/latency", "--for", "2h", "--reason", "moving the database")
+    assert made.startswith("silence 1: alerts slo/latency silenced until ")
+    assert made.rstrip().endswith(": moving the database")
+    assert said("silences", NAME).startswith("1  alerts slo/latency silenced until ")
+    assert run(["status", NAME]) == 0
+    assert "silences   1: alerts slo/latency silenced until" in capsys.readouterr().out
+    answer = json.loads(said("silence", NAME, "--for", "30m", "--reason", "deploy", "--json"))
+    assert [item["key"] for item in answer["silences"]] == ["slo/latency", ""]
+    assert "silence 1 was ended by " in said("unsilence", NAME, "1")
+    assert "there is no silence 1" in said("unsilence", NAME, "1", code=2)
+    assert run(["why", NAME]) == 0
+    told = capsys.readouterr().out
+    assert told.count("moving the database") == 1
+    assert "silence 1 was ended by" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--for", "8d", "--reason", "x"], "at most 7d"),
+        (["--for", "0s", "--reason", "x"], "at most 7d"),
+        (["--for", "soon", "--reason", "x"], "as 90d"),
+        (["--for", "1h", "--reason", " "], "why alerts are not wanted"),
+        (["latency", "--for", "1h", "--reason", "x"], "slo/latency"),
+        (["--reason", "x"], "Missing option '--for'"),
+        (["--for", "1h"], "Missing option '--reason'"),
+    ],
+)
+def test_a_silence_that_is_not_whole_is_refused(
+    said: Said, arguments: list[str], expected: str
+) -> None:
+    assert expected in said("silence", NAME, *arguments, code=2)
+
+
+def test_a_model_that_was_never_served_has_nothing_to_silence(said: Said) -> None:
+    assert "was never served" in said("silence", NAME, "--for", "1h", "--reason", "x", code=2)
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.skipif(ALERTMANAGER is None, reason=REASON)
+def test_alertmanagers_silence_is_made_and_ended_there(
+    home: Home, said: Said, receiver: Receiver, tmp_path: Path
+) -> None:
+    with running_alertmanager(tmp_path, alertmanager_config({"page": receiver.url})) as url:
+        named(home, url, "alertmanager")
+        made = said("silence", NAME, "slo", "--for", "2h", "--reason", "moving the database")
+        assert made.rstrip().endswith("moving the database, in Alertmanager")
+        [there] = silences_there(url)
+        assert there["comment"] == "moving the database"
+        assert there["status"]["state"] == "active"
+        post_json(f"{url}/api/v2/alerts", alert_of("SteadynetLatencyBudgetBurn"), {})
+        post_json(f"{url}/api/v2/alerts", alert_of("SteadynetDrift"), {})
+        states = {item["labels"]["alertname"]: item["status"]["state"] for item in alerts_of(url)}
+        assert states["SteadynetLatencyBudgetBurn"] == "suppressed"
+        assert states["SteadynetDrift"] != "suppressed"
+        said("unsilence", NAME, "1")
+        assert silences_there(url)[0]["status"]["state"] == "expired"
+        said("silence", NAME, "--for", "1h", "--reason", "all")
+        ended_there = next(item for item in silences_there(url) if item["comment"] == "all")
+        httpx.delete(f"{url}/api/v2/silence/{ended_there['id']}", verify=False).raise_for_status()
+        said("unsilence", NAME, "2")
+    refused = said("silence", NAME, "--for", "1h", "--reason", "x", code=1)
+    assert "Alertmanager could not be told of the silence; nothing has changed" in refused
+    assert said("silences", NAME) == f"no alert of {NAME} is silenced\n"
+
+
+def silences_there(url: str) -> list[dict[str, Any]]:
+    answer = httpx.get(f"{url}/api/v2/silences", timeout=60, verify=False)
+    found: list[dict[str, Any]] = answer.raise_for_status().json()
+    return found
+
+
+def alert_of(name: str) -> bytes:
+    return json.dumps([{"labels": {"alertname": name, "model": NAME}}]).encode()

@@ -76,7 +76,12 @@ KEYS = {
     "rotate": {"--grace", "--json"},
     "history": {"--last", "--json"},
 }
-ALERTS = {"test": {"--spec", "--kind", "--json"}}
+ALERTS = {
+    "test": {"--spec", "--kind", "--json"},
+    "silence": {"--for", "--reason", "--json"},
+    "silences": {"--json"},
+    "unsilence": {"--json"},
+}
 ROLLOUT = {"start", "promote", "abort", "pause", "resume", "status"}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steadynet.cli.durations import seconds_of
 from steadynet.home import Home, check_name
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ app = typer.Typer(
     help="Who may call: keys of callers, kept as digests. Every change is in the journal.",
     no_args_is_help=True,
 )
-
-_UNITS = (("s", 1), ("m", 60), ("h", 3600), ("d", 86_400))
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
 
 Wanted = Annotated[str, typer.Argument(help="A key's id, or a name that one key alone has.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -52,7 +49,7 @@ def add(
         role,
         now=now,
         models=[check_name(one) for one in model or ()],
-        expires=now + _seconds("--expires", expires) if expires else None,
+        expires=now + seconds_of("--expires", expires) if expires else None,
         per_second=rate,
     )
     with changing_keys(home) as keys:
@@ -128,7 +125,7 @@ def rotate(
     from steadynet.serving.keys import changing_keys, find_key, make_key
 
     home, now = Home.default(), SystemClock().now()
-    ends = now + _seconds("--grace", grace)
+    ends = now + seconds_of("--grace", grace)
     with changing_keys(home) as keys:
         at = find_key(keys, key, now=now)
         old = keys[at]
@@ -165,18 +162,6 @@ def history(
     home = Home.default()
     entries, problems = audit.history(home, last)
     tell(audit.HOME, entries, problems, as_json=as_json)
-
-
-def _seconds(option: str, text: str) -> float:
-    """Return a duration as 90d, 12h, 30m or 45s in seconds. Raises `UserError`."""
-    from steadynet.errors import UserError
-
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise UserError(
-            f"{option} does not fit", expected="a number and s, m, h or d, as 90d", got=repr(text)
-        )
-    return int(match[1]) * dict(_UNITS)[match[2]]
 
 
 def _shown(key: CallerKey) -> dict[str, object]:

@@ -46,6 +46,7 @@ def _show(console: Console, found: ModelStatus) -> None:
     from rich.markup import escape
 
     from steadynet.cli.terminal import clock_time
+    from steadynet.monitoring.silences import what, words
 
     lines: list[tuple[str, str]] = [
         ("answers", _who(found)),
@@ -69,8 +70,14 @@ def _show(console: Console, found: ModelStatus) -> None:
             console.print(f"       done: {alert.done}", markup=False)
         if alert.held:
             console.print(f"       held: {alert.held}", markup=False)
+        if alert.silenced:
+            console.print(f"       {alert.silenced}", markup=False)
         if alert.todo:
             console.print(f"       do:   {alert.todo}", markup=False)
+    lines += [
+        ("silences", f"{silence.id}: {what(silence)} {words(silence)}")
+        for silence in found.silences
+    ]
     shown = ""
     for name, text in lines:
         console.print(f"  [dim]{name if name != shown else '':<11}[/]{escape(text)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from steadynet.monitoring.alerts import (
 )
 from steadynet.monitoring.messages import Event, Message, gather, send_at
 from steadynet.monitoring.reports import Alert, Condition
+from steadynet.monitoring.silences import Silence
 from steadynet.rollout.state import Rollout
 
 RECENT_ROLLOUT_S = 600.0
@@ -44,11 +45,17 @@ def _rollback(turn: Turn, tx: Transaction) -> list[Condition]:
     return [condition] if recent and not tx.alerts.known(turn.model, condition.key) else []
 
 
-def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[Condition]) -> None:
+def decide(
+    turn: Turn,
+    tx: Transaction,
+    notes: WatchNotes,
+    conditions: Iterable[Condition],
+    silences: Sequence[Silence] = (),
+) -> None:
     """Open, keep and resolve alerts by what was found; `conditions` come from elsewhere."""
     found = [*conditions, *_conditions(notes, _candidate(turn, tx)), *_rollback(turn, tx)]
     known = [msgspec.msgpack.decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
-    decision = decide_alerts(turn.model, known, found, turn.now)
+    decision = decide_alerts(turn.model, known, found, turn.now, silences)
     for alert in (*decision.open, *decision.resolved):
         tx.alerts.save(
             StoredAlert(
@@ -60,12 +67,13 @@ def decide(turn: Turn, tx: Transaction, notes: WatchNotes, conditions: Iterable[
             )
         )
     for alert in decision.held:
-        _write_down(turn, tx, alert, "held", f"{alert.summary}; {alert.held}")
+        word = "silenced" if alert.silenced else "held"
+        _write_down(turn, tx, alert, word, f"{alert.summary}; {alert.kept_back}")
     for alert in decision.resolved:
-        if alert.held:
+        if not alert.told:
             _write_down(turn, tx, alert, "resolved", f"{alert.summary}; nobody was told")
     _tell(turn, tx, "opened", decision.opened)
-    _tell(turn, tx, "resolved", tuple(alert for alert in decision.resolved if not alert.held))
+    _tell(turn, tx, "resolved", tuple(alert for alert in decision.resolved if alert.told))
 
 
 def _candidate(turn: Turn, tx: Transaction) -> str:

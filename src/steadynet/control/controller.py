@@ -25,6 +25,7 @@ from steadynet.control.ingest import ingest
 from steadynet.control.publish import publish
 from steadynet.control.rollouts import Rollouts
 from steadynet.control.signing import WebhookKeys
+from steadynet.control.silencing import Silencing
 from steadynet.control.store import Lease, Retention, Store, Transaction
 from steadynet.control.turn import Turn
 from steadynet.control.watch import Watch
@@ -78,6 +79,7 @@ class Controller:
         self._rollouts = Rollouts()
         self._watch = Watch()
         self._healing = Healing()
+        self._silencing = Silencing()
         self._publishing = Publishing()
         self._aliases = AliasKeeper()
         self._delivering = Delivering(self._spec.alerts, self._webhook_keys)
@@ -130,13 +132,16 @@ class Controller:
         champion = self._current_champion(turn)
         if champion is None:
             return
-        rollout = self._rollouts.advance(turn, champion, seen.windows)
+        with turn.store.read() as tx:
+            commands = tx.commands.waiting(self.model)
+        silences = self._silencing.advance(turn, commands)
+        rollout = self._rollouts.advance(turn, champion, seen.windows, commands)
         if rollout is not None:
             # A promotion has made another one champion: what was known of the old one is past.
             champion = self._current_champion(turn) or champion
         self._aliases.keep(turn)
-        watched = self._watch.look(turn, champion, seen.windows, self._conditions)
-        self._conditions = self._healing.advance(turn, champion, watched, rollout)
+        watched = self._watch.look(turn, champion, seen.windows, self._conditions, silences)
+        self._conditions = self._healing.advance(turn, champion, watched, rollout, commands)
         self._publishing.advance(turn, champion, watched)
         self._delivering.advance(turn)
         self._keep_house(turn)

@@ -115,11 +115,15 @@ class Delivering:
 
 
 def _open_alerts(turn: Turn) -> tuple[Alert, ...]:
-    """Return the open alerts that people are told of."""
+    """Return the open alerts that people are told of, as they know them."""
     with turn.store.read() as tx:
         stored = tx.alerts.open(turn.model)
     alerts = (msgspec.msgpack.decode(item.body, type=Alert) for item in stored)
-    return tuple(alert for alert in alerts if not alert.held)
+    return tuple(
+        msgspec.structs.replace(alert, kind="ticket") if alert.kept_back else alert
+        for alert in alerts
+        if alert.told
+    )
 
 
 def _settle(turn: Turn, delivery: Delivery, problem: str | None) -> None:

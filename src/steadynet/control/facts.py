@@ -15,6 +15,7 @@ from steadynet.monitoring.reports import (
     QualityState,
     SloReport,
 )
+from steadynet.monitoring.silences import Silence
 from steadynet.monitoring.timed import TimeSpent
 from steadynet.rollout.evidence import Verdict
 from steadynet.statistics.moments import Moments
@@ -27,6 +28,7 @@ ESTIMATES = "estimates"
 LABEL_FLOW = "label_flow"
 QUALITY_DETAIL = "quality_detail"
 HEAL = "heal"
+SILENCES = "silences"
 
 
 class RolloutNotes(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,15 @@ class EstimateNotes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Rows per bin of the profile's output histogram."""
     labelled_output: tuple[int, ...] = ()
     """The same of rows whose labels came."""
+
+
+class SilenceNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """Which alerts a person wants not to be told."""
+
+    last: int = 0
+    """The newest silence's number."""
+    active: tuple[Silence, ...] = ()
+    """Those that hold, oldest first."""
 
 
 class HealNotes(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
@@ -78,6 +79,7 @@ def _findings(
     heal = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
     quality, drift = notes.quality, notes.drift
     waiting = tx.deliveries.count(turn.model)
+    alerts = _open_alerts(turn, tx)
     return Findings(
         model=turn.model,
         at=turn.now,
@@ -106,7 +108,8 @@ def _findings(
         healing=_healing(heal),
         failed_retrains=failures_in_a_row(heal.attempts),
         heals={outcome: kinds[f"heal.{outcome}"] for outcome in HEAL_OUTCOMES},
-        alerts=_open_alerts(turn, tx),
+        alerts=_by_kind(alert for alert in alerts if not alert.kept_back),
+        silenced=_by_kind(alert for alert in alerts if alert.silenced),
         undelivered=waiting.get("waiting", 0),
         given_up=waiting.get("given_up", 0),
     )
@@ -153,7 +156,10 @@ def _healing(notes: HealNotes) -> HealingState:
     return "waiting" if notes.waiting else "idle"
 
 
-def _open_alerts(turn: Turn, tx: Transaction) -> dict[AlertKind, int]:
+def _open_alerts(turn: Turn, tx: Transaction) -> list[Alert]:
     decode = msgspec.msgpack.decode
-    alerts = (decode(item.body, type=Alert) for item in tx.alerts.open(turn.model))
-    return dict(Counter(alert.kind for alert in alerts if not alert.held))
+    return [decode(item.body, type=Alert) for item in tx.alerts.open(turn.model)]
+
+
+def _by_kind(alerts: Iterable[Alert]) -> dict[AlertKind, int]:
+    return dict(Counter(alert.kind for alert in alerts))

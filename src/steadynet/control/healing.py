@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -56,17 +56,23 @@ class Healing:
         """When, since when, and how many labelled rows were counted last."""
 
     def advance(
-        self, turn: Turn, champion: Champion, watch: WatchNotes, rollout: Rollout | None
+        self,
+        turn: Turn,
+        champion: Champion,
+        watch: WatchNotes,
+        rollout: Rollout | None,
+        commands: Sequence[Command],
     ) -> tuple[Condition, ...]:
         """Look after the running attempt, or decide whether to begin one.
 
-        Returns what should be an alert: healing that has stopped.
+        `commands` are those that nobody had answered when the turn began. Returns what should be an
+        alert: healing that has stopped.
         """
         if self._process is not None and reap(self._process) is not None:
             self._process = None
         with turn.store.read() as tx:
             notes = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
-            order = next((c for c in tx.commands.waiting(turn.model) if c.kind == RETRAIN), None)
+        order = next((command for command in commands if command.kind == RETRAIN), None)
         running = notes.attempts[-1] if notes.attempts else None
         if running is not None and running.outcome == "running":
             notes = self._follow(turn, notes, running, rollout)

@@ -13,11 +13,13 @@ from steadynet.control.facts import (
     HEAL,
     LABEL_FLOW,
     QUALITY_DETAIL,
+    SILENCES,
     VERDICT,
     WATCH,
     EstimateNotes,
     HealNotes,
     LastVerdict,
+    SilenceNotes,
     WatchNotes,
 )
 from steadynet.control.journal import JournalEntry, find_breaks
@@ -33,6 +35,7 @@ from steadynet.monitoring.label_flow import LabelFlow, Sampling, delay_quantile_
 from steadynet.monitoring.latency import quantile
 from steadynet.monitoring.reconcile import EstimateRecord, record_of
 from steadynet.monitoring.reports import Alert, QualityReport
+from steadynet.monitoring.silences import Silence
 from steadynet.monitoring.windows import Role, Window
 from steadynet.registry.local import LocalRegistry
 from steadynet.rollout.evidence import Verdict
@@ -102,6 +105,8 @@ class AlertStatus(msgspec.Struct, frozen=True, kw_only=True):
     todo: str
     held: str
     """Why it was not sent yet, while a rollout goes on; empty where it was."""
+    silenced: str = ""
+    """Why a person wants it not to be sent; empty otherwise."""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +135,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     """Metrics on the labelled rows that quality was last judged on."""
     alerts: tuple[AlertStatus, ...]
+    silences: tuple[Silence, ...]
+    """Silences that hold, oldest first."""
     healing: str
     labelled_rows: int
     labels: LabelStatus
@@ -178,6 +185,7 @@ def model_status(home: Home, model: str, now: float) -> ModelStatus:
             estimates=None if told is None else record_of(told.past),
             metrics={} if quality is None else quality.metrics,
             alerts=_alerts(tx, model),
+            silences=_silences(tx, model, now),
             healing=_healing(heal),
             labelled_rows=tx.observations.count_labelled(model),
             labels=_labels(tx, model, told),
@@ -294,9 +302,21 @@ def _alerts(tx: Transaction, model: str) -> tuple[AlertStatus, ...]:
             done=alert.done,
             todo=alert.todo,
             held=alert.held,
+            silenced=alert.silenced,
         )
         for alert in found
     )
+
+
+def silences_of(home: Home, model: str, now: float) -> tuple[Silence, ...]:
+    """Return the silences of a model's alerts that hold at `now`, oldest first."""
+    with Store.of(home) as store, store.read() as tx:
+        return _silences(tx, model, now)
+
+
+def _silences(tx: Transaction, model: str, now: float) -> tuple[Silence, ...]:
+    notes = tx.decisions.fact(model, SILENCES, SilenceNotes) or SilenceNotes()
+    return tuple(silence for silence in notes.active if now < silence.until)
 
 
 def _healing(notes: HealNotes | None) -> str:

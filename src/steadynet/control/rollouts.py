@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -79,13 +80,19 @@ class Rollouts:
         self._told = 0.0
 
     def advance(
-        self, turn: Turn, champion: Champion, windows: tuple[Window, ...]
+        self,
+        turn: Turn,
+        champion: Champion,
+        windows: tuple[Window, ...],
+        commands: Sequence[Command],
     ) -> Rollout | None:
-        """Take the rollout one step on; return it where one runs or has just ended."""
+        """Take the rollout one step on; return it where one runs or has just ended.
+
+        `commands` are those that nobody has answered.
+        """
         with turn.store.read() as tx:
             rollout = tx.decisions.running_rollout(turn.model, Rollout)
             notes = tx.decisions.fact(turn.model, ROLLOUT, RolloutNotes) or RolloutNotes()
-            commands = tx.commands.waiting(turn.model)
             route = tx.decisions.route(turn.model)
         order = next((item for item in commands if item.kind in ORDERS), None)
         if rollout is None:

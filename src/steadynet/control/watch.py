@@ -6,7 +6,7 @@ looks at the same rows twice nor forgets how long a drift has lasted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -31,6 +31,7 @@ from steadynet.monitoring.drift import assess_drift
 from steadynet.monitoring.estimate_verdict import EstimateReport
 from steadynet.monitoring.quality import LONGEST_WINDOW, assess_quality
 from steadynet.monitoring.reports import Condition, DriftReport, QualityReport
+from steadynet.monitoring.silences import Silence
 from steadynet.monitoring.windows import Window
 
 InputsOf = Callable[[], DriftInputs | QualityInputs | EstimateInputs]
@@ -73,10 +74,12 @@ class Watch:
         champion: Champion,
         windows: tuple[Window, ...],
         conditions: Iterable[Condition],
+        silences: Sequence[Silence],
     ) -> WatchNotes:
         """Take in new windows, judge what can be judged, and open or resolve alerts.
 
-        `conditions` come from elsewhere (the healing) and are decided with the others.
+        `conditions` come from elsewhere (the healing) and are decided with the others; `silences`
+        are those that hold.
         """
         notes = self._begin(turn, champion)
         self._estimating.begin(turn, champion)
@@ -101,7 +104,8 @@ class Watch:
             self._estimating.store(turn, tx)
             if self._detail is not None and self._detail.at == turn.now:
                 tx.decisions.remember(turn.model, QUALITY_DETAIL, self._detail)
-            decide(turn, tx, after, (*conditions, *self._estimating.conditions()))
+            found = (*conditions, *self._estimating.conditions())
+            decide(turn, tx, after, found, silences)
         self._notes, self._told = after, told
         return after
 

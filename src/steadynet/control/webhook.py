@@ -20,6 +20,7 @@ from steadynet.control.store import Delivery
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
+LONGEST_ANSWER = 65_536
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 300.0
 MOST_ATTEMPTS = 30
@@ -47,6 +48,22 @@ def post_json(
 
     Redirects are not followed. The answer never holds more of the URL than `mask_url` shows.
     """
+    answer = call("POST", url, payload, headers, timeout_s=timeout_s)
+    return answer if isinstance(answer, str) else None
+
+
+def call(
+    method: str,
+    url: str,
+    payload: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> bytes | str:
+    """Send JSON; return the answer's body where it was taken (2xx), else why it was not, as text.
+
+    As with `post_json`, no redirects are followed and no secret of the URL is shown.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return f"{mask_url(url)} is no http or https URL"
@@ -57,13 +74,15 @@ def post_json(
         sent = {"Content-Type": "application/json", "User-Agent": "steadynet", **headers}
         if parts.username is not None:
             sent["Authorization"] = _basic(unquote(parts.username), unquote(parts.password or ""))
-        connection.request("POST", path, body=payload, headers=sent)
-        status = connection.getresponse().status
+        connection.request(method, path, body=payload, headers=sent)
+        answer = connection.getresponse()
+        if not 200 <= answer.status < 300:
+            return f"{mask_url(url)} answered {answer.status}"
+        return answer.read(LONGEST_ANSWER)
     except (OSError, http.client.HTTPException) as error:
         return f"{mask_url(url)} could not be reached ({type(error).__name__})"
     finally:
         connection.close()
-    return None if 200 <= status < 300 else f"{mask_url(url)} answered {status}"
 
 
 def _basic(user: str, password: str) -> str:

@@ -8,12 +8,14 @@ Reports are turned into *conditions* (`drift_condition`, `quality_condition`, `s
 - an alert whose condition has been looked at and was inactive for its `quiet_s` is resolved,
 - an alert whose condition was *not looked at* (no data) stays: no data is not good news,
 - a ticket that a running rollout explains is held: opened, and told when the rollout is over,
-  after `MOST_HELD_S`, or once it is a page. Pages are never held, nor is what was told already.
+  after `MOST_HELD_S`, or once it is a page. Pages are never held, nor is what was told already,
+- what is new while a person's silence covers it is opened, and told when the silence is over where
+  it still holds, or happened meanwhile (see `silences`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -27,6 +29,7 @@ from steadynet.monitoring.reports import (
     SloReport,
 )
 from steadynet.monitoring.runbooks import runbook_of
+from steadynet.monitoring.silences import Silence, silencing
 from steadynet.monitoring.slo import QUIET_S, burn_sentence
 
 _MOST_NAMED = 5
@@ -35,7 +38,11 @@ MOST_HELD_S = 6 * 3600.0
 
 
 def decide_alerts(
-    model: str, previous: Iterable[Alert], conditions: Iterable[Condition], now: float
+    model: str,
+    previous: Iterable[Alert],
+    conditions: Iterable[Condition],
+    now: float,
+    silences: Sequence[Silence] = (),
 ) -> AlertDecision:
     """Return which alerts open, stay and end. Pass `decision.open` as `previous` next time."""
     opened: list[Alert] = []
@@ -46,24 +53,24 @@ def decide_alerts(
     looked_at = {condition.key: condition for condition in conditions}
     for key, condition in looked_at.items():
         if condition.active and key not in open_ones:
-            alert = _open(model, condition, now)
-            (kept_back if alert.held else opened).append(alert)
+            alert = _open(model, condition, now, silencing(silences, key, now))
+            (kept_back if alert.kept_back else opened).append(alert)
     for key, alert in open_ones.items():
         current = looked_at.get(key)
-        if current is not None and current.active:
-            renewed = _renew(alert, current, now)
-            news = renewed.kind != alert.kind or renewed.held != alert.held
-            (opened if news and not renewed.held else still).append(renewed)
-        elif _is_over(alert, current, now):
-            resolved.append(msgspec.structs.replace(alert, resolved=now))
+        after = _go_on(alert, current, now, silencing(silences, key, now))
+        if _is_over(after, current, now):
+            resolved.append(msgspec.structs.replace(after, resolved=now))
+        elif after.kept_back:
+            (kept_back if after.kind != alert.kind else still).append(after)
         else:
-            still.append(alert)
+            news = alert.kept_back or after.kind != alert.kind
+            (opened if news else still).append(after)
     return AlertDecision(
         opened=tuple(opened), held=tuple(kept_back), still=tuple(still), resolved=tuple(resolved)
     )
 
 
-def _open(model: str, condition: Condition, now: float) -> Alert:
+def _open(model: str, condition: Condition, now: float, silenced: str) -> Alert:
     return Alert(
         id=f"{model}/{condition.key}/{int(now)}",
         model=model,
@@ -76,11 +83,30 @@ def _open(model: str, condition: Condition, now: float) -> Alert:
         momentary=condition.momentary,
         quiet_s=condition.quiet_s,
         held=condition.held if condition.kind == "ticket" else "",
+        silenced=silenced,
         summary=condition.summary,
         done=condition.done,
         todo=condition.todo,
         details=condition.details,
     )
+
+
+def _go_on(alert: Alert, current: Condition | None, now: float, silenced: str) -> Alert:
+    """Return an open alert as it is after this look, over or not.
+
+    What was looked at and is not so now waits for its end; it is not told that late.
+    """
+    if current is not None and not current.active:
+        return alert
+    after = alert if current is None else _renew(alert, current, now)
+    raised = after.kind != alert.kind
+    if not alert.kept_back and not raised:
+        return after
+    if alert.silenced and not silenced:
+        # It is told only now: its quiet time, where nobody looks, begins now.
+        after = msgspec.structs.replace(after, seen=now)
+    known = alert.known or (raised and not alert.kept_back)
+    return msgspec.structs.replace(after, silenced=silenced, known=known)
 
 
 def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
@@ -103,9 +129,9 @@ def _renew(alert: Alert, condition: Condition, now: float) -> Alert:
 
 
 def _is_over(alert: Alert, current: Condition | None, now: float) -> bool:
-    if current is None and not alert.momentary:
+    if current is None and (alert.silenced or not alert.momentary):
         return False
-    return now - alert.seen >= alert.quiet_s
+    return (current is None or not current.active) and now - alert.seen >= alert.quiet_s
 
 
 def drift_condition(report: DriftReport, *, done: str = "") -> Condition | None:

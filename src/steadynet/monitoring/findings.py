@@ -84,7 +84,9 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heals: dict[str, int] = msgspec.field(default_factory=dict)
     """`started`, `promoted`, `failed` → how often, ever."""
     alerts: dict[AlertKind, int] = msgspec.field(default_factory=dict)
-    """Open alerts."""
+    """Open alerts that people are told of."""
+    silenced: dict[AlertKind, int] = msgspec.field(default_factory=dict)
+    """Open alerts that a person has silenced."""
     undelivered: int = 0
     """Messages that wait for a receiver."""
     given_up: int = 0

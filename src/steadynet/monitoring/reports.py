@@ -200,20 +200,34 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     quiet_s: float = 300.0
     """How long the condition must be away before the alert is resolved."""
     held: str = ""
-    """Why it is not told yet; empty once it is."""
+    """Why it is not told while a rollout goes on; empty otherwise."""
+    silenced: str = ""
+    """Why a person wants it, or that it has become a page, not to be told; empty otherwise."""
+    known: bool = False
+    """Whether people know it as the ticket that it was before."""
     summary: str = ""
     done: str = ""
     todo: str = ""
     details: dict[str, str | float | int | None] = msgspec.field(default_factory=dict)
+
+    @property
+    def kept_back(self) -> str:
+        """Say why people do not know what it is now; empty where they do."""
+        return self.silenced or self.held
+
+    @property
+    def told(self) -> bool:
+        """Tell whether people know of it."""
+        return self.known or not self.kept_back
 
 
 class AlertDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What to send now, and what to keep for the next decision."""
 
     opened: tuple[Alert, ...] = ()
-    """New, raised from ticket to page, or held no longer: send."""
+    """New, raised from ticket to page, or kept back no longer: send."""
     held: tuple[Alert, ...] = ()
-    """New, and not to be told yet: write down."""
+    """New or raised, and not to be told yet: write down."""
     still: tuple[Alert, ...] = ()
     """Open as before: do not send."""
     resolved: tuple[Alert, ...] = ()

@@ -285,6 +285,15 @@ def _alerts(found: Sequence[Findings]) -> Iterator[Metric]:
         ],
     )
     yield _gauge(
+        "steadynet_alerts_silenced",
+        "Alerts that are open and that a person has silenced.",
+        [
+            ({"model": item.model, "kind": kind}, item.silenced.get(kind, 0))
+            for item in found
+            for kind in ("page", "ticket")
+        ],
+    )
+    yield _gauge(
         "steadynet_alert_messages_waiting",
         "Messages that wait for a receiver.",
         [({"model": item.model}, item.undelivered) for item in found],
