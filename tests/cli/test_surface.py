@@ -11,7 +11,15 @@ import typer.main
 from steadynet.cli.main import app
 
 COMMANDS = {
-    "init": {"--target", "--task", "--drop", "--name", "--output", "--force"},
+    "init": {
+        "--target",
+        "--task",
+        "--drop",
+        "--labels-separator",
+        "--name",
+        "--output",
+        "--force",
+    },
     "check": {
         "--target",
         "--spec",

@@ -49,19 +49,21 @@ def evaluate(
     """Print a version's metrics on a table, with 95 % intervals.
 
     Rows without a target are left out and counted. The columns must be those of training; a
-    further target that the table lacks is left out.
+    further target that the table lacks is left out. Where the targets are labels of one column, it
+    is split as in training, and rows with labels that training has not seen are counted.
     """
     from steadynet.cli.models import open_model
     from steadynet.cli.scoring import score
     from steadynet.cli.terminal import print_json, stdout
     from steadynet.spec.model import TableSpec
-    from steadynet.table.read import read_table
+    from steadynet.table.labels import new_labels, read_labelled
     from steadynet.table.target import drop_rows_without_target
 
     version, bundle = open_model(Home.default(), model)
     schema = bundle.manifest.schema
     spec = TableSpec(target=schema.target.name, missing=schema.missing_spellings)
-    frame, without = drop_rows_without_target(read_table(table, spec), spec)
+    frame, without = drop_rows_without_target(read_labelled(table, schema), spec)
+    new, strange = new_labels(frame, schema)
     answers = score(bundle, frame)
     main, *more = (
         _evaluate(bundle.manifest, target, frame, answers)
@@ -75,6 +77,7 @@ def evaluate(
                 "version": version.version,
                 "rows": frame.height,
                 "rows_without_target": without,
+                **({"rows_with_new_labels": strange} if schema.target.labels else {}),
                 **main.answer(),
                 "more_targets": {
                     item.target: {"rows": item.rows, **item.answer()} for item in more
@@ -90,6 +93,8 @@ def evaluate(
         if schema.more_targets:
             console.print(f"\n{found.target}: {found.rows} rows", markup=False, highlight=False)
         _show(console, found)
+    if strange:
+        console.print(f"{strange} rows have labels that training has not seen ({new} in all)")
     if without:
         console.print(f"{without} rows without a target were left out", markup=False)
 

@@ -129,12 +129,12 @@ def _explain(model: str, path: Path, asked: _Asked) -> _Explained:
     from steadynet.runtime.predictor import Predictor
     from steadynet.spec.model import TableSpec
     from steadynet.table.convert import to_columns
-    from steadynet.table.read import read_table
+    from steadynet.table.labels import read_labelled
 
     _, bundle = open_model(Home.default(), model)
     schema = bundle.manifest.schema
     spec = TableSpec(target=schema.target.name, missing=schema.missing_spellings)
-    frame = read_table(path, spec)
+    frame = read_labelled(path, schema)
     columns = to_columns(frame, schema)
     meter = _Meter(Predictor(bundle).run)
     importance: tuple[ColumnImportance, ...] = ()

@@ -57,9 +57,11 @@ def _label(row: dict[str, str], target: Target) -> Feedback | str:
     row_id, label, at = row["id"], row["label"], row.get("at")
     if not row_id:
         return "the id is missing"
-    if not label:
+    if label is None or (not label and target.labels is None):
         return "the label is missing"
     if truth_of(target, label) is None:
+        if target.labels is not None:
+            return "none of the labels was in the training table"
         kind = (
             "a number" if target.task == "regression" else f"one of {len(target.classes)} classes"
         )

@@ -27,7 +27,8 @@ def predict(
     """Write every row of a table with the version's answer beside it.
 
     Classification adds `prediction` and one `probability_<class>` per class, regression adds
-    `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`. A column of
+    `prediction`, `lower` and `upper`; those of a further target begin with `<target>/`. Where the
+    targets are labels of one column, `predicted_labels` joins those that a row has. A column of
     such a name in the table makes it `steadynet_prediction` and so on. The file appears whole or
     not at all.
     """
@@ -115,6 +116,17 @@ def _columns(bundle: Bundle, answers: Answers, taken: set[str]) -> list[pl.Serie
         else:
             found = [(name, pl.Series(values)) for name, values in own.items()]
         named += [(output_name(schema, target, name), values) for name, values in found]
+    labels = schema.target.labels
+    if labels is not None:
+        has = [
+            answers_about(answers, schema, target)["label"] == "yes" for target in schema.targets
+        ]
+        names = [target.name for target in schema.targets]
+        joined = [
+            labels.separator.join(name for name, yes in zip(names, row, strict=True) if yes)
+            for row in zip(*has, strict=True)
+        ]
+        named.append(("predicted_labels", pl.Series(joined, dtype=pl.String)))
     if PREDICTION_SET in answers:
         named += [
             (f"in_set_{name}", pl.Series(answers[PREDICTION_SET][:, place]))

@@ -70,8 +70,11 @@ def wrong_answers(challenger: Predictor, file: str | None) -> list[str]:
     schema = challenger.schema
     target = schema.target
     try:
-        frame = read_table(Path(file), TableSpec(target=target.name))
-        required = [truth_of(target, str(value)) for value in frame[target.name].to_list()]
+        column, separator = target.name, None
+        if target.labels is not None:
+            column, separator = target.labels.column, target.labels.separator
+        frame = read_table(Path(file), TableSpec(target=column, labels_separator=separator))
+        required = [truth_of(target, str(value)) for value in frame[column].to_list()]
         columns = to_columns(frame, schema)
     except (TableError, InputError) as error:
         raise GateFailed(f"the rows that must stay right cannot be read: {error}") from error

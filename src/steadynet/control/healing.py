@@ -37,6 +37,7 @@ from steadynet.monitoring.diagnosis import diagnose
 from steadynet.monitoring.reports import Condition
 from steadynet.monitoring.runbooks import runbook_of
 from steadynet.rollout.state import Rollout
+from steadynet.table.schema import Schema
 
 RETRAIN = "retrain"
 ATTEMPTS_KEPT = 100
@@ -230,8 +231,15 @@ def _view(
         attempts=notes.attempts,
         requested=order is not None,
         requested_way=None if named is None else msgspec.convert(named, Way),
-        more_targets=tuple(target.name for target in champion.manifest.schema.more_targets),
+        more_targets=_without_labels(champion.manifest.schema),
     )
+
+
+def _without_labels(schema: Schema) -> tuple[str, ...]:
+    """Return the targets whose labels do not come back: none where one text brings them all."""
+    if schema.target.labels is not None:
+        return ()
+    return tuple(target.name for target in schema.more_targets)
 
 
 def _diagnosed(turn: Turn, champion: Champion, view: HealView) -> HealView:

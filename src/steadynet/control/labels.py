@@ -11,8 +11,8 @@ from steadynet.monitoring.poisoning import Suspicion, check_labels
 from steadynet.monitoring.quality import LabelledRows
 from steadynet.runtime.metrics import per_row_loss
 from steadynet.statistics.moments import Moments
-from steadynet.table.schema import Target
-from steadynet.table.values import number
+from steadynet.table.schema import LabelColumn, Target
+from steadynet.table.values import labels_in, number
 
 
 def row_losses(target: Target, rows: Sequence[LabelledRow]) -> list[float | None]:
@@ -67,8 +67,12 @@ def _truth(target: Target, item: LabelledRow) -> float | None:
 def truth_of(target: Target, label: str | float) -> float | None:
     """Return a label as class index or number; None where it is neither of the target's.
 
-    A class may come as a number: 1.0 from JSON means the class "1".
+    A class may come as a number: 1.0 from JSON means the class "1". Where the target is a label of
+    a column, what comes is a cell of it, as "red|blue"; one of labels of which none was in the
+    training table is no such cell.
     """
+    if target.labels is not None:
+        return _label_truth(target.name, target.labels, label)
     if target.task != "regression":
         spellings = [str(label)]
         if isinstance(label, float) and label.is_integer():
@@ -79,6 +83,14 @@ def truth_of(target: Target, label: str | float) -> float | None:
     except ValueError:
         return None
     return value if np.isfinite(value) else None
+
+
+def _label_truth(name: str, column: LabelColumn, cell: str | float) -> float | None:
+    whole = isinstance(cell, float) and cell.is_integer()
+    found = labels_in(str(int(cell)) if whole else str(cell), column.separator)
+    if found and not set(found) & set(column.known):
+        return None
+    return float(name in found)
 
 
 def suspicions_of(

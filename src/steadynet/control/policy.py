@@ -71,7 +71,8 @@ class HealView(msgspec.Struct, frozen=True, kw_only=True):
     requested_way: Way | None = None
     """The way that the person named."""
     more_targets: tuple[str, ...] = ()
-    """Further targets of the champion: their labels do not come back, so nothing can be trained."""
+    """Further targets of the champion whose labels do not come back, so that nothing can be
+    trained: all but those that come as labels in one text."""
 
 
 class HealDecision(msgspec.Struct, frozen=True, kw_only=True):

@@ -133,11 +133,14 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
     # The rows to train on are written plainly, but callers go on as they did.
     examples = {column.name: write_example(column) for column in schema.features}
     examples[target.name] = write_number(target.number_format)
+    labels = target.labels
     table = TableSpec(
-        target=target.name,
+        target=target_column(schema),
         task=target.task,
-        positive_class=target.classes[-1] if target.task == "binary" else None,
+        positive_class=target.classes[-1] if target.task == "binary" and not labels else None,
         classes=target.classes if target.ordered else (),
+        labels_separator=labels.separator if labels else None,
+        labels=tuple(each.name for each in schema.targets) if labels else (),
         kinds=kinds,
         missing=schema.missing_spellings,
         more_missing={
@@ -172,9 +175,15 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
 def weight_column(schema: Schema) -> str:
     """Return the name of the column of weights: one that no column of the table has."""
     name = "row_weight"
-    while name in {schema.target.name, *(column.name for column in schema.features)}:
+    while name in {target_column(schema), *(column.name for column in schema.features)}:
         name += "_"
     return name
+
+
+def target_column(schema: Schema) -> str:
+    """Return the name of the column that labels of rows are written to."""
+    labels = schema.target.labels
+    return schema.target.name if labels is None else labels.column
 
 
 def lacking_columns(spec: Spec, champion: Manifest) -> str:

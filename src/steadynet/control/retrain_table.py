@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import IO
 
 from steadynet.control.labels import truth_of
-from steadynet.control.retrain_plan import RetrainPlan, weight_column
+from steadynet.control.retrain_plan import RetrainPlan, target_column, weight_column
 from steadynet.control.store import LabelledRow
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema, Target
 from steadynet.table.values import number_text, scalar
@@ -20,10 +20,11 @@ def write_table(
 ) -> None:
     """Write labelled rows as CSV, to be read by the spec that `retrain_spec` gives.
 
-    A label that is no number is left out where one is wanted.
+    A label that is no number is left out where one is wanted, and so is a text of labels of which
+    none is known.
     """
     columns = schema.features
-    names = [*(column.name for column in columns), schema.target.name]
+    names = [*(column.name for column in columns), target_column(schema)]
     heal = plan.spec.heal
     weighted = heal.influenced == "weight" and plan.way != "recalibrate"
     writer = csv.writer(file)
@@ -60,10 +61,12 @@ def _iso(seconds: int) -> str:
 
 
 def _label_text(target: Target, label: str | float) -> str | None:
-    """Return a label as the spec of the retrain reads it, None where it is no finite number."""
+    """Return a label as the spec of the retrain reads it, None where it does not fit the target."""
     if target.task == "regression":
         truth = truth_of(target, label)
         return None if truth is None else number_text(truth, target.number_format)
+    if target.labels is not None and truth_of(target, label) is None:
+        return None
     whole = isinstance(label, float) and label.is_integer()
     if whole and str(label) not in target.classes:
         return str(int(label))

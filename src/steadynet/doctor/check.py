@@ -25,10 +25,12 @@ from steadynet.doctor.shift import (
 )
 from steadynet.features.fit import fit_features
 from steadynet.features.run import run_features
-from steadynet.spec.model import Spec
+from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.convert import encode_target, to_columns
 from steadynet.table.findings import Finding
+from steadynet.table.frame import Frame
 from steadynet.table.infer import infer_schema
+from steadynet.table.labels import split_labels
 from steadynet.table.quality import check_quality
 from steadynet.table.read import read_with_findings
 from steadynet.table.schema import Schema
@@ -65,10 +67,11 @@ def check_table(
     """
     tell("reading the table")
     read = read_with_findings(source, spec.table)
-    numbers, frame = _numbered(read.frame, spec)
-    schema = infer_schema(frame, spec.table, spec.split)
+    labelled = split_labels(read.frame, spec.table)
+    numbers, frame = _numbered(labelled.frame, labelled.table)
+    schema = infer_schema(frame, labelled.table, spec.split, labelled.column)
     split = split_rows(frame, schema, spec.split)
-    findings = (*read.findings, *check_quality(frame, schema, split))
+    findings = (*read.findings, *labelled.findings, *check_quality(frame, schema, split))
     columns, target = to_columns(frame, schema), encode_target(frame, schema)
 
     tell("looking at the columns")
@@ -101,12 +104,13 @@ def check_table(
     )
 
 
-def _numbered(frame: pl.DataFrame, spec: Spec) -> tuple[Indices, pl.DataFrame]:
+def _numbered(frame: Frame, table: TableSpec) -> tuple[Indices, pl.DataFrame]:
     """Return the rows that have a target with their numbers in the file, from 1."""
     name = "row"
     while name in frame.columns:
         name += "_"
-    kept, _ = drop_rows_without_target(frame.with_row_index(name, offset=1), spec.table)
+    assert isinstance(frame, pl.DataFrame)  # the doctor reads tables whole
+    kept, _ = drop_rows_without_target(frame.with_row_index(name, offset=1), table)
     return kept[name].to_numpy().astype(np.int64), kept.drop(name)
 
 

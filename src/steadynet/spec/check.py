@@ -86,6 +86,7 @@ def check_task(training: TrainingSpec, task: Task) -> None:
 
 def _rules(spec: Spec) -> Iterator[Rule]:
     yield from _table(spec.table)
+    yield from _labels(spec.table)
     yield from _split(spec.split)
     yield from _training(spec.training)
     yield share("calibration.coverage", spec.calibration.coverage)
@@ -134,6 +135,24 @@ def _table(table: TableSpec) -> Iterator[Rule]:
     ):
         for name in names:
             yield Rule(path, name, name in more, "columns of table.more_targets")
+
+
+def _labels(table: TableSpec) -> Iterator[Rule]:
+    separator, labels = table.labels_separator, table.labels
+    yield Rule("table.labels_separator", separator, separator != "", 'a text, as "|"')
+    fits = separator is not None or not labels
+    yield Rule("table.labels", list(labels), fits, "table.labels_separator beside it")
+    fits = len(labels) != 1 and len(set(labels)) == len(labels)
+    yield Rule("table.labels", list(labels), fits, "two or more labels, each once")
+    if separator is None:
+        return
+    for key, value, none in (
+        ("more_targets", list(table.more_targets), not table.more_targets),
+        ("classes", list(table.classes), not table.classes),
+        ("positive_class", table.positive_class, table.positive_class is None),
+        ("task", table.task, table.task in (None, "binary")),
+    ):
+        yield Rule(f"table.{key}", value, none, "nothing beside table.labels_separator")
 
 
 def _split(split: SplitSpec) -> Iterator[Rule]:

@@ -50,6 +50,12 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Further target → task, to override what is inferred."""
     more_positive_classes: dict[str, str] = msgspec.field(default_factory=dict)
     """Further binary target → the class whose probability is the score."""
+    labels_separator: str | None = None
+    """What stands between the labels of a row, where the target is a text of several, as "|" in
+    "red|blue". Each label then is a target of yes and no, all predicted by one network."""
+    labels: tuple[str, ...] = ()
+    """With `labels_separator`: the labels to predict, the main one first; unless set all that are
+    in 20 rows or more, the most frequent first."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     weight_column: str | None = None

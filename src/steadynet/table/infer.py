@@ -21,6 +21,7 @@ from steadynet.table.schema import (
     PLAIN,
     Column,
     DateOrder,
+    LabelColumn,
     NumberFormat,
     Schema,
     input_name,
@@ -38,13 +39,16 @@ MAX_CATEGORIES = 1000
 READABLE_NESTED = (pl.List, pl.Array, pl.Struct, pl.Object, pl.Binary)
 
 
-def infer_schema(frame: Frame, table: TableSpec, split: SplitSpec) -> Schema:
+def infer_schema(
+    frame: Frame, table: TableSpec, split: SplitSpec, labels: LabelColumn | None = None
+) -> Schema:
     """Return the kind of every column but the targets, with its reason, and the targets.
 
+    `labels` is the column that the targets are labels of, where they are (`table.labels`).
     Raises `TableError` for a name in the spec that is no column, a kind that the values refuse,
     a target that is absent, all missing or has one value only, and a table without any feature.
     """
-    target = infer_target(frame, table)
+    target = msgspec.structs.replace(infer_target(frame, table), labels=labels)
     _check_names(frame, table, split)
     more = infer_more_targets(frame, table)
     targets = {target.name, *table.more_targets}

@@ -9,6 +9,7 @@ import polars as pl
 from steadynet.table.convert import encode_known_target, encode_target
 from steadynet.table.findings import Finding
 from steadynet.table.frame import Frame, keep_rows
+from steadynet.table.labels import joined_words
 from steadynet.table.leak import find_leaks
 from steadynet.table.schema import Schema
 from steadynet.table.split import Split
@@ -22,8 +23,11 @@ DUPLICATES_THAT_MATTER = 0.01
 
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, with bits well mixed (Knuth's multiplicative hashing)."""
+JOINED_LABELS = "joined_labels"
+"""Code of the finding that classes look like several labels."""
 
-__all__ = ["Finding", "check_quality", "errors_of"]
+
+__all__ = ["JOINED_LABELS", "Finding", "check_quality", "errors_of"]
 
 
 def check_quality(frame: Frame, schema: Schema, split: Split) -> tuple[Finding, ...]:
@@ -36,6 +40,7 @@ def check_quality(frame: Frame, schema: Schema, split: Split) -> tuple[Finding, 
     target = encode_target(frame, schema)
     findings = [
         *_check_rows(frame),
+        *_check_labels(frame, schema),
         *_check_classes(target, schema, split),
         *_check_duplicates(frame, schema, split),
         *find_leaks(frame, schema, target),
@@ -91,6 +96,17 @@ def _check_rows(frame: Frame) -> list[Finding]:
         )
         return [Finding(level="warning", code="few_rows", message=message)]
     return []
+
+
+def _check_labels(frame: Frame, schema: Schema) -> list[Finding]:
+    """Say that classes look like labels that are joined."""
+    target = schema.target
+    if target.task != "multiclass":
+        return []
+    message = joined_words(frame[target.name], schema.missing_spellings)
+    if not message:
+        return []
+    return [Finding(level="warning", code=JOINED_LABELS, column=target.name, message=message)]
 
 
 def _check_classes(

@@ -50,6 +50,8 @@ def read_with_findings(source: object, spec: TableSpec) -> Read:
     if frame.width == 0:
         raise TableError("the table has no columns", got="an empty table")
     frame = _name_blank_columns(frame, findings)
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in CSV_SUFFIXES:
+        frame = _with_empty_labels(frame, spec)
     return Read(_plain(frame, spec), tuple(findings))
 
 
@@ -193,6 +195,13 @@ def _name_blank_columns(frame: pl.DataFrame, findings: list[Finding]) -> pl.Data
             )
         )
     return frame.rename(blank)
+
+
+def _with_empty_labels(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """Return a CSV file's frame where an empty cell of labels is a text: no label, but known."""
+    if spec.labels_separator is None or spec.target not in frame.columns:
+        return frame
+    return frame.with_columns(pl.col(spec.target).fill_null(""))
 
 
 def _plain(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:

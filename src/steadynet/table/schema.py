@@ -103,6 +103,15 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.kind in FEATURE_KINDS
 
 
+class LabelColumn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The text column that a table's targets are the labels of, as "red|blue"."""
+
+    column: str
+    separator: str
+    known: tuple[str, ...]
+    """Every label of the training table, the most frequent first, whether predicted or not."""
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The column to predict."""
 
@@ -117,6 +126,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     maximum: float | None = None
     number_format: NumberFormat = GROUPED
     """Regression: how the numbers are written."""
+    labels: LabelColumn | None = None
+    """The main target, where all targets are labels of one column; None elsewhere."""
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from steadynet.spec.model import TableSpec
 from steadynet.spec.names import did_you_mean
 from steadynet.table.examples import declared_format
 from steadynet.table.frame import Frame
+from steadynet.table.labels import joined_words
 from steadynet.table.number_texts import describe_format, find_number_format
 from steadynet.table.parse import parse_categories, parse_numbers
 from steadynet.table.schema import GROUPED, PLAIN, NumberFormat, Target
@@ -39,8 +40,9 @@ class _Found(NamedTuple):
     reason: str
 
 
-def drop_rows_without_target(frame: pl.DataFrame, table: TableSpec) -> tuple[pl.DataFrame, int]:
+def drop_rows_without_target(frame: Frame, table: TableSpec) -> tuple[pl.DataFrame, int]:
     """Return the rows that have a target, and how many had none. Raises as `has_target`."""
+    assert isinstance(frame, pl.DataFrame)  # only training reads a table by columns
     kept = frame.filter(has_target(frame, table))
     return kept, frame.height - kept.height
 
@@ -226,12 +228,14 @@ def _classification(
     names: pl.Series, numbers: pl.Series | None, found: _Found, table: TableSpec
 ) -> Target:
     counts = _class_counts(names)
+    joined = joined_words(names, ()) if numbers is None else ""
     if len(counts) > MAX_CLASSES or len(counts) > max(2, MAX_CLASS_SHARE * len(names)):
         raise TableError(
             f"the target {table.target!r} has too many classes",
             expected=f"at most {MAX_CLASSES}, each in several rows",
             got=f"{len(counts)} different values in {len(names)} rows",
-            do="Check that the right column is named"
+            do=joined
+            or "Check that the right column is named"
             + (', or set task = "regression".' if numbers is not None else "."),
         )
     if found.task == "binary" and len(counts) != 2:

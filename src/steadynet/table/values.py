@@ -25,6 +25,8 @@ BLANKS = (
 """Characters that do not count at the ends of a text: Unicode's blanks and the byte order mark."""
 
 MISSING = frozenset(MISSING_SPELLINGS)
+NO_LABEL = "none"
+"""After lower-casing: alone in a cell of labels it says that there are none."""
 
 NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 GROUPED_PATTERN = r"^[+-]?[1-9][0-9]{0,2}(?:[,'\u2019 \xa0\u202f][0-9]{3})+(?:\.[0-9]*)?$"
@@ -333,3 +335,10 @@ def _zone_seconds(zone: str | None) -> int:
     if hours > 23 or minutes > 59:
         raise ValueError("text with no valid time zone")
     return (hours * 3600 + minutes * 60) * (-1 if zone[0] == "-" else 1)
+
+
+def labels_in(text: str, separator: str) -> tuple[str, ...]:
+    """Return the labels of a cell such as "red|blue", each once, in their order."""
+    parts = dict.fromkeys(part.strip(BLANKS) for part in text.split(separator))
+    found = tuple(part for part in parts if part)
+    return () if len(found) == 1 and found[0].lower() == NO_LABEL else found

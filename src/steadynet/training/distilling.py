@@ -116,11 +116,11 @@ def _check(spec: Spec, context: FitContext) -> None:
             expected="no split.time_column and no split.group_column",
             do='Leave it out; trees = "never" with preset fast is one network too.',
         )
-    if spec.table.more_targets:
+    if spec.table.more_targets or spec.table.labels_separator:
         raise SpecError(
             "training.distill teaches one target",
-            expected="no table.more_targets",
-            got=", ".join(spec.table.more_targets),
+            expected="no table.more_targets and no table.labels_separator",
+            got=", ".join(spec.table.more_targets) or f"{spec.table.labels_separator!r}",
         )
     if context.parent is not None:
         raise SpecError(

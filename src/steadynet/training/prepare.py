@@ -19,7 +19,8 @@ from steadynet.table.convert import Truth, encode_known_target, encode_target
 from steadynet.table.findings import Finding
 from steadynet.table.frame import keep_rows
 from steadynet.table.infer import infer_schema
-from steadynet.table.quality import check_quality
+from steadynet.table.labels import split_labels
+from steadynet.table.quality import JOINED_LABELS, check_quality
 from steadynet.table.read import open_table
 from steadynet.table.schema import Schema
 from steadynet.table.snapshot import snapshot_sha256
@@ -105,15 +106,16 @@ def prepare(
     shown = progress or Silent()
     whole, said = open_table(source, spec.table, stream_above=stream_above)
     streamed = not isinstance(whole, pl.DataFrame)
-    kept = has_target(whole, spec.table)
-    frame = keep_rows(whole, kept)
+    labelled = split_labels(whole, _table_spec(spec))
+    kept = has_target(labelled.frame, labelled.table)
+    frame = keep_rows(labelled.frame, kept)
     without_target = whole.height - frame.height
     _tell(shown, streamed, "reading what the columns are")
-    schema = _ordered(infer_schema(frame, _table_spec(spec), spec.split), spec)
+    schema = _ordered(infer_schema(frame, labelled.table, spec.split, labelled.column), spec)
     check_task(spec.training, schema.target.task)
     split = split_rows(frame, schema, spec.split)
     _tell(shown, streamed, "checking for duplicates and leaks")
-    findings = (*said, *check_quality(frame, schema, split))
+    findings = (*said, *labelled.findings, *check_quality(frame, schema, split))
     sampled = sampled_words(*(len(rows) for rows in split))
     if sampled:
         findings += (Finding(level="note", code="sampled", message=sampled),)
@@ -122,7 +124,10 @@ def prepare(
         findings += (Finding(level="note", code="no_target", message=message),)
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
-        raise TableError("the table cannot be trained on", got="; ".join(errors))
+        joined = (finding.message for finding in findings if finding.code == JOINED_LABELS)
+        raise TableError(
+            "the table cannot be trained on", got="; ".join(errors), do="; ".join(joined)
+        )
     weights = None
     if spec.table.weight_column is not None:
         weights = read_weights(frame, spec.table.weight_column, spec.table.missing)

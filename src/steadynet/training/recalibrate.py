@@ -35,7 +35,7 @@ from steadynet.spec.losses import Loss
 from steadynet.spec.model import Spec, TableSpec
 from steadynet.table.convert import encode_target, to_columns
 from steadynet.table.frame import keep_rows
-from steadynet.table.read import read_table
+from steadynet.table.labels import read_labelled
 from steadynet.table.schema import HIDDEN, Schema
 from steadynet.table.snapshot import snapshot_sha256
 from steadynet.table.target import has_target
@@ -202,7 +202,7 @@ def _read(source: object, schema: Schema, spec: Spec) -> _Rows:
     table = TableSpec(
         target=schema.target.name, task=schema.target.task, missing=schema.missing_spellings
     )
-    whole = read_table(source, table)
+    whole = read_labelled(source, schema)
     frame = keep_rows(whole, has_target(whole, table))
     if frame.height < FEWEST_ROWS:
         raise TableError(

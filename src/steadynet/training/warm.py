@@ -94,7 +94,7 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
 
     Raises `UserError` where the spec asks for something else.
     """
-    target, table, more = parent.schema.target, spec.table, parent.schema.more_targets
+    table = spec.table
     check_same_target(table, parent.schema, do="Leave it out, or train anew without --from.")
     if spec.training.preset != "fast":
         raise UserError(
@@ -105,15 +105,7 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
         )
     kinds = {column.name: column.kind for column in parent.schema.features}
     given = TableSpec(
-        target=target.name,
-        task=target.task,
-        positive_class=target.classes[-1] if target.task == "binary" else None,
-        classes=target.classes if target.ordered else (),
-        more_targets=tuple(further.name for further in more),
-        more_tasks={further.name: further.task for further in more},
-        more_positive_classes={
-            further.name: further.classes[-1] for further in more if further.task == "binary"
-        },
+        **_targets_of(parent.schema),
         weight_column=table.weight_column,
         drop=table.drop,
         kinds={**table.kinds, **kinds},
@@ -124,24 +116,42 @@ def inherited_spec(spec: Spec, parent: Parent) -> Spec:
     )
 
 
+def _targets_of(schema: Schema) -> dict[str, Any]:
+    """Return the keys of `[table]` that name a parent's targets."""
+    target, more = schema.target, schema.more_targets
+    if target.labels is not None:
+        return {
+            "target": target.labels.column,
+            "labels_separator": target.labels.separator,
+            "labels": tuple(each.name for each in schema.targets),
+        }
+    return {
+        "target": target.name,
+        "task": target.task,
+        "positive_class": target.classes[-1] if target.task == "binary" else None,
+        "classes": target.classes if target.ordered else (),
+        "more_targets": tuple(further.name for further in more),
+        "more_tasks": {further.name: further.task for further in more},
+        "more_positive_classes": {
+            further.name: further.classes[-1] for further in more if further.task == "binary"
+        },
+    }
+
+
 def check_same_target(table: TableSpec, schema: Schema, *, do: str) -> None:
     """Raise `UserError`, with what to do, where a spec names other targets than a parent's."""
-    target = schema.target
-    more = tuple(further.name for further in schema.more_targets)
-    asked: dict[str, tuple[object, object]] = {
-        "target": (table.target, target.name),
-        "task": (table.task, target.task),
-        "more_targets": (table.more_targets or None, more),
-    }
-    if target.task == "binary":
-        asked["positive_class"] = (table.positive_class, target.classes[-1])
-    for key, (wanted, known) in asked.items():
-        if wanted not in (None, known):
+    known = _targets_of(schema)
+    plain = msgspec.structs.asdict(table)
+    for key in ("target", "task", "more_targets", "labels_separator", "labels", "positive_class"):
+        wanted, own = plain[key], known.get(key)
+        if key == "positive_class" and own is None:
+            continue
+        if wanted not in (None, (), own):
             words = [
                 ", ".join(each) or "none" if isinstance(each, tuple) else repr(each)
-                for each in (known, wanted)
+                for each in (own, wanted)
             ]
-            kind = "are" if key == "more_targets" else "is"
+            kind = "are" if key in ("more_targets", "labels") else "is"
             raise UserError(
                 f"table.{key} {kind} not the parent's", expected=words[0], got=words[1], do=do
             )
