@@ -5,7 +5,8 @@
 Shares: the machine's own sgemm rate (`torch.mm` on batch × width by width × width, one thread) and
 the fit loop's products, in turns, for a plain `mlp` of two hidden layers. What counts are the
 products of a step, forward and backward: 6 · batch · weights. Optimizer, losses, shuffling and the
-loop itself are time without any. `--peers` adds scikit-learn, skorch and Lightning on the same
+loop itself are time without any. The network has no dropout, as the peers' have none, but where a
+line says so. `--peers` adds scikit-learn, skorch and Lightning on the same
 layers, batch, rows and Adam, in `.venv-peers` (see bench/training.py; skorch from
 bench/peers-training.txt). `--curves` gives the default network's rate over rows, columns and
 threads, and `--svg` draws it. All rates are per second of processor time of this process, for one
@@ -33,6 +34,8 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 COLUMNS = 32
 SIZES = ((512, 1024), (256, 256))
 """Width and batch."""
+DROPOUT = 0.1
+"""The default's."""
 PEERS = ("scikit-learn", "skorch", "Lightning")
 
 
@@ -69,7 +72,13 @@ def sgemm(width: int, batch: int, seconds: float) -> float:
 
 
 def fit_of(
-    network: str, width: int, batch: int, rows: int, columns: int = COLUMNS, **plan: object
+    network: str,
+    width: int,
+    batch: int,
+    rows: int,
+    columns: int = COLUMNS,
+    dropout: float = 0.0,
+    **plan: object,
 ) -> Callable[[], int]:
     """Return a function that goes once over `rows` rows with our loop and returns how many."""
     import msgspec
@@ -87,7 +96,7 @@ def fit_of(
     numbers, target = table(rows + 256, columns)
     names = tuple(f"n{place}" for place in range(columns))
     layout = FeatureLayout(numbers=names, number_sources=names, categories=(), cardinalities=())
-    spec = TrainingSpec(width=width, batch_rows=batch, folds=1, patience=10**9)
+    spec = TrainingSpec(width=width, batch_rows=batch, folds=1, patience=10**9, dropout=dropout)
     made = plan_fit(spec, task="binary", train_rows=rows, validation_rows=256)
     made = msgspec.structs.replace(made, epochs=10**6, epoch_rows=10**9, **plan)
     folds = Folds(np.arange(rows)[None], np.arange(rows, rows + 256)[None])
@@ -122,22 +131,27 @@ def shares(rounds: int, seconds: float) -> dict[str, list[Rate]]:
     found: dict[str, list[Rate]] = {}
     for width, batch in SIZES:
         loops = {
-            (optimizer, precision): fit_of(
-                *("mlp", width, batch, 20 * batch), optimizer=optimizer, precision=precision
+            (optimizer, precision, dropout): fit_of(
+                *("mlp", width, batch, 20 * batch),
+                dropout=dropout,
+                optimizer=optimizer,
+                precision=precision,
             )
             for optimizer in ("adamw", "muon")
             for precision in ("full", "auto")
+            for dropout in (0.0, DROPOUT)
         }
         for go in loops.values():
             go()
         for _ in range(rounds):
-            for (optimizer, precision), go in loops.items():
+            for (optimizer, precision, dropout), go in loops.items():
                 machine = sgemm(width, batch, seconds / 4)
                 found.setdefault(f"{width}@{batch} sgemm GFLOP/s", []).append(
                     Rate(machine / 1e9, 1)
                 )
                 rows = rate(go, seconds, time.process_time)
                 name = f"{width}@{batch} {optimizer}, {precision}"
+                name += f", dropout {dropout}" if dropout else ""
                 found.setdefault(name, []).append(Rate(rows, rows * products(width) / machine))
     return found
 
@@ -274,14 +288,14 @@ def curves(seconds: float) -> dict[str, list[tuple[float, float]]]:
     torch.set_num_threads(1)
     found: dict[str, list[tuple[float, float]]] = {"rows": [], "columns": [], "threads": []}
     for rows in (1_000, 5_000, 20_000, 80_000):
-        go = fit_of("ensemble", 128, 256, rows, 16)
+        go = fit_of("ensemble", 128, 256, rows, 16, DROPOUT)
         found["rows"].append((rows, rate(go, seconds, time.process_time)))
     for columns in (4, 16, 64, 256):
-        go = fit_of("ensemble", 128, 256, 5_000, columns)
+        go = fit_of("ensemble", 128, 256, 5_000, columns, DROPOUT)
         found["columns"].append((columns, rate(go, seconds, time.process_time)))
     for threads in sorted({1, *range(2, (os.cpu_count() or 1) + 1, 2)}):
         torch.set_num_threads(threads)
-        go = fit_of("ensemble", 128, 256, 5_000, 16)
+        go = fit_of("ensemble", 128, 256, 5_000, 16, DROPOUT)
         found["threads"].append((threads, rate(go, seconds, time.perf_counter)))
     return found
 
@@ -319,7 +333,7 @@ def main() -> None:
         rows = statistics.median(found.rows_per_s for found in rates)
         share = statistics.median(found.share for found in rates)
         best = max(found.share for found in rates)
-        print(f"{name:<28}{rows:>12,.0f}{share:>8.0%}, at best {best:.0%}", flush=True)
+        print(f"{name:<36}{rows:>12,.0f}{share:>8.0%}, at best {best:.0%}", flush=True)
     if options.peers:
         found = beside_peers(max(1, options.rounds), options.seconds)
         ours = {key: statistics.median(rates) for key, rates in found.items()}

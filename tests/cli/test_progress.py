@@ -6,6 +6,7 @@ import io
 import os
 import signal
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -58,6 +59,20 @@ def test_a_terminal_shows_the_newest_epoch_in_place() -> None:
     text = written(shown)
     for part in ("7/40", "0.8765", "0.3200 (epoch 3)", "12,345", "65 s"):
         assert part in text
+
+
+def test_rows_that_a_second_fit_takes_in_are_not_called_held_out() -> None:
+    again = msgspec.structs.replace(epoch(11), held_is_fitted=True)
+    assert "held out" in event_words(epoch(11))
+    words = event_words(again)
+    assert "validation rows (fitted too) 0.3300" in words
+    assert "held out" not in words
+    assert "best" not in words
+    shown = console(terminal=True)
+    with show_progress(shown) as progress:
+        progress.on(again)
+    assert "fitted too" in written(shown)
+    assert "held out" not in written(shown)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from steadynet.networks import NetworkSize, build_network
-from steadynet.networks.ensemble import Ensemble, drop_units
+from steadynet.networks.ensemble import Ensemble
 from steadynet.table.layout import FeatureLayout
 
 LAYOUT = FeatureLayout(
@@ -29,36 +28,6 @@ def inputs(rows: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     numbers = torch.randn(1, rows, 2, generator=generator)
     return numbers, torch.randint(0, 4, (1, rows, 1), generator=generator)
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-@pytest.mark.parametrize("members", [1, 4, 7])
-def test_units_are_dropped_at_the_rate_and_keep_their_mean(rate: float, members: int) -> None:
-    torch.manual_seed(0)
-    dropped = drop_units(torch.ones(2, 400, members, 64), rate)
-    assert dropped.shape == (2, 400, members, 64)
-    kept = dropped[dropped > 0]
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)))
-    assert float((dropped == 0).float().mean()) == pytest.approx(rate, abs=0.01)
-    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.03)
-
-
-def test_members_and_rows_drop_other_units() -> None:
-    torch.manual_seed(0)
-    dropped = drop_units(torch.ones(1, 2, 4, 64), 0.5)[0] == 0
-    for first in range(4):
-        for second in range(first):
-            assert not torch.equal(dropped[0, first], dropped[0, second])
-    assert not torch.equal(dropped[0, 0], dropped[1, 0])
-
-
-def test_a_gradient_flows_through_kept_units_alone() -> None:
-    torch.manual_seed(0)
-    hidden = torch.ones(1, 3, 2, 16, requires_grad=True)
-    dropped = drop_units(hidden, 0.5)
-    torch.autograd.backward(dropped.sum())
-    assert hidden.grad is not None
-    assert torch.equal(hidden.grad == 0, dropped == 0)
 
 
 def test_nothing_is_dropped_in_an_answer() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from steadynet.home import Home
 from steadynet.spec.model import Spec, SplitSpec, TableSpec, TrainingSpec
-from steadynet.training.progress import Event, StepStarted
+from steadynet.training.progress import EpochEnded, Event, StepStarted
 from steadynet.training.refit import AGAIN
 from steadynet.training.run import Trained, train
 
@@ -35,9 +35,11 @@ class Recorder:
         self.steps: list[str] = []
 
     def on(self, event: Event) -> None:
-        """Keep a step."""
+        """Keep a step; look whether an epoch says of which rows it tells."""
         if isinstance(event, StepStarted):
             self.steps.append(event.step)
+        if isinstance(event, EpochEnded):
+            assert event.held_is_fitted == (AGAIN in self.steps)
 
 
 def fitted(

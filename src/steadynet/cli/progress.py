@@ -92,13 +92,18 @@ def event_words(event: Event) -> str:
         return f"trial {event.number} of {event.count}: {event.state}{value}; {best}"
     if isinstance(event, EpochEnded):
         held, best = _held_words(event)
+        best_words = "" if event.held_is_fitted else f"best {best} (epoch {event.best_epoch})  "
         return (
             f"epoch {event.epoch}/{event.epochs}  loss {event.train_loss:.4f}  "
-            f"held out {held}  {event.metric} {event.metric_value:.4f}  "
-            f"best {best} (epoch {event.best_epoch})  "
+            f"{_rows_words(event)} {held}  {event.metric} {event.metric_value:.4f}  {best_words}"
             f"{event.rows_per_s:,.0f} rows/s  at most {duration(event.seconds_left)} left"
         )
     assert_never(event)
+
+
+def _rows_words(event: EpochEnded) -> str:
+    """Return what the rows are that a loss is shown of beside the fitted ones'."""
+    return "validation rows (fitted too)" if event.held_is_fitted else "held out"
 
 
 def _held_words(event: EpochEnded) -> tuple[str, str]:
@@ -114,9 +119,9 @@ def _epoch_table(event: EpochEnded) -> Table:
     cells = {
         "epoch": f"{event.epoch}/{event.epochs}",
         "loss": f"{event.train_loss:.4f}",
-        "held out": held,
+        _rows_words(event): held,
         event.metric: f"{event.metric_value:.4f}",
-        "best": f"{best} (epoch {event.best_epoch})",
+        **({} if event.held_is_fitted else {"best": f"{best} (epoch {event.best_epoch})"}),
         "rows/s": f"{event.rows_per_s:,.0f}",
         "left at most": duration(event.seconds_left),
     }

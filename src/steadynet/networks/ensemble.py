@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop_units
 from steadynet.networks.encoding import GroupedTable, LinearPath, PiecewiseLinear, silence_constants
 from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.table.layout import FeatureLayout
@@ -84,8 +84,7 @@ class Ensemble(TabularNetwork):
                 hidden = product.view(self.groups, rows, self.members, -1)
             scale, bias = self.scales[layer], self.biases[layer]
             hidden = torch.relu(torch.addcmul(bias[:, None], hidden, scale[:, None]))
-            if self.training and self.dropout > 0:
-                hidden = drop_units(hidden, self.dropout)  # (G, B, M, H)
+            hidden = drop_units(hidden, self.dropout, self.training)  # (G, B, M, H)
         deep = torch.matmul(hidden.transpose(1, 2), self.heads).transpose(1, 2)  # (G, B, M, C)
         linear: Tensor = self.linear(numbers, categories)
         return deep + self.head_biases[:, None] + linear[:, :, None]
@@ -115,16 +114,3 @@ class Ensemble(TabularNetwork):
     def parameter_groups(self) -> list[ParameterGroup]:
         """See `TabularNetwork.parameter_groups`."""
         return self._groups_of(list(self.matrices), [self.embedding.vectors])
-
-
-def drop_units(hidden: Tensor, rate: float) -> Tensor:
-    """Return `hidden` (G, B, M, H) with units dropped at `rate`, the others scaled up.
-
-    The members see shifted windows of one mask: drawing a mask for each takes as long as all
-    the rest of a step on a CPU, and neighbouring units have nothing to do with each other.
-    """
-    groups, rows, members, width = hidden.shape
-    shift = max(1, width // members)
-    ones = hidden.new_ones(groups, rows, width + (members - 1) * shift)
-    mask = functional.dropout(ones, rate, training=True).unfold(2, width, shift)  # (G, B, M, H)
-    return hidden * mask

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from steadynet.errors import UserError
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop
 from steadynet.networks.encoding import GroupedTable
 from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, LayerNorm
@@ -78,10 +78,10 @@ class FtTransformer(TabularNetwork):
         for block in range(len(self.queries)):
             normed = self.norms[2 * block](tokens).reshape(groups, -1, self.width)
             mixed = self._attend(block, normed, rows, count)
-            tokens = tokens + functional.dropout(mixed, self.dropout, self.training)
+            tokens = tokens + drop(mixed, self.dropout, self.training)
             normed = self.norms[2 * block + 1](tokens).reshape(groups, -1, self.width)
             inner = torch.relu(torch.baddbmm(self.rise_biases[block], normed, self.rises[block]))
-            inner = functional.dropout(inner, self.dropout, self.training)
+            inner = drop(inner, self.dropout, self.training)
             fallen = torch.baddbmm(self.fall_biases[block], inner, self.falls[block])
             tokens = tokens + fallen.view(groups, rows, count, self.width)
         last = torch.relu(self.last_norm(tokens[:, :, 0]))

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop
 from steadynet.networks.encoding import GroupedTable, silence_constants
 from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.table.layout import FeatureLayout
@@ -58,7 +58,7 @@ class Perceptron(TabularNetwork):
         for layer, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             hidden = torch.baddbmm(bias, hidden, matrix)  # (G, B, H)
             if layer < last:
-                hidden = functional.dropout(torch.relu(hidden), self.dropout, self.training)
+                hidden = drop(torch.relu(hidden), self.dropout, self.training)
         return hidden.unsqueeze(2)
 
     def grow(self, growth: Growth, fresh: TabularNetwork) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop
 from steadynet.networks.encoding import silence_constants
 from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, EncodedInput
@@ -58,7 +58,7 @@ class MixtureOfExperts(TabularNetwork):
         shares = torch.softmax(torch.baddbmm(self.router_bias, features, self.router), dim=2)
         self._shares = shares if self.training else None
         hidden = torch.relu(torch.baddbmm(self.rise_bias, features, self.rise))
-        hidden = functional.dropout(hidden, self.dropout, self.training)
+        hidden = drop(hidden, self.dropout, self.training)
         weighed = hidden.view(*shares.shape, self.width) * shares[..., None]
         answer = torch.bmm(weighed.flatten(2), self.fall)  # (G, B, C)
         return (answer + torch.bmm(shares, self.fall_bias)).unsqueeze(2)

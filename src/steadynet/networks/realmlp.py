@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop
 from steadynet.networks.encoding import GroupedTable
 from steadynet.networks.growth import NEW, Growth, grown_rows, rows_of
 from steadynet.networks.parts import EMBEDDING, Draw
@@ -114,7 +115,7 @@ class RealMlp(TabularNetwork):
         for matrix, bias in zip(self.matrices, self.biases, strict=True):
             fan = math.sqrt(max(1, matrix.shape[1]))
             hidden = functional.silu(torch.bmm(hidden, matrix) / fan + bias)
-            hidden = functional.dropout(hidden, self.dropped, self.training)
+            hidden = drop(hidden, self.dropped, self.training)
         fan = math.sqrt(self.head.shape[1])
         return (torch.bmm(hidden, self.head) / fan + self.head_bias).unsqueeze(2)
 

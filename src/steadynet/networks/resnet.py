@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
+from steadynet.networks.dropping import drop
 from steadynet.networks.encoding import silence_constants
 from steadynet.networks.growth import Growth, grown_rows, rows_of
 from steadynet.networks.parts import Draw, EncodedInput, LayerNorm
@@ -63,7 +63,7 @@ class ResidualNetwork(TabularNetwork):
         )
         for norm, rise, rise_bias, fall, fall_bias in blocks:
             inner = torch.relu(torch.baddbmm(rise_bias, norm(hidden), rise))
-            inner = functional.dropout(inner, self.dropout, self.training)
+            inner = drop(inner, self.dropout, self.training)
             hidden = hidden + torch.baddbmm(fall_bias, inner, fall)
         last = torch.relu(self.last_norm(hidden))
         return torch.baddbmm(self.head_bias, last, self.head).unsqueeze(2)

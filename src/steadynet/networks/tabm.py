@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from steadynet.networks.base import NetworkSize, ParameterGroup, TabularNetwork, seeded
-from steadynet.networks.ensemble import Ensemble, drop_units
+from steadynet.networks.dropping import drop_units
+from steadynet.networks.ensemble import Ensemble
 from steadynet.networks.growth import Growth, grown_rows
 from steadynet.table.layout import FeatureLayout
 
@@ -47,8 +48,7 @@ class TabM(Ensemble):
             hidden = product.view(self.groups, rows, self.members, matrix.shape[2])
             scale, bias = self.scales[layer], self.biases[layer]
             hidden = torch.relu(torch.addcmul(bias[:, None], hidden, scale[:, None]))
-            if self.training and self.dropout > 0:
-                hidden = drop_units(hidden, self.dropout)
+            hidden = drop_units(hidden, self.dropout, self.training)
         deep = torch.matmul(hidden.transpose(1, 2), self.heads).transpose(1, 2)  # (G, B, M, C)
         linear: Tensor = self.linear(numbers, categories)
         return deep + self.head_biases[:, None] + linear[:, :, None]

@@ -285,6 +285,7 @@ class Fit:
                 best_epoch=max(record.best_epoch),
                 rows_per_s=self._went_over / max(seconds, 1e-9),
                 seconds_left=min(left, max(0.0, self._deadline - time.perf_counter())),
+                held_is_fitted=self._keep == "last",
             )
         )
 

@@ -146,14 +146,14 @@ def orthogonalised(matrices: Tensor, *, coarse: bool = False) -> Tensor:
     found: Tensor = matrices / (sizes + 1e-12)
     if coarse:
         found = found.bfloat16()
-    wide = found.shape[1] > found.shape[2]
-    if wide:
-        found = found.mT
+    tall = found.shape[1] > found.shape[2]
     for _ in range(ROUNDS):
-        product = torch.bmm(found, found.mT)
+        # The products of the shorter side, without a transposed copy.
+        product = torch.bmm(found.mT, found) if tall else torch.bmm(found, found.mT)
         powers = torch.baddbmm(product, product, product, beta=second, alpha=third)
-        found = torch.baddbmm(found, powers, found, beta=first)
-    return (found.mT if wide else found).to(matrices.dtype)
+        left, right = (found, powers) if tall else (powers, found)
+        found = torch.baddbmm(found, left, right, beta=first)
+    return found.to(matrices.dtype)
 
 
 class FitOptimizer:

@@ -35,6 +35,8 @@ class EpochEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rows_per_s: float
     seconds_left: float
     """An upper estimate: without early stopping."""
+    held_is_fitted: bool = False
+    """Whether the held rows are fitted too, as in a second fit, so that they choose nothing."""
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True, tag=True):
