@@ -16,7 +16,6 @@ from steadynet.bundle.sign import signing_key
 from steadynet.errors import GateFailed, MissingDependency, UserError
 from steadynet.home import Home
 from steadynet.registry.local import LocalRegistry, ModelVersion
-from steadynet.runtime.columns import Columns
 from steadynet.runtime.predictor import Predictor
 from steadynet.table.schema import OUTPUTS, Schema, Target, answers_about
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 OneOrList = Any
 """An array, or a list of one per target where there are several. Not a union, since whoever has one
 target, as most do, would have to tell the type checker so at every call."""
-CHUNK_ROWS = 20_000
-"""Rows that go through the graph at once: bounds memory, costs no time."""
 
 
 class Model:
@@ -137,17 +134,7 @@ class Model:
 
     def answer(self, data: object) -> dict[str, np.ndarray]:
         """Return all outputs of the graph by name, each with N rows."""
-        columns = self._columns(data)
-        rows = len(next(iter(columns.values())))
-        if rows <= CHUNK_ROWS:
-            return self._predictor.run(columns)
-        parts = [
-            self._predictor.run(
-                {name: array[start : start + CHUNK_ROWS] for name, array in columns.items()}
-            )
-            for start in range(0, rows, CHUNK_ROWS)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self._predictor.run(self._columns(data))
 
     def explain(
         self, row: Mapping[str, object], background: object, *, orders: int = 200, seed: int = 0
@@ -162,14 +149,14 @@ class Model:
         from steadynet.explain.shapley import explain_row
 
         score = score_of(self._predictor.run, self.schema)
-        rows = self._columns(background)
-        return explain_row(score, self._columns(row), rows, orders=orders, seed=seed)
+        rows = dict(self._columns(background))
+        return explain_row(score, dict(self._columns(row)), rows, orders=orders, seed=seed)
 
-    def _columns(self, data: object) -> Columns:
+    def _columns(self, data: object) -> Mapping[str, np.ndarray]:
         decoder = self._predictor.decoder
         if isinstance(data, Mapping):
             first = next(iter(data.values()), None)
-            return dict(decoder.table(data)) if isinstance(first, list) else decoder.rows([data])
+            return decoder.table(data) if isinstance(first, list) else decoder.rows([data])
         if isinstance(data, Sequence) and not isinstance(data, str):
             return decoder.rows(data)
         return _columns_of_table(data, self.schema)
@@ -283,7 +270,7 @@ def _spec(spec: Spec | Path | None, settings: dict[str, object]) -> Spec:
     return check(spec_of(plain))
 
 
-def _columns_of_table(data: object, schema: Schema) -> Columns:
+def _columns_of_table(data: object, schema: Schema) -> dict[str, np.ndarray]:
     try:
         from steadynet.table.convert import to_columns
         from steadynet.table.read import read_table

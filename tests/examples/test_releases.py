@@ -95,7 +95,7 @@ def test_slow_is_slower_by_orders_of_magnitude(
     times = {}
     for name in ("good", "slow"):
         predictor = Predictor(bundles[name])
-        columns = predictor.decoder.rows(list(one.rows()))
+        columns = dict(predictor.decoder.rows(list(one.rows())))
         predictor.run(columns)
         times[name] = min(_seconds(predictor, columns) for _ in range(3))
     assert times["slow"] > 50 * times["good"]

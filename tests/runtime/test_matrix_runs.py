@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import graph_of, schema_of
+from models import schema_of
 
 from steadynet.runtime.batching import score_groups
-from steadynet.runtime.binding import MAX_BOUND_ROWS, BoundRuns
 from steadynet.runtime.columns import ColumnDecoder, Columns
 from steadynet.runtime.matrix import Grid, Matrix, join_matrices
 from steadynet.runtime.outputs import flat_values, parts_of
@@ -69,39 +65,6 @@ def test_what_is_no_matrix_or_of_another_type_is_not_joined() -> None:
     assert join_matrices([matrix, {"n0": [1.0]}]) is None
     assert join_matrices([matrix, narrow]) is None
     assert join_matrices([narrow, wide]) is None
-
-
-@pytest.fixture(scope="module")
-def session() -> ort.InferenceSession:
-    """A network of three numbers."""
-    return ort.InferenceSession(graph_of(3, 0), providers=["CPUExecutionProvider"])
-
-
-OUTPUTS = ("label", "probabilities")
-
-
-def test_bound_runs_answer_as_the_session_does(session: ort.InferenceSession) -> None:
-    bound = BoundRuns(session, NAMES, OUTPUTS)
-    random = np.random.default_rng(0)
-    kept = []
-    for rows in (1, 7, 1, 7, MAX_BOUND_ROWS, 1):
-        array = random.normal(size=(3, rows)).astype(np.float32)
-        kept.append((array, bound.run(array)))
-    # Only now, so that a later run had its chance to overwrite what an earlier one answered.
-    for array, (label, probabilities) in kept:
-        feed = {name: array[at].reshape(-1, 1) for at, name in enumerate(NAMES)}
-        expected = session.run(OUTPUTS, feed)
-        assert label.tolist() == expected[0].tolist()
-        np.testing.assert_array_equal(probabilities, expected[1])
-
-
-def test_bound_runs_of_several_threads_do_not_meet(session: ort.InferenceSession) -> None:
-    bound = BoundRuns(session, NAMES, OUTPUTS)
-    arrays = [np.full((3, 2), value, np.float32) for value in np.linspace(-3, 3, 200)]
-    alone = [bound.run(array)[1] for array in arrays]
-    with ThreadPoolExecutor(4) as pool:
-        for expected, found in zip(alone, pool.map(bound.run, arrays), strict=True):
-            np.testing.assert_array_equal(found[1], expected)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5))

@@ -110,7 +110,7 @@ def test_an_error_of_the_model_shows_no_value(
 
 def test_columns_that_do_not_fit_are_named(tiny_bundle: Bundle, make_rows: MakeRows) -> None:
     predictor = Predictor(tiny_bundle)
-    columns = predictor.decoder.rows(make_rows(4, 1))
+    columns = dict(predictor.decoder.rows(make_rows(4, 1)))
     cases = {
         "amount": columns["amount"].astype(np.float64),
         "label": columns["label"][:, 0],

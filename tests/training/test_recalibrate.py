@@ -84,7 +84,7 @@ def test_a_prior_shift_is_mended_and_the_order_of_rows_stays(
     assert per_row_loss(truth, after).mean() < per_row_loss(truth, before).mean() - 0.02
     assert abs(after[:, -1].mean() - (truth == len(classes) - 1).mean()) < 0.03
     # What the graph tells beside its answers is the network's, which stays.
-    columns = Predictor(child).decoder.rows(later.head(50).drop("answer").to_dicts())
+    columns = dict(Predictor(child).decoder.rows(later.head(50).drop("answer").to_dicts()))
     graphs = [
         WeldedGraph(item.read(MODEL), item.manifest.schema, threads=1) for item in (parent, child)
     ]

@@ -80,8 +80,13 @@ def write_features(state: FeatureState, schema: Schema) -> FeatureGraph:
     numbers = add_numbers(draft, state.numbers)
     moments = add_moments(draft, state.moments)
     lookup = add_categories(draft, state.categories)
-    _add_output(draft, numbers.tensors + moments.tensors, NUMBERS, schema)
-    _add_output(draft, lookup.tensors, CATEGORIES, schema)
+    made = numbers.tensors + moments.tensors
+    # What is there goes first: the rows of what is not are counted by it.
+    first, second = (made, NUMBERS), (lookup.tensors, CATEGORIES)
+    if not made:
+        first, second = second, first
+    _add_output(draft, *first, first[1])
+    _add_output(draft, *second, first[1])
     layout = FeatureLayout(
         numbers=(*numbers.names, *moments.names),
         number_sources=(*numbers.sources, *moments.sources),
@@ -100,14 +105,14 @@ def _check_rows(columns: Mapping[str, npt.NDArray[Any]], schema: Schema) -> None
         )
 
 
-def _add_output(draft: GraphDraft, tensors: list[str], output: str, schema: Schema) -> None:
-    """Join tensors under an output's name; without any, the output is (N, 0)."""
+def _add_output(draft: GraphDraft, tensors: list[str], output: str, counted: str) -> None:
+    """Join tensors under an output's name; without any, it is (N, 0) by the rows of `counted`."""
     name = output.removeprefix(PREFIX)
     if tensors:
         draft.node("Concat", tensors, name, axis=1)
         return
-    first = input_name(schema.features[0].name)
-    rows = draft.node("Shape", [first], f"{name}/rows", start=0, end=1)
+    # Not by an input: one that is joined alone need not be an input of its own where it is run.
+    rows = draft.node("Shape", [counted], f"{name}/rows", start=0, end=1)
     none = draft.constant(f"{name}/none", np.array([0], dtype=np.int64))
     shape = draft.node("Concat", [rows, none], f"{name}/shape", axis=0)
     dtype = np.float32 if output == NUMBERS else np.int64

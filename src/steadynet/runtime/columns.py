@@ -11,18 +11,20 @@ Columns that the schema does not use are ignored. A feature column that is absen
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
 
 from steadynet.errors import InputError
-from steadynet.runtime.matrix import Matrix, read_grid
+from steadynet.runtime.matrix import Grid, GridLayout, Matrix, read_cells, read_matrix
+from steadynet.spec.kinds import Kind
 from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 from steadynet.table.values import (
     EXPECTED,
     FIRST_SECOND,
-    FLOAT32_LIMIT,
     LAST_SECOND,
+    category,
     kind_of,
     scalar,
 )
@@ -30,11 +32,14 @@ from steadynet.table.values import (
 Columns = dict[str, np.ndarray]
 """Column name → array (N, 1)."""
 
-_Reader = Callable[[Sequence[object]], np.ndarray]
+_Reader = Callable[[Sequence[object]], Any]
+"""Reads a column's values: as an array (N,), or those of a category as a list of texts."""
 _LISTED: frozenset[type] = frozenset({list, tuple, np.ndarray})
-_FLOATS, _TEXTS = frozenset({float}), frozenset({str})
-_FEW = 8
-"""Up to so many values are read one by one: what they share would cost more than it saves."""
+_NUMBERS: frozenset[type] = frozenset({float, int, bool, type(None)})
+_FLAGS: frozenset[type] = frozenset({bool, type(None)})
+_TEXTS: frozenset[type] = frozenset({str})
+_NONE: frozenset[type] = frozenset()
+"""Types of values that are read together, since nothing has to be decided for each."""
 _SHOWN = 5
 _REMEMBERED_TEXTS = 2048
 _REMEMBERED_CHARACTERS = 100
@@ -43,7 +48,7 @@ _REMEMBERED_CHARACTERS = 100
 
 def decode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> Columns:
     """Return the columns of rows, each a dictionary column → value. Raises `InputError`."""
-    return ColumnDecoder(schema).rows(rows)
+    return dict(ColumnDecoder(schema).rows(rows))
 
 
 def decode_columns(schema: Schema, table: Mapping[str, Sequence[object]]) -> Columns:
@@ -53,7 +58,7 @@ def decode_columns(schema: Schema, table: Mapping[str, Sequence[object]]) -> Col
 
 def from_arrays(schema: Schema, arrays: Mapping[str, np.ndarray]) -> Columns:
     """Return the columns of typed tensors (N,) or (N, 1). Raises `InputError`."""
-    return ColumnDecoder(schema).arrays(arrays)
+    return dict(ColumnDecoder(schema).arrays(arrays))
 
 
 def plain_values(
@@ -74,47 +79,64 @@ def plain_values(
 
 
 class ColumnDecoder:
-    """The three functions of this module for one schema, prepared once."""
+    """The three functions of this module for one schema, prepared once.
+
+    What it returns is a `Grid`: columns as any others, kept as a session is fed with them.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         missing = frozenset(schema.missing_spellings)
         self._missing = missing
         self._features = {column.name: column for column in schema.features}
-        self._readers = [
-            (column.name, _reader(column, missing)) for column in self._features.values()
-        ]
-        kinds = {column.kind for column in self._features.values()}
-        self._number_names = tuple(self._features) if kinds == {"number"} else None
-        """The columns in order, where all are numbers."""
+        self._readers = {name: _reader(column, missing) for name, column in self._features.items()}
+        self._layout = GridLayout(
+            tuple(self._features),
+            self._names_of("number", "boolean"),
+            self._names_of("category"),
+        )
+        self._times = self._names_of("datetime")
+        booleans = self._names_of("boolean")
+        placed = list(enumerate(self._layout.numbers))
+        self._numbers = [(place, name) for place, name in placed if name not in booleans]
+        self._booleans = [(place, name) for place, name in placed if name in booleans]
+        self._takes_matrix = len(self._numbers) == len(self._features)
 
-    def rows(self, rows: Sequence[Mapping[str, object]]) -> Columns:
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> Grid:
         """Return the columns of rows, each a dictionary column → value. Raises `InputError`."""
         if not rows:
             raise InputError("no rows to predict", expected="at least one row", got="none")
         try:
-            values = {name: [row[name] for row in rows] for name, _ in self._readers}
+            cells = [row[name] for row in rows for name in self._layout.numbers]
+            texts = {name: [row[name] for row in rows] for name in self._layout.texts}
+            times = {name: [row[name] for row in rows] for name in self._times}
         except (KeyError, TypeError):
             raise self._misfit(rows) from None
-        return self._read(values)
+        return self._read(len(rows), cells, texts, times)
 
-    def table(self, table: Mapping[str, Sequence[object] | np.ndarray]) -> Mapping[str, np.ndarray]:
+    def table(self, table: Mapping[str, Sequence[object] | np.ndarray]) -> Grid:
         """Return the columns of a table, a dictionary column → list or typed tensor (N,).
 
         Raises `InputError`.
         """
-        if type(table) is Matrix and table.names == self._number_names:
-            grid = read_grid(table)
-            if grid is not None:
-                return grid
+        if type(table) is Matrix and self._takes_matrix and table.names == self._layout.names:
+            numbers = read_matrix(table)
+            if numbers is not None:
+                return Grid(self._layout, numbers, {}, {})
         self._require(table)
         kinds = set(map(type, [table[name] for name in self._features]))
         if not kinds <= _LISTED:
             self._require_lists(table)
         self._require_equal_lengths({name: len(table[name]) for name in self._features})
-        return self._read_typed(table) if np.ndarray in kinds else self._read(table)
+        if np.ndarray in kinds:
+            return self._read_typed(table)
+        columns = [table[name] for name in self._layout.numbers]
+        cells = list(chain.from_iterable(zip(*columns, strict=True)))
+        rows = len(table[self._layout.names[0]])
+        values = cast("Mapping[str, Sequence[object]]", table)
+        return self._read(rows, cells, values, values)
 
-    def arrays(self, arrays: Mapping[str, np.ndarray]) -> Columns:
+    def arrays(self, arrays: Mapping[str, np.ndarray]) -> Grid:
         """Return the columns of typed tensors (N,) or (N, 1).
 
         Floats, integers and booleans become numbers, booleans, categories or seconds since 1970
@@ -124,31 +146,75 @@ class ColumnDecoder:
         self._require(arrays)
         flat = {name: self._flat(name, arrays[name]) for name in self._features}
         self._require_equal_lengths({name: len(array) for name, array in flat.items()})
-        return {name: self._from_array(name, flat[name], read) for name, read in self._readers}
+        return self._read_typed(flat)
 
-    def _read(self, values: Mapping[str, Any]) -> Columns:
-        """Return the columns of lists."""
-        columns: Columns = {}
-        for name, read in self._readers:
-            try:
-                columns[name] = read(values[name])
-            except ValueError:
-                raise self._bad_value(name, values[name]) from None
-        return columns
+    def _read(
+        self,
+        rows: int,
+        cells: list[Any],
+        texts: Mapping[str, Sequence[Any]],
+        times: Mapping[str, Sequence[Any]],
+    ) -> Grid:
+        """Return the columns of lists; `cells` are those of the numbers, row by row."""
+        try:
+            found = {name: self._read_list(name, texts[name]) for name in self._layout.texts}
+            others = {name: self._read_list(name, times[name])[:, None] for name in self._times}
+            return Grid(self._layout, self._read_cells(rows, cells), found, others)
+        except InputError:
+            # Of several columns that do not fit, the first one is told.
+            for name, column in self._features.items():
+                place = self._layout.places.get(name)
+                given = texts if column.kind == "category" else times
+                self._read_list(
+                    name, given[name] if place is None else cells[place :: len(self._layout.places)]
+                )
+            raise
 
-    def _read_typed(self, values: Mapping[str, Sequence[object] | np.ndarray]) -> Columns:
+    def _read_cells(self, rows: int, cells: list[Any]) -> np.ndarray:
+        """Return numbers and booleans (N, D) of their cells, row by row."""
+        width = len(self._layout.numbers)
+        if not width:
+            return np.empty((rows, 0), np.float32)
+        for place, name in self._booleans:
+            if not _FLAGS.issuperset(map(type, given := cells[place::width])):
+                cells[place::width] = self._read_list(name, given).tolist()
+        array = read_cells(cells, width) if _NUMBERS.issuperset(map(type, cells)) else None
+        if array is None:
+            columns = [self._read_list(name, cells[at::width]) for at, name in self._numbers]
+            array = np.empty((rows, width), np.float32)
+            for (place, _), column in zip(self._numbers, columns, strict=True):
+                array[:, place] = column
+            for place, _ in self._booleans:
+                array[:, place] = cells[place::width]
+        return array
+
+    def _read_typed(self, values: Mapping[str, Sequence[object] | np.ndarray]) -> Grid:
         """Return the columns of typed tensors, some of which may be lists."""
-        columns: Columns = {}
-        for name, read in self._readers:
-            given = values[name]
-            if isinstance(given, np.ndarray):
-                columns[name] = self._from_array(name, self._flat(name, given), read)
-                continue
-            try:
-                columns[name] = read(given)
-            except ValueError:
-                raise self._bad_value(name, given) from None
-        return columns
+        read = {
+            name: self._read_array(name, self._flat(name, given))
+            if isinstance(given := values[name], np.ndarray)
+            else self._read_list(name, given)
+            for name in self._layout.names
+        }
+        # In Fortran's order: column by column, as they come and as they are counted.
+        names = self._layout.numbers
+        numbers = np.empty((len(values[self._layout.names[0]]), len(names)), np.float32, "F")
+        for place, name in enumerate(names):
+            numbers[:, place] = read[name]
+        others = {name: read[name].reshape(-1, 1) for name in self._times}
+        return Grid(
+            self._layout, numbers, {name: read[name] for name in self._layout.texts}, others
+        )
+
+    def _read_list(self, name: str, values: Sequence[object]) -> Any:
+        """Return a column's values as an array (N,), those of a category as a list of texts."""
+        try:
+            return self._readers[name](values)
+        except ValueError:
+            raise self._bad_value(name, values) from None
+
+    def _names_of(self, *kinds: Kind) -> tuple[str, ...]:
+        return tuple(name for name, column in self._features.items() if column.kind in kinds)
 
     def _require_lists(self, table: Mapping[str, object]) -> None:
         for name in self._features:
@@ -160,18 +226,19 @@ class ColumnDecoder:
                     got=kind_of(table[name]),
                 )
 
-    def _from_array(self, name: str, array: np.ndarray, read: _Reader) -> np.ndarray:
+    def _read_array(self, name: str, array: np.ndarray) -> Any:
+        """Do for a typed tensor (N,) what `_read_list` does for a list."""
         column = self._features[name]
         if array.dtype.kind == "M" and column.kind == "datetime":
             # Of any unit; NaT becomes MISSING_DATETIME.
             array = array.astype("datetime64[s]").astype(np.int64)
         if array.dtype.kind in "fiub" and column.kind != "category":
             try:
-                return _numeric_array(column, array).reshape(-1, 1)
+                return _numeric_array(column, array)
             except ValueError:
                 raise self._bad_value(name, array.tolist()) from None
         try:
-            return read(_as_list(array))
+            return self._readers[name](_as_list(array))
         except UnicodeDecodeError:
             raise InputError(
                 f"column {name!r} has text that is not UTF-8", column=name, expected="UTF-8"
@@ -250,31 +317,19 @@ def _absent(column: Column, count: int, where: str) -> InputError:
 
 
 def _reader(column: Column, missing: Collection[str]) -> _Reader:
-    if column.kind == "number":
-        return lambda values: _read_numbers(column, missing, values)
     if column.kind == "category":
         return _Categories(column, missing)
-    dtype = np.float32 if column.kind == "boolean" else np.int64
-    return lambda values: np.array(
-        [[scalar(column, value, missing)] for value in values], dtype=dtype
-    )
+    dtype = np.int64 if column.kind == "datetime" else np.float32
+    plain = _NUMBERS if column.kind == "number" else _FLAGS if column.kind == "boolean" else _NONE
 
+    def read(values: Sequence[object]) -> np.ndarray:
+        if plain.issuperset(map(type, values)):
+            cells = read_cells(list(values), 1)
+            if cells is not None:
+                return cells[:, 0]
+        return np.array([scalar(column, value, missing) for value in values], dtype)
 
-def _read_numbers(column: Column, missing: Collection[str], values: Sequence[object]) -> np.ndarray:
-    if len(values) > _FEW and _FLOATS.issuperset(map(type, values)):
-        with np.errstate(over="ignore"):
-            return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
-    return np.array(
-        [
-            [
-                value
-                if type(value) is float and -FLOAT32_LIMIT < value < FLOAT32_LIMIT
-                else scalar(column, value, missing)
-            ]
-            for value in values
-        ],
-        dtype=np.float32,
-    )
+    return read
 
 
 class _Categories:
@@ -285,23 +340,23 @@ class _Categories:
         self._missing = missing
         self._known: dict[object, str] = {}
 
-    def __call__(self, values: Sequence[object]) -> np.ndarray:
-        array = np.empty((len(values), 1), dtype=object)
-        if len(values) > _FEW and _TEXTS.issuperset(map(type, values)):
-            texts = list(map(self._known.get, values))
+    def __call__(self, values: Sequence[object]) -> list[str]:
+        known = self._known
+        if _TEXTS.issuperset(map(type, values)):
+            texts = list(map(known.get, values))
             if None not in texts:
-                array[:, 0] = texts
-                return array
-        for position, value in enumerate(values):
-            text = self._known.get(value) if type(value) is str else None
-            array[position, 0] = self._decode(value) if text is None else text
-        return array
+                return texts  # type: ignore[return-value]
+        return [
+            self._decode(value)
+            if type(value) is not str or (text := known.get(value)) is None
+            else text
+            for value in values
+        ]
 
-    def _decode(self, value: object) -> float | int | str:
-        decoded = scalar(self._column, value, self._missing)
+    def _decode(self, value: object) -> str:
+        decoded = category(value, self._missing)
         if (
             type(value) is str
-            and isinstance(decoded, str)
             and len(value) <= _REMEMBERED_CHARACTERS
             and len(self._known) < _REMEMBERED_TEXTS
         ):
@@ -314,7 +369,7 @@ def _numeric_array(column: Column, array: np.ndarray) -> np.ndarray:
     if column.kind == "datetime":
         return _seconds_array(array)
     if column.kind == "number" and array.dtype == np.float32:
-        return np.ascontiguousarray(array)
+        return array
     # By way of float64, as `scalar` goes; beyond float32 is infinite.
     wide = array.astype(np.float64)
     if column.kind == "boolean" and not np.all((wide == 0) | (wide == 1) | np.isnan(wide)):

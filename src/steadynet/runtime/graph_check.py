@@ -2,15 +2,13 @@
 
 A graph could name other files as its weights ("external data"), which onnxruntime would read from
 wherever they point, or operators of foreign libraries. A bundle's graph is one file of known
-operators. This reads the protobuf wire format itself (protobuf.dev/programming-guides/encoding),
-since serving does not install `onnx`; tensor contents are skipped, so it costs little.
+operators. Tensor contents are skipped, so that looking costs little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from steadynet.errors import BundleFormat
+from steadynet.runtime.wire import fields
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "steadynet"})
 """Operator sets that onnxruntime has built in, and `steadynet` for functions in the graph itself.
@@ -54,7 +52,7 @@ def _check_message(data: memoryview, message: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BundleFormat("model.onnx is nested too deeply")
     children = _CHILDREN[message]
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if message == "Tensor" and field in (_EXTERNAL_DATA, _DATA_LOCATION):
             if value:
                 raise BundleFormat(
@@ -75,36 +73,3 @@ def _check_domain(domain: bytes) -> None:
             expected=", ".join(sorted(repr(known) for known in KNOWN_DOMAINS)),
             got=repr(domain.decode()[:100]),
         )
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield field numbers with varints as int and everything else as bytes."""
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        field, wire = tag >> 3, tag & 7
-        if wire == 0:
-            number, position = _varint(data, position)
-            yield field, number
-            continue
-        if wire == 2:
-            length, position = _varint(data, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire}")
-        if position + length > len(data):
-            raise ValueError("a field is cut off")
-        yield field, data[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-    raise ValueError("a varint is too long")

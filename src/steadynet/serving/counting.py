@@ -28,7 +28,7 @@ from steadynet.monitoring.windows import (
     Window,
 )
 from steadynet.runtime.batching import Arrays, Columns, Scored
-from steadynet.runtime.matrix import Grid
+from steadynet.runtime.matrix import Grid, join_numbers
 from steadynet.runtime.outputs import far_rows
 from steadynet.serving.pace import Rest, never_rest
 from steadynet.spec.kinds import Task
@@ -152,13 +152,14 @@ def count(
 def _feature_counts(
     profile: Profile, parts: Sequence[Columns], rest: Rest
 ) -> Iterator[tuple[str, FeatureCounts]]:
-    grid = _joined_grid(parts)
-    if grid is not None:
-        parts = [grid]
+    grids = [part for part in parts if isinstance(part, Grid)]
+    numbers = join_numbers(grids) if grids and len(grids) == len(parts) else {}
     for feature in profile.features:
-        if parts and feature.name in parts[0]:
+        name = feature.name
+        if parts and name in parts[0]:
             # One column at a time: letting go of all of them at once takes milliseconds.
-            yield feature.name, feature_counts(feature, _joined_column(parts, feature.name, rest))
+            values = numbers[name] if name in numbers else _joined_column(parts, name, rest)
+            yield name, feature_counts(feature, values)
             rest()
 
 
@@ -227,13 +228,6 @@ def _bins(edges: Sequence[float], values: np.ndarray) -> tuple[int, ...]:
     # the time for ten thousand values.
     below = np.searchsorted(np.sort(values).astype(np.float64), np.asarray(edges, np.float64))
     return tuple(np.diff(below, prepend=0, append=len(values)).tolist())
-
-
-def _joined_grid(parts: Sequence[Columns]) -> Grid | None:
-    grids = [part for part in parts if isinstance(part, Grid)]
-    if not grids or len(grids) < len(parts):
-        return None
-    return Grid(grids[0].names, np.concatenate([grid.array for grid in grids], axis=1))
 
 
 def _joined_column(parts: Sequence[Columns], name: str, rest: Rest) -> np.ndarray:
