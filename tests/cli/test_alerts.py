@@ -18,9 +18,9 @@ from steadynet.bundle.read import Bundle
 from steadynet.cli.main import run
 from steadynet.control.report import journal
 from steadynet.control.settings import controller_spec
-from steadynet.control.signing import VARIABLE
 from steadynet.control.webhook import post_json
 from steadynet.control.world import publish_route
+from steadynet.environment import WEBHOOK
 from steadynet.home import Home
 from steadynet.monitoring.rules import alertmanager_config
 from steadynet.registry.local import LocalRegistry
@@ -49,7 +49,7 @@ def said(
     """Runs commands in a home with a registered model."""
     LocalRegistry(home).add(tiny_bundle, NAME, "1")
     monkeypatch.setenv("STEADYNET_HOME", str(home.root))
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(WEBHOOK, raising=False)
 
     def command(*arguments: str, code: int = 0) -> str:
         found = run(["alerts", *arguments])
@@ -81,7 +81,7 @@ def test_a_webhook_gets_a_signed_test_that_is_over_at_once(
     home: Home, said: Said, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named(home, receiver.url)
-    monkeypatch.setenv(VARIABLE, SECRET)
+    monkeypatch.setenv(WEBHOOK, SECRET)
     printed = said("test", NAME)
     assert "taken (signed)" in printed
     assert HIDDEN not in printed
@@ -103,7 +103,7 @@ def test_without_a_secret_it_says_that_nothing_is_signed(
     home: Home, said: Said, receiver: Receiver
 ) -> None:
     named(home, receiver.url)
-    assert f"taken (not signed: ${VARIABLE} is not set in this shell)" in said("test", NAME)
+    assert f"taken (not signed: ${WEBHOOK} is not set in this shell)" in said("test", NAME)
 
 
 @pytest.mark.parametrize("style", ["standard", "slack", "alertmanager"])

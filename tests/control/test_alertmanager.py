@@ -167,7 +167,6 @@ def test_what_has_ended_while_alertmanager_was_away_is_not_opened_again(
         away.close()
         back = Loop(home, store, alertmanager)
         back.find(slow("page", active=False))
-        back.deliver_until(lambda: _waiting(store) <= 1)  # The end overtakes the beginning.
         back.deliver_until(lambda: not _waiting(store), later_s=60.0)
         back.close()
         assert alerts_of(alertmanager) == []

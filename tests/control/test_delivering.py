@@ -9,18 +9,29 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 from control_scene import NAME, Scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from webhook_receiver import Receiver, running_receiver
 
+from steadynet.control.alerting import decide
 from steadynet.control.controller import Controller
-from steadynet.control.delivering import address_of
+from steadynet.control.delivering import address_of, next_in_order
+from steadynet.control.facts import WatchNotes
 from steadynet.control.report import model_status
-from steadynet.control.signing import VARIABLE, WebhookKeys
+from steadynet.control.signing import WebhookKeys
+from steadynet.control.store import Delivery
+from steadynet.control.turn import Turn
+from steadynet.environment import WEBHOOK
+from steadynet.monitoring.alerts import decide_alerts
 from steadynet.monitoring.findings import Findings
+from steadynet.monitoring.messages import gather
+from steadynet.monitoring.reports import Condition
 from steadynet.spec.model import AlertsSpec
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 PATIENCE_S = 30.0
+NOTHING = WatchNotes(version="1", drift_since=0.0, labels_since=0)
 
 
 @pytest.fixture
@@ -33,7 +44,7 @@ def alerting(scene: Scene, alerts: AlertsSpec) -> Controller:
     """Return a controller that signs, at the clock's own time, since receivers look at theirs."""
     scene.clock.advance(time.time() - scene.clock.now())
     scene.spec = msgspec.structs.replace(scene.spec, alerts=alerts)
-    keys = WebhookKeys.of({VARIABLE: SECRET})
+    keys = WebhookKeys.of({WEBHOOK: SECRET})
     made = Controller(
         scene.home, NAME, scene.store, scene.spec, clock=scene.clock, webhook_keys=keys
     )
@@ -197,3 +208,111 @@ def test_a_page_is_told_though_the_candidate_makes_it(scene: Scene, receiver: Re
     assert (first["kind"], first["key"]) == ("page", "slo/availability")
     assert "(200 of them a challenger's)" in first["summary"]
     assert scene.told("alert.held") == []
+
+
+# messages in order
+
+
+def message(*alerts: str, event: str) -> str:
+    """Return a message of alerts by their keys."""
+    told = decide_alerts(NAME, (), [Condition(key=key, active=True) for key in alerts], 0.0).opened
+    built = msgspec.structs.replace(gather(None, "opened", told, 0.0), event=event)
+    return msgspec.json.encode(built).decode()
+
+
+KEYS = st.sets(st.sampled_from(["drift", "quality", "heal"]), min_size=1)
+SENT = st.lists(st.tuples(KEYS, st.floats(0.0, 100.0)), max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sent=SENT, fails=st.lists(st.booleans(), max_size=20))
+def test_each_alerts_messages_arrive_in_their_order_whatever_fails(
+    sent: list[tuple[set[str], float]], fails: list[bool]
+) -> None:
+    waiting = [
+        Delivery(
+            number=number,
+            model=NAME,
+            message_id=f"msg_{number}",
+            payload_json=message(*sorted(keys), event="opened"),
+            created=0.0,
+            attempts=0,
+            next_at=next_at,
+        )
+        for number, (keys, next_at) in enumerate(sent)
+    ]
+    arrived: dict[str, list[int]] = {}
+    now, failures = 0.0, iter(fails)
+    while waiting:
+        found = next_in_order(waiting, now)
+        if found is None:
+            now += 10.0
+            assert now < 1e5, "something always becomes free"
+            continue
+        delivery, told = found
+        assert delivery.next_at <= now
+        place = waiting.index(delivery)
+        if next(failures, False):
+            waiting[place] = msgspec.structs.replace(delivery, next_at=now + 25.0)
+            continue
+        waiting.pop(place)
+        for alert in told.alerts:
+            arrived.setdefault(alert.key, []).append(delivery.number)
+    assert all(numbers == sorted(numbers) for numbers in arrived.values())
+    assert sum(map(len, arrived.values())) == sum(len(keys) for keys, _ in sent)
+
+
+def test_an_end_waits_behind_its_beginning_that_is_tried_again(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url))
+    receiver.status = 503
+    turn = turn_of(scene)
+    condition = Condition(key="slo/latency", active=True, kind="page", cause="latency", quiet_s=0.0)
+    with turn.write() as tx:
+        decide(turn, tx, NOTHING, [condition])
+    tick_until_taken(scene, controller, receiver, 1)
+    turn = turn_of(scene)
+    with turn.write() as tx:
+        decide(turn, tx, NOTHING, [msgspec.structs.replace(condition, active=False)])
+    receiver.status = 204
+    tick_until_taken(scene, controller, receiver, 3)
+    types = [msgspec.json.decode(taken.body)["type"] for taken in receiver.taken]
+    assert types == ["alert.opened", "alert.opened", "alert.resolved"]
+
+
+def test_a_page_does_not_wait_for_the_long_pause_of_its_ticket(
+    scene: Scene, receiver: Receiver
+) -> None:
+    controller = alerting(scene, AlertsSpec(webhook=receiver.url))
+    turn = turn_of(scene)
+    condition = Condition(key="slo/latency", active=True, cause="latency")
+    with turn.write() as tx:
+        decide(turn, tx, NOTHING, [condition])
+        [ticket] = tx.deliveries.waiting(NAME, limit=9)
+        tx.deliveries.settle(ticket, "waiting", attempts=9, next_at=turn.now + 3600.0)
+        decide(turn, tx, NOTHING, [msgspec.structs.replace(condition, kind="page")])
+    before = scene.clock.now()
+    tick_until_taken(scene, controller, receiver, 2)
+    assert scene.clock.now() - before < 60.0
+    kinds = [
+        msgspec.json.decode(taken.body)["data"]["alerts"][0]["kind"] for taken in receiver.taken
+    ]
+    assert kinds == ["ticket", "page"]
+
+
+def turn_of(scene: Scene) -> Turn:
+    """Return the right to act at the clock's time, beside the controller that has the lease."""
+    with scene.store.write() as tx:
+        lease = tx.lease(NAME) or tx.acquire_lease(
+            NAME, "test", now=scene.clock.now(), length_s=0.0
+        )
+    assert lease is not None
+    return Turn(
+        home=scene.home,
+        model=NAME,
+        spec=scene.spec,
+        store=scene.store,
+        lease=lease,
+        now=scene.clock.now(),
+    )

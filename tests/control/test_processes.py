@@ -23,6 +23,7 @@ from steadynet.control.processes import (
     reap,
     start_process,
 )
+from steadynet.environment import WEBHOOK
 from steadynet.files import write_atomic
 
 SLEEPS = "import time; print('begun', flush=True); time.sleep(60)"
@@ -49,6 +50,20 @@ def test_a_running_job_is_found_by_its_folder_alone(tmp_path: Path, sleeper: int
     wait_for(lambda: process_state(tmp_path) == "lost")
     assert reap(sleeper) == -signal.SIGKILL
     assert reap(sleeper) == -1
+
+
+def test_a_job_sees_its_environment_without_the_webhooks_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEBHOOK, "whsec_unseen")
+    monkeypatch.setenv("STEADYNET_NOTED", "seen")
+    pid = start_process([sys.executable, "-c", SLEEPS], tmp_path, environment={"A": "1"})
+    wait_for(lambda: last_lines(tmp_path, 3) == "begun")
+    has = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert {b"A=1", b"STEADYNET_NOTED=seen"} <= set(has)
+    assert b"unseen" not in b"\0".join(has)
+    kill_process(tmp_path)
+    wait_for(lambda: reap(pid) is not None)
 
 
 def test_a_job_has_a_session_of_its_own_and_low_priority(tmp_path: Path, sleeper: int) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from steadynet.control.signing import LONGEST, SHORTEST, VARIABLE, WebhookKeys
+from steadynet.control.signing import LONGEST, SHORTEST, WebhookKeys
+from steadynet.environment import WEBHOOK
 from steadynet.errors import UserError
 
 BODY = '{"type":"alert.opened","city":"Zürich"}'.encode()
@@ -29,7 +30,7 @@ OLD, NEW = secret(b"o" * 32), secret(b"n" * 32)
 
 
 def keys(*secrets: str) -> WebhookKeys:
-    return WebhookKeys.of({VARIABLE: " ".join(secrets)})
+    return WebhookKeys.of({WEBHOOK: " ".join(secrets)})
 
 
 @given(
@@ -86,7 +87,7 @@ def test_a_malformed_secret_is_an_error_that_does_not_show_it(text: str) -> None
     with pytest.raises(UserError, match=r"secret 2 of 2 in \$STEADYNET_WEBHOOK_SECRET") as caught:
         keys(OLD, text)
     said = str(caught.value)
-    assert "SECRET" not in said.replace(VARIABLE, "")
+    assert "SECRET" not in said.replace(WEBHOOK, "")
     assert OLD.removeprefix("whsec_") not in said
     assert caught.value.__context__ is None or text not in repr(caught.value.__context__)
 
@@ -94,7 +95,7 @@ def test_a_malformed_secret_is_an_error_that_does_not_show_it(text: str) -> None
 def test_a_server_does_not_start_with_a_malformed_secret(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "steadynet.cli.main", "serve", "m"],
-        env={**os.environ, "STEADYNET_HOME": str(tmp_path), VARIABLE: "whsec_SECRET"},
+        env={**os.environ, "STEADYNET_HOME": str(tmp_path), WEBHOOK: "whsec_SECRET"},
         capture_output=True,
         text=True,
         timeout=60,

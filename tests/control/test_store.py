@@ -451,13 +451,22 @@ def test_a_delivery_is_due_at_its_time_until_it_is_settled(store: Store) -> None
 def test_a_message_that_was_rewritten_while_it_was_sent_is_sent_anew(store: Store) -> None:
     with store.write() as tx:
         tx.deliveries.send("m", "one", at=5.0, send_at=35.0)
-        [first] = tx.deliveries.untried("m", 6.0)
+        [first] = tx.deliveries.waiting("m", limit=9)
         tx.deliveries.rewrite(first.number, "two", send_at=6.0)
         tx.deliveries.settle(first, "done", attempts=1, next_at=0.0)
         [second] = tx.deliveries.due("m", 6.0, limit=9)
         assert (second.payload_json, second.attempts) == ("two", 0)
         assert second.message_id != first.message_id
-        assert tx.deliveries.untried("m", 6.0) == []
+
+
+def test_a_message_is_hurried_and_never_put_off(store: Store) -> None:
+    with store.write() as tx:
+        tx.deliveries.send("m", "{}", at=5.0, send_at=35.0)
+        tx.deliveries.send("m", "{}", at=6.0)
+        for delivery in tx.deliveries.waiting("m", limit=9):
+            tx.deliveries.hurry(delivery.number, 10.0)
+        assert [item.next_at for item in tx.deliveries.waiting("m", limit=9)] == [10.0, 6.0]
+        assert len(tx.deliveries.waiting("m", limit=1)) == 1
 
 
 INGEST = """

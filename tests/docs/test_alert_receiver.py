@@ -10,8 +10,9 @@ import time
 
 from markdown_text import ROOT, blocks
 
-from steadynet.control.signing import VARIABLE, WebhookKeys
+from steadynet.control.signing import WebhookKeys
 from steadynet.control.webhook import post_json
+from steadynet.environment import WEBHOOK
 from steadynet.monitoring.alerts import decide_alerts
 from steadynet.monitoring.messages import body_of, gather
 from steadynet.monitoring.reports import Condition
@@ -40,7 +41,7 @@ def receiver_program() -> str:
 def test_the_receiver_of_the_page_takes_ours_and_refuses_others() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", receiver_program()],
-        env={**os.environ, VARIABLE: SECRET},
+        env={**os.environ, WEBHOOK: SECRET},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -53,7 +54,7 @@ def test_the_receiver_of_the_page_takes_ours_and_refuses_others() -> None:
         body = body_of(gather(None, "opened", opened, time.time()), "standard", "r", time.time())
 
         def post(secret: str) -> str | None:
-            headers = WebhookKeys.of({VARIABLE: secret}).headers("msg_1", body, time.time())
+            headers = WebhookKeys.of({WEBHOOK: secret}).headers("msg_1", body, time.time())
             return post_json(f"http://127.0.0.1:{port}/", body, headers, timeout_s=PATIENCE_S)
 
         assert post(SECRET) is None

@@ -22,6 +22,7 @@ from one_server import memory_of
 from serving_scene import ROW, Load, runs
 
 from steadynet.bundle.manifest import MODEL
+from steadynet.environment import STORE, WEBHOOK
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.monitoring.windows import Role, Window
@@ -447,3 +448,17 @@ def test_a_fresh_worker_holds_nothing_heavy() -> None:
     heavy |= {"opentelemetry", "requests", "pyarrow"}
     assert loaded.isdisjoint(heavy)
     assert "uvicorn" in loaded
+
+
+def test_no_worker_can_read_the_secrets_of_the_controller(
+    serve_process: ServeProcess,
+    make_endpoint: MakeEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv(WEBHOOK, "whsec_" + "unseen00" * 4)
+    monkeypatch.setenv(STORE, f"sqlite:///{tmp_path / 'unseen00.db'}")
+    with serve_process(make_endpoint("1").bundle) as (info, process):
+        for pid in info.workers:
+            assert b"unseen00" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"unseen00" in Path(f"/proc/{process.pid}/environ").read_bytes()

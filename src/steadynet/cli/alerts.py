@@ -223,9 +223,9 @@ def _alerts_spec(home: Home, name: str, path: Path | None) -> AlertsSpec:
 
 
 def _outcome(tried: Tried) -> str:
-    from steadynet.control.signing import VARIABLE
+    from steadynet.environment import WEBHOOK
 
-    signed = "signed" if tried.signed else f"not signed: ${VARIABLE} is not set in this shell"
+    signed = "signed" if tried.signed else f"not signed: ${WEBHOOK} is not set in this shell"
     how = f" ({signed})" if tried.format == "standard" else ""
     return f"NOT taken{how}: {tried.problem}" if tried.problem else f"taken{how}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from steadynet.control.delivering import MOST_WAITING
 from steadynet.control.facts import WatchNotes
 from steadynet.control.store import StoredAlert, Transaction
 from steadynet.control.turn import Turn
@@ -101,13 +102,19 @@ def _tell(turn: Turn, tx: Transaction, event: Event, alerts: tuple[Alert, ...]) 
         _write_down(turn, tx, alert, event, alert.summary or alert.cause)
     if turn.spec.alerts.webhook is None or not alerts:
         return
-    for waiting in tx.deliveries.untried(turn.model, turn.now):
+    own = {alert.id for alert in alerts}
+    for waiting in reversed(tx.deliveries.waiting(turn.model, limit=MOST_WAITING)):
         known = msgspec.json.decode(waiting.payload_json, type=Message)
-        if known.event == event:
+        if known.event == event and waiting.attempts == 0 and waiting.next_at > turn.now:
             message = gather(known, event, alerts, turn.now)
             payload = msgspec.json.encode(message).decode()
             tx.deliveries.rewrite(waiting.number, payload, send_at=send_at(message))
             return
+        if any(alert.id in own for alert in known.alerts):
+            # The new message follows this one, which its receiver may take by now.
+            if waiting.attempts:
+                tx.deliveries.hurry(waiting.number, turn.now)
+            break
     message = gather(None, event, alerts, turn.now)
     payload = msgspec.json.encode(message).decode()
     tx.deliveries.send(turn.model, payload, at=turn.now, send_at=send_at(message))

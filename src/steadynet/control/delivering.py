@@ -2,6 +2,8 @@
 
 Invariants:
 - A message is in the store from the decision to the receiver's word that it has it.
+- Messages of one alert arrive in the order in which they were decided: one waits until no earlier
+  one of its alerts does, so that none is told as open that has ended.
 - Alertmanager is told of open alerts again and again, since it forgets them otherwise; of those
   that have ended, once. What it is told anew is read from the store, so a message that was late
   opens no alert again that has ended meanwhile.
@@ -9,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -22,6 +25,8 @@ from steadynet.monitoring.reports import Alert
 from steadynet.spec.operating import AlertsSpec
 
 ALERTMANAGER_PATH = "/api/v2/alerts"
+MOST_WAITING = 1000
+"""Messages that are looked at when the next one is chosen: far more than two hours make."""
 
 
 def address_of(url: str, alerts: AlertsSpec) -> str:
@@ -30,6 +35,21 @@ def address_of(url: str, alerts: AlertsSpec) -> str:
     if alerts.format != "alertmanager" or parts.path.endswith(ALERTMANAGER_PATH):
         return url
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + ALERTMANAGER_PATH))
+
+
+def next_in_order(waiting: Iterable[Delivery], now: float) -> tuple[Delivery, Message] | None:
+    """Return the first message that is due and that follows no other one of its alerts. Pure.
+
+    `waiting` are all that wait, oldest first, due or not.
+    """
+    before: set[str] = set()
+    for delivery in waiting:
+        message = msgspec.json.decode(delivery.payload_json, type=Message)
+        own = {alert.id for alert in message.alerts}
+        if delivery.next_at <= now and not own & before:
+            return delivery, message
+        before |= own
+    return None
 
 
 class Delivering:
@@ -64,21 +84,24 @@ class Delivering:
             self._courier.close()
 
     def _post_waiting(self, turn: Turn, courier: Courier) -> bool:
-        """Start an attempt of the oldest message that is due; tell whether there was one."""
+        """Start an attempt of the next message in order; tell whether there was one."""
         with turn.store.read() as tx:
-            due = tx.deliveries.due(turn.model, turn.now, limit=1)
-        if not due:
+            if not tx.deliveries.due(turn.model, turn.now, limit=1):
+                return False
+            waiting = tx.deliveries.waiting(turn.model, limit=MOST_WAITING)
+        found = next_in_order(waiting, turn.now)
+        if found is None:
             return False
-        message = msgspec.json.decode(due[0].payload_json, type=Message)
+        delivery, message = found
         if self._alerts.format == "alertmanager" and message.event == "opened":
             open_ids = {alert.id for alert in _open_alerts(turn)}
             still = tuple(alert for alert in message.alerts if alert.id in open_ids)
             message = msgspec.structs.replace(message, alerts=still)
         if not message.alerts:
             with turn.write() as tx:
-                tx.deliveries.settle(due[0], "done", attempts=due[0].attempts, next_at=turn.now)
+                tx.deliveries.settle(delivery, "done", attempts=delivery.attempts, next_at=turn.now)
             return True
-        self._post(turn, courier, due[0], message)
+        self._post(turn, courier, delivery, message)
         return True
 
     def _renew(self, turn: Turn, courier: Courier) -> None:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import msgspec
 
+from steadynet.environment import WEBHOOK, without
 from steadynet.files import write_atomic
 
 PID = "pid.json"
@@ -37,8 +38,9 @@ class ProcessMark(msgspec.Struct, frozen=True, kw_only=True):
 def start_process(command: Sequence[str], folder: Path, *, environment: Mapping[str, str]) -> int:
     """Start a job in a session of its own, with low priority; return its process id.
 
-    Its output goes to `log.txt`. It is nobody's to wait for: it outlives the caller, who may
-    `reap` it.
+    It has this process's environment and what `environment` adds, without the webhook's secret: no
+    job tells anybody of alerts. Its output goes to `log.txt`. It is nobody's to wait for: it
+    outlives the caller, who may `reap` it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     nice = shutil.which("nice")
@@ -49,7 +51,7 @@ def start_process(command: Sequence[str], folder: Path, *, environment: Mapping[
         pid = os.posix_spawn(
             full[0],
             full,
-            {**os.environ, **environment},
+            {**without(WEBHOOK), **environment},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),

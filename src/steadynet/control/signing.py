@@ -14,9 +14,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
+from steadynet.environment import WEBHOOK
 from steadynet.errors import UserError
 
-VARIABLE = "STEADYNET_WEBHOOK_SECRET"
 PREFIX = "whsec_"
 SHORTEST, LONGEST = 24, 64
 """Bytes of a secret, as the standard has it."""
@@ -34,7 +34,7 @@ class WebhookKeys:
 
         Raises `UserError` where one is malformed; it says which, and shows nothing of it.
         """
-        texts = environment.get(VARIABLE, "").split()
+        texts = environment.get(WEBHOOK, "").split()
         return cls([_key(text, f"{n} of {len(texts)}") for n, text in enumerate(texts, 1)])
 
     def __bool__(self) -> bool:
@@ -72,7 +72,7 @@ def _key(text: str, which: str) -> bytes:
         key = b""
     if not text.startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
         raise UserError(
-            f"secret {which} in ${VARIABLE} is malformed",
+            f"secret {which} in ${WEBHOOK} is malformed",
             expected=f"{PREFIX} and base64 of {SHORTEST} to {LONGEST} bytes; several secrets are "
             "separated by spaces",
             do='Make one with: echo "whsec_$(openssl rand -base64 32)"',

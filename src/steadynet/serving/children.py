@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+from steadynet.environment import without
 from steadynet.serving.orphans import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,21 @@ def next_backoff_s(before_s: float, ran_s: float) -> float:
 
 
 def spawn(
-    module: str, arguments: Sequence[str], *, descriptors: Sequence[int] = ()
+    module: str,
+    arguments: Sequence[str],
+    *,
+    descriptors: Sequence[int] = (),
+    hidden: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m module arguments` as a child that ends when this process does."""
+    """Start `python -m module arguments` as a child that ends when this process does.
+
+    `hidden` are environment variables that it shall not see.
+    """
     parent = os.getpid()
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
+        env=without(*hidden),
         pass_fds=descriptors,
         # A group of its own: Ctrl-C in a terminal reaches the supervisor alone, which drains.
         process_group=0,

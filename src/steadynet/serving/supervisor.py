@@ -29,6 +29,7 @@ from time import monotonic
 import msgspec
 
 from steadynet.clock import SystemClock
+from steadynet.environment import STORE, WEBHOOK
 from steadynet.errors import BundleError, SteadynetError
 from steadynet.files import write_atomic
 from steadynet.home import Home
@@ -305,7 +306,12 @@ class Supervisor:
         )
         arguments = [msgspec.json.encode(settings).decode()]
         inherited = (*addresses.descriptors(), line.others.fileno())
-        process = spawn("steadynet.serving.worker", arguments, descriptors=inherited)
+        process = spawn(
+            "steadynet.serving.worker",
+            arguments,
+            descriptors=inherited,
+            hidden=(WEBHOOK, STORE),
+        )
         line.others.close()
         return name, process
 

@@ -150,11 +150,6 @@ class Deliveries:
         }
         self._connection.execute(sa.insert(tables.deliveries).values(values))
 
-    def untried(self, model: str, now: float) -> list[Delivery]:
-        """Return messages that are not due before a moment after `now` and were never tried."""
-        table = tables.deliveries
-        return self._some(model, (table.c.next_at > now) & (table.c.attempts == 0), limit=None)
-
     def rewrite(self, number: int, payload_json: str, *, send_at: float) -> None:
         """Put another message, with an id of its own, in the place of one that was never tried."""
         table = tables.deliveries
@@ -163,6 +158,16 @@ class Deliveries:
             .where(table.c.number == number)
             .values(message_id=new_message_id(), payload_json=payload_json, next_at=send_at)
         )
+
+    def hurry(self, number: int, now: float) -> None:
+        """Let a message's next attempt be due at `now`, where it is later."""
+        table = tables.deliveries
+        late = (table.c.number == number) & (table.c.next_at > now)
+        self._connection.execute(sa.update(table).where(late).values(next_at=now))
+
+    def waiting(self, model: str, *, limit: int) -> list[Delivery]:
+        """Return the messages that wait, due or not, oldest first."""
+        return self._some(model, sa.true(), limit=limit)
 
     def due(self, model: str, now: float, *, limit: int) -> list[Delivery]:
         """Return messages whose next attempt is due, oldest first."""

@@ -11,10 +11,9 @@ import os
 from sqlalchemy.engine import URL
 
 from steadynet.control.store.databases import database_url
+from steadynet.environment import STORE
 from steadynet.files import write_atomic
 from steadynet.home import Home
-
-VARIABLE = "STEADYNET_STORE"
 
 
 def store_url(home: Home) -> URL:
@@ -22,7 +21,7 @@ def store_url(home: Home) -> URL:
 
     Raises `UserError` where it cannot be read.
     """
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(STORE)
     if given:
         return database_url(given)
     try:
@@ -33,7 +32,7 @@ def store_url(home: Home) -> URL:
 
 def remember_store(home: Home) -> None:
     """Let every later command of this home ask the store that the variable names."""
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(STORE)
     if given:
         database_url(given)
         # It may hold a password.
