@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,7 @@ class Requests:
         self._model = model
         self._columns = dict(columns)
         self._random = random.Random(seed)
-        self._makers = (
+        self._makers: tuple[Callable[[], Sent], ...] = (
             *(self._infer, self._infer, self._binary, self._invocations, self._csv),
             *(self._arrow, self._feedback, self._looking),
         )

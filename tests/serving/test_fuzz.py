@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from fuzz import fuzz, metadata
+from fuzz import fuzz, fuzz_orders, metadata
 from fuzz_grpc import fuzz_grpc
 from one_server import memory_of
 
@@ -33,7 +33,8 @@ def test_no_generated_request_brings_a_server_out_of_step(
     make_endpoint: Callable[..., Endpoint],
     home: Home,
 ) -> None:
-    with serve_process(make_endpoint("1").bundle, grpc_port=0) as (info, _):
+    bundle = make_endpoint("1").bundle
+    with serve_process(bundle, grpc_port=0, admin_port=0) as (info, _):
         fuzz(info.url, MODEL, 1500, SEED + 1)
         before = memory_of(info.workers[0])
         report = fuzz(info.url, MODEL, 3000, SEED)
@@ -46,6 +47,10 @@ def test_no_generated_request_brings_a_server_out_of_step(
         over_grpc = fuzz_grpc(f"127.0.0.1:{info.grpc_port}", MODEL, columns, 600, SEED)
         assert over_grpc.faults == [], f"seed {SEED}"
         assert over_grpc.codes["OK"] > 20
+        admin = f"http://127.0.0.1:{info.admin_port}"
+        orders = fuzz_orders(admin, MODEL, (), 200, SEED)
+        assert orders.faults == [], f"seed {SEED}"
+        assert orders.statuses[200] > 10
         now = msgspec.json.decode(home.server(MODEL).read_bytes(), type=ServerInfo)
         assert now.workers == info.workers, "the worker has died"
         assert memory_of(info.workers[0]) < before + 60_000_000
