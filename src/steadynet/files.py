@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from steadynet.errors import BundleTampered
@@ -52,7 +52,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
+    with ExitStack() as undo:
+        undo.callback(Path(temporary).unlink, missing_ok=True)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -60,10 +61,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        undo.pop_all()
     if durable:
         sync_folder(path.parent)
 
@@ -78,7 +76,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.chmod(0o755)
         yield temporary
         for entry in sorted(temporary.rglob("*")):
@@ -89,10 +88,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                 sync_folder(entry)
         sync_folder(temporary)
         os.rename(temporary, path)
+        undo.pop_all()
         sync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def safe_join(folder: Path, relative: str) -> Path:

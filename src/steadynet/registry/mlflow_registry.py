@@ -17,7 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,15 +91,14 @@ class Registry:
         name = check_name(bundle.manifest.name)
         with self._mlflow() as client:
             run_id = _start_run(client, _experiment(client, name, self._artifacts(name)), run)
-            try:
+            with ExitStack() as cut_short:
+                cut_short.callback(client.set_terminated, run_id, status="FAILED")
                 _log_record(client, run_id, run)
                 if bundle.pictures:
                     client.log_artifacts(run_id, str(bundle.path / FOLDER), FOLDER)
                 model = _log_model(client, run_id, bundle)
                 version = _create_version(client, name, model, self._source(model))
-            except BaseException:
-                client.set_terminated(run_id, status="FAILED")
-                raise
+                cut_short.pop_all()
             client.set_terminated(run_id)
             # Before the copy, so that a registration that is cut off here is whole after a sync.
             crown = first_is_champion and CHAMPION not in (_aliases(client, name) or {})

@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -133,15 +133,16 @@ def _search(
     deadline = before + (context.deadline - before) * TIME_SHARE
     workers = context.workers or training.workers or joblib.cpu_count()
     run = _Run(_on_the_processor(ground), training, context, study, place, deadline)
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=end_with_parent
-    ) as pool:
-        try:
-            _run_trials(run, pool, workers)
-        except BaseException:
-            # Leaving the block waits for the trials that run.
-            (context.folder / STOP).touch()
-            raise
+    with (
+        ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=end_with_parent
+        ) as pool,
+        ExitStack() as cut_short,
+    ):
+        # Leaving the block waits for the trials that run.
+        cut_short.callback((context.folder / STOP).touch)
+        _run_trials(run, pool, workers)
+        cut_short.pop_all()
     return _choose(study, run.ground, training, context)
 
 

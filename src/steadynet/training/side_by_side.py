@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -88,14 +89,13 @@ def fit_all(work: Work) -> list[Made]:
         wish()  # whoever has wished to stop by now gets no second lane, as with one
         quiet = replace(work.context, progress=relay.aside(), stop=ended.yet)
         aside = replace(work, context=quiet)
-        with ThreadPoolExecutor(len(lanes) - 1, thread_name_prefix="lane") as pool:
-            try:
-                others = [pool.submit(_run_side, aside, lane, ended) for lane in lanes[1:]]
-                made = _run_lane(own, lanes[0], None)
-                _await(others, relay, wish)
-            except BaseException:
-                ended.now()  # leaving the block waits for the lanes
-                raise
+        pool = ThreadPoolExecutor(len(lanes) - 1, thread_name_prefix="lane")
+        with pool, ExitStack() as cut_short:
+            cut_short.callback(ended.now)  # leaving the block waits for the lanes
+            others = [pool.submit(_run_side, aside, lane, ended) for lane in lanes[1:]]
+            made = _run_lane(own, lanes[0], None)
+            _await(others, relay, wish)
+            cut_short.pop_all()
         for other in others:
             done, missed = other.result()
             made += done
