@@ -61,16 +61,21 @@ def running(
     cores: str,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    log: Path = Path(os.devnull),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on some cores, in a process group of its own that is ended with it."""
-    process = subprocess.Popen(
-        ["taskset", "-c", cores, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Run a server on some cores, in a process group of its own that is ended with it.
+
+    What it prints goes to the file `log`.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["taskset", "-c", cores, *command],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
@@ -83,10 +88,22 @@ def running(
         process.wait()
 
 
-def wait_for(port: int, path: str = "/ping") -> None:
-    """Wait until something answers on the port."""
+def wait_for(
+    port: int,
+    path: str = "/ping",
+    *,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path = Path(os.devnull),
+) -> None:
+    """Wait until something answers on the port.
+
+    Raises `ChildProcessError` where `process` ends meanwhile, and `TimeoutError`; both tell the
+    last line of `log`.
+    """
     end = time.monotonic() + START_S
     while time.monotonic() < end:
+        if process is not None and (code := process.poll()) is not None:
+            raise ChildProcessError(f"the server ended with {code}{_last_line(log)}")
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read()
             return
@@ -96,7 +113,12 @@ def wait_for(port: int, path: str = "/ping") -> None:
         except OSError:
             pass
         time.sleep(0.1)
-    raise TimeoutError("the server did not start")
+    raise TimeoutError(f"the server did not start{_last_line(log)}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
 
 
 def post(port: int, path: str, body: bytes, content_type: str = "application/json") -> bytes:

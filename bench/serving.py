@@ -114,10 +114,11 @@ def measure(
     """Start a server, check it, load it, end it."""
     bodies = folder / "bodies"
     bodies.write_bytes(lines_of(rows, one.way))
+    log = folder / "output"
     with running(
-        one.command, cores=SERVER_CORE, environment=one.environment, folder=folder
+        one.command, cores=SERVER_CORE, environment=one.environment, folder=folder, log=log
     ) as process:
-        wait_for(one.port, "/")
+        wait_for(one.port, "/", process=process, log=log)
         if one.checked:
             wait_until_right(one, rows[0])
             wrong = check_answers(one, rows[:CHECKED_ROWS], expected)

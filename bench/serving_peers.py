@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from servers import free_port
+
 Row = dict[str, Any]
 APPS = Path(__file__).parent / "peer_apps"
 RUNTIME = ("onnxruntime", "numpy")
@@ -104,7 +106,8 @@ def _bentoml(programs: Path, port: int, _: Path) -> list[str]:
 
 
 def _mlserver(programs: Path, port: int, folder: Path) -> list[str]:
-    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+    # A neighbour of a free port need not be free, and MLServer ends where one is taken.
+    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     # Its own process for a model would add a hop; the quicker way is measured.
     settings |= {"parallel_workers": 0, "host": "127.0.0.1", "debug": False}
     (folder / "settings.json").write_text(json.dumps(settings))
