@@ -211,7 +211,7 @@ def test_a_disk_that_takes_nothing_stops_no_request_and_is_counted(
     assert sum(window.requests for window in found) == 2
 
 
-def test_the_thread_that_counts_hurries_while_much_waits_to_be_counted(
+def test_the_pace_knows_how_many_tallies_and_callers_wait(
     load: Load,
     make_route: MakeRoute,
     open_plane: OpenPlane,
@@ -225,19 +225,22 @@ def test_the_thread_that_counts_hurries_while_much_waits_to_be_counted(
     async def main() -> None:
         async with open_plane() as plane:
             plane.deploy(make_route(champion), champion, None)
-            monkeypatch.setattr(plane.telemetry.pace, "rest", go_on.wait)
-            hurried = []
-            for number in range(telemetry_module.HURRIED_TALLIES + 1):
+            pace = plane.telemetry.pace
+            monkeypatch.setattr(pace, "rest", go_on.wait)
+            for number in range(3):
                 await plane.infer(ask(f"a{number}"))
-                hurried.append(plane.telemetry.pace.hurried)
+                assert pace.waiting == number + 1
+            scrape = asyncio.create_task(plane.telemetry.total())
+            await asyncio.sleep(0)
+            assert pace.callers == 1
             go_on.set()
+            await scrape
             await plane.telemetry.publish()
-            hurried.append(plane.telemetry.pace.hurried)
-            assert hurried == [False] * telemetry_module.HURRIED_TALLIES + [True, False]
+            assert (pace.waiting, pace.callers) == (0, 0)
 
     asyncio.run(main())
     (window,) = read_windows().values()
-    assert window.requests == telemetry_module.HURRIED_TALLIES + 1
+    assert window.requests == 3
 
 
 class HeldTable(dict[str, Any]):

@@ -85,6 +85,7 @@ class Publisher:
         self, counted: Counted, reference: Reference, role: Role, start: float, end: float
     ) -> None:
         """Turn what was counted into a part of the open window; let go of its batches."""
+        self._pace.begin()
         window = count(counted, reference, role, start, end, self._worker, self._pace.rest)
         self._slow_s[f"{reference.model}/{reference.version}"] = reference.slow_s
         key = Key(reference.version, role)
@@ -102,6 +103,7 @@ class Publisher:
 
     def publish(self, answered: deque[Answered], counters: Snapshot) -> None:
         """Write the open windows, the kept rows and the snapshot; `answered` is empty then."""
+        self._pace.begin()
         self._windows.append(self._open.values())
         self._windows.flush()
         self._open.clear()

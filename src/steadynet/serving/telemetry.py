@@ -40,8 +40,6 @@ T = TypeVar("T")
 FULL_ROWS = 4096
 LOGGED_ROWS = 1024
 """Rows per window above which a smaller share of the requests is kept."""
-HURRIED_TALLIES = 4
-"""Tallies that wait to be counted from which the thread that counts them rests no more."""
 MAX_LOGGED_ROWS = 2 * LOGGED_ROWS
 """Rows per window above which none is kept: traffic has grown since the share was set."""
 
@@ -80,7 +78,6 @@ class Telemetry:
         self._references: dict[Key, Reference] = {}
         self._answered: deque[Answered] = deque()
         self._counting: list[asyncio.Future[None]] = []
-        self._waiting = 0
         self._logged_rows = 0
         self.responses: dict[int, int] = {}
         """HTTP status → responses that concern the model."""
@@ -145,7 +142,7 @@ class Telemetry:
     async def stop(self) -> None:
         """Publish what is left and end."""
         self._stopping.set()
-        self.pace.hurried = True
+        self.pace.ending = True
         await self.publishing
         await self.publish()
         await self._in_thread(self._publisher.close)
@@ -166,18 +163,18 @@ class Telemetry:
 
     async def feedback(self, records: Sequence[Feedback]) -> int:
         """Write labels to the spool; return how many of them it could hold."""
-        kept = await self._in_thread(self._publisher.feedback, records)
+        kept = await self._for_caller(self._publisher.feedback, records)
         self.events["feedback"] += kept
         return kept
 
     async def total(self) -> Snapshot:
         """Return the counts of all workers, this one's newest among them."""
         self._hand_over()
-        return await self._in_thread(self._publisher.total, self._counters())
+        return await self._for_caller(self._publisher.total, self._counters())
 
     async def found(self) -> Findings | None:
         """Return what the controller found last."""
-        return await self._in_thread(self._publisher.found)
+        return await self._for_caller(self._publisher.found)
 
     def _hand_over(self) -> None:
         for tally in self._tallies.values():
@@ -190,13 +187,20 @@ class Telemetry:
         counting = self._in_thread(
             self._publisher.count, tally.take(), reference, tally.role, self._start, end
         )
-        counting.add_done_callback(lambda _: self._wait_for(-1))
+        counting.add_done_callback(self._counted)
         self._counting.append(counting)
-        self._wait_for(1)
+        self.pace.waiting += 1
 
-    def _wait_for(self, more: int) -> None:
-        self._waiting += more
-        self.pace.hurried = self._stopping.is_set() or self._waiting > HURRIED_TALLIES
+    def _counted(self, _counting: asyncio.Future[None]) -> None:
+        self.pace.waiting -= 1
+
+    async def _for_caller(self, work: Callable[..., T], *arguments: object) -> T:
+        """Let the thread do what a caller waits for."""
+        self.pace.callers += 1
+        try:
+            return await self._in_thread(work, *arguments)
+        finally:
+            self.pace.callers -= 1
 
     def _in_thread(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
