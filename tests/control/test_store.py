@@ -478,7 +478,7 @@ home = pathlib.Path(sys.argv[1])
 with Store(sys.argv[2]) as store:
     while True:
         with store.write() as tx:
-            cursor = tx.observations.cursor("m", "windows")
+            cursor = tx.observations.cursors("m").get("windows", {})
             items, after = read_spool(home / "spool", cursor, Window, 7)
             tx.observations.add_windows(items)
             tx.observations.save_cursor("m", "windows", after)
@@ -507,7 +507,7 @@ def test_ingestion_is_exactly_once_however_often_it_is_killed(tmp_path: Path, an
     assert finished
     with Store(any_url) as store, store.read() as tx:
         assert merge(tx.observations.windows("m", 0.0)).requests == 400
-        cursor = tx.observations.cursor("m", "windows")
+        cursor = tx.observations.cursors("m").get("windows", {})
     assert read_spool(tmp_path / "spool", cursor, Window, 10)[0] == []
     forget(tmp_path / "spool", cursor)
     assert list((tmp_path / "spool").iterdir()) == []

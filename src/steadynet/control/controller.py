@@ -32,6 +32,7 @@ from steadynet.control.watch import Watch
 from steadynet.errors import LeaseLost
 from steadynet.home import Home, check_name
 from steadynet.monitoring.reports import Condition
+from steadynet.rollout.route import Route
 from steadynet.spec.model import Spec
 
 logger = logging.getLogger(__name__)
@@ -129,16 +130,18 @@ class Controller:
     def _act(self, turn: Turn) -> None:
         publish(turn)
         seen = ingest(turn)
-        champion = self._current_champion(turn)
-        if champion is None:
-            return
         with turn.store.read() as tx:
+            route = tx.decisions.route(self.model)
             commands = tx.commands.waiting(self.model)
+        if route is None:
+            return
+        champion = self._champion_of(route)
         silences = self._silencing.advance(turn, commands)
         rollout = self._rollouts.advance(turn, champion, seen.windows, commands)
         if rollout is not None:
             # A promotion has made another one champion: what was known of the old one is past.
-            champion = self._current_champion(turn) or champion
+            with turn.store.read() as tx:
+                champion = self._champion_of(tx.decisions.route(self.model) or route)
         self._aliases.keep(turn)
         watched = self._watch.look(turn, champion, seen.windows, self._conditions, silences)
         self._conditions = self._healing.advance(turn, champion, watched, rollout, commands)
@@ -146,11 +149,7 @@ class Controller:
         self._delivering.advance(turn)
         self._keep_house(turn)
 
-    def _current_champion(self, turn: Turn) -> Champion | None:
-        with turn.store.read() as tx:
-            route = tx.decisions.route(self.model)
-        if route is None:
-            return None
+    def _champion_of(self, route: Route) -> Champion:
         if self._champion is None or self._champion.endpoint != route.champion:
             self._champion = load_champion(route.champion)
         return self._champion

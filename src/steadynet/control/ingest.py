@@ -33,7 +33,8 @@ def ingest(turn: Turn) -> Ingested:
     """
     with turn.write() as tx:
         seen = tx.observations
-        cursors = {kind: seen.cursor(turn.model, kind) for kind in ("windows", "rows", "feedback")}
+        found = seen.cursors(turn.model)
+        cursors = {kind: found.get(kind, {}) for kind in ("windows", "rows", "feedback")}
         folders = {kind: turn.home.spool(turn.model, kind) for kind in cursors}
         before = dict(cursors)
         windows, cursors["windows"] = read_spool(

@@ -92,8 +92,9 @@ class Rollouts:
         """
         with turn.store.read() as tx:
             rollout = tx.decisions.running_rollout(turn.model, Rollout)
-            notes = tx.decisions.fact(turn.model, ROLLOUT, RolloutNotes) or RolloutNotes()
-            route = tx.decisions.route(turn.model)
+            if rollout is not None:
+                notes = tx.decisions.fact(turn.model, ROLLOUT, RolloutNotes) or RolloutNotes()
+                route = tx.decisions.route(turn.model)
         order = next((item for item in commands if item.kind in ORDERS), None)
         if rollout is None:
             self._stage = None

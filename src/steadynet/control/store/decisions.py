@@ -19,6 +19,13 @@ _FACT = sa.select(tables.facts.c.value_json).where(
     (tables.facts.c.model == sa.bindparam("of")) & (tables.facts.c.key == sa.bindparam("named"))
 )
 _ROUTE = sa.select(tables.routes.c.body).where(tables.routes.c.model == sa.bindparam("of"))
+_NEWEST_ROLLOUT = (
+    sa.select(tables.rollouts.c.body)
+    .where(tables.rollouts.c.model == sa.bindparam("of"))
+    .order_by(tables.rollouts.c.started.desc())
+    .limit(1)
+)
+_RUNNING_ROLLOUT = _NEWEST_ROLLOUT.where(tables.rollouts.c.ended.is_(None))
 
 
 class Decisions:
@@ -43,20 +50,14 @@ class Decisions:
 
     def running_rollout(self, model: str, kind: type[T]) -> T | None:
         """Return the model's rollout that has not ended, as a `kind`."""
-        return self._rollout(model, kind, tables.rollouts.c.ended.is_(None))
+        return self._rollout(model, kind, _RUNNING_ROLLOUT)
 
     def last_rollout(self, model: str, kind: type[T]) -> T | None:
         """Return the model's newest rollout, ended or not, as a `kind`."""
-        return self._rollout(model, kind, sa.true())
+        return self._rollout(model, kind, _NEWEST_ROLLOUT)
 
-    def _rollout(self, model: str, kind: type[T], where: sa.ColumnElement[bool]) -> T | None:
-        rollouts = tables.rollouts
-        body = self._connection.scalar(
-            sa.select(rollouts.c.body)
-            .where((rollouts.c.model == model) & where)
-            .order_by(rollouts.c.started.desc())
-            .limit(1)
-        )
+    def _rollout(self, model: str, kind: type[T], query: sa.Select[bytes]) -> T | None:
+        body = self._connection.scalar(query, {"of": model})
         return None if body is None else msgspec.msgpack.decode(body, type=kind)
 
     def save_rollout(

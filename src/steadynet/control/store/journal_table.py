@@ -14,6 +14,10 @@ from steadynet.control.journal import CODE, GENESIS, JournalEntry, make_entry
 from steadynet.control.store import tables
 from steadynet.control.store.upsert import upsert
 
+_HEAD = sa.select(tables.journal_heads.c.number, tables.journal_heads.c.digest).where(
+    tables.journal_heads.c.model == sa.bindparam("of")
+)
+
 
 class JournalTable:
     """The journals of all models within one transaction."""
@@ -53,10 +57,7 @@ class JournalTable:
 
     def head(self, model: str) -> tuple[int, str] | None:
         """Return number and digest of the model's last entry; None where there is none."""
-        heads = tables.journal_heads
-        row = self._connection.execute(
-            sa.select(heads.c.number, heads.c.digest).where(heads.c.model == model)
-        ).one_or_none()
+        row = self._connection.execute(_HEAD, {"of": model}).one_or_none()
         return None if row is None else (row.number, row.digest)
 
     def models(self) -> list[str]:

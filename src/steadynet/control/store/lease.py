@@ -25,9 +25,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
 
 
+# Asked with every write: a statement that is made once is not compiled anew.
+_LEASE = sa.select(leases).where(leases.c.model == sa.bindparam("of"))
+_LOCKED_LEASE = _LEASE.with_for_update()
+
+
 def current_lease(connection: Connection, model: str) -> Lease | None:
     """Return the newest lease of the model, run out or not; None where there never was one."""
-    row = connection.execute(sa.select(leases).where(leases.c.model == model)).one_or_none()
+    row = connection.execute(_LEASE, {"of": model}).one_or_none()
     return None if row is None else Lease(**row._mapping)
 
 
@@ -57,11 +62,9 @@ def release_lease(connection: Connection, lease: Lease) -> None:
 
 def check_lease(connection: Connection, lease: Lease) -> None:
     """Raise `LeaseLost` unless the lease's token is the newest of its model."""
-    mine = sa.select(leases).where(leases.c.model == lease.model)
-    if connection.dialect.name != "sqlite":
-        # SQLite's write lock is held already; elsewhere the row is locked until the commit.
-        mine = mine.with_for_update()
-    row = connection.execute(mine).one_or_none()
+    # SQLite's write lock is held already; elsewhere the row is locked until the commit.
+    query = _LEASE if connection.dialect.name == "sqlite" else _LOCKED_LEASE
+    row = connection.execute(query, {"of": lease.model}).one_or_none()
     if row is None or row.token != lease.token or row.holder != lease.holder:
         raise LeaseLost(
             f"another controller acts for {lease.model!r}",

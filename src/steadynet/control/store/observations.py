@@ -38,6 +38,44 @@ USERS: tuple[Role, ...] = ("champion", "challenger")
 """Whose answers are a sample of all callers: a version that is asked for by number has others."""
 
 
+def _joins_after(table: sa.Table) -> sa.Select[tuple[int, int]]:
+    """Return the query for the rows, or the labels, after a number, with their counterparts.
+
+    By their numbers, not by a list of ids: the database finds them in one piece.
+    """
+    # A plain comparison would let SQLite go through all rows of the model by their index.
+    mine = sa.func.coalesce(table.c.model, "") == sa.bindparam("of")
+    rows, labels = tables.rows, tables.labels
+    same = (rows.c.model == labels.c.model) & (rows.c.id == labels.c.id)
+    return (
+        sa.select(rows.c.number.label("row"), labels.c.number.label("label"))
+        .select_from(labels.join(rows, same))
+        .where(mine & (table.c.number > sa.bindparam("after")))
+        .order_by(rows.c.at)
+    )
+
+
+# Asked in every turn: a statement that is made once is not compiled anew.
+_CURSORS = sa.select(tables.cursors.c.kind, tables.cursors.c.cursor_json).where(
+    tables.cursors.c.model == sa.bindparam("of")
+)
+_BUCKET = sa.select(tables.windows.c.body).where(
+    sa.and_(
+        *(
+            tables.windows.c[name] == sa.bindparam(f"of_{name}")
+            for name in ("model", "version", "role", "bucket", "width")
+        )
+    )
+)
+_LAST_ROW = sa.select(sa.func.max(tables.rows.c.number))
+_LAST_LABEL = sa.select(sa.func.max(tables.labels.c.number))
+_LAST_JOIN = sa.select(sa.func.max(tables.joins.c.number)).where(
+    tables.joins.c.model == sa.bindparam("of")
+)
+_JOINS_OF_ROWS = _joins_after(tables.rows)
+_JOINS_OF_LABELS = _joins_after(tables.labels)
+
+
 class LabelledRow(msgspec.Struct, frozen=True, kw_only=True):
     """An answered row and what really happened."""
 
@@ -68,15 +106,12 @@ class Observations:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def cursor(self, model: str, kind: str) -> dict[str, int]:
-        """Return how far one kind of the model's spool was read."""
-        cursors = tables.cursors
-        text = self._connection.scalar(
-            sa.select(cursors.c.cursor_json).where(
-                (cursors.c.model == model) & (cursors.c.kind == kind)
-            )
-        )
-        return {} if text is None else msgspec.json.decode(text, type=dict[str, int])
+    def cursors(self, model: str) -> dict[str, dict[str, int]]:
+        """Return how far the model's spool was read, by the kinds that were read."""
+        return {
+            kind: msgspec.json.decode(text, type=dict[str, int])
+            for kind, text in self._connection.execute(_CURSORS, {"of": model})
+        }
 
     def save_cursor(self, model: str, kind: str, cursor: dict[str, int]) -> None:
         """Remember how far one kind of the model's spool was read."""
@@ -128,9 +163,7 @@ class Observations:
             "width": width,
         }
         body = self._connection.scalar(
-            sa.select(stored.c.body).where(
-                sa.and_(*(stored.c[name] == value for name, value in identity.items()))
-            )
+            _BUCKET, {f"of_{name}": value for name, value in identity.items()}
         )
         if body is not None:
             window = add_up(msgspec.msgpack.decode(body, type=Window), window)
@@ -149,7 +182,7 @@ class Observations:
         """
         if not logged:
             return
-        before = self._last(tables.rows)
+        before = self._connection.scalar(_LAST_ROW) or 0
         for batch in _batches(logged, MANY):
             values = [
                 {
@@ -164,7 +197,7 @@ class Observations:
                 for row in batch
             ]
             insert_new(self._connection, tables.rows, values, keys=("model", "id", "role"))
-        self._join_after(model, tables.rows, before)
+        self._join(model, _JOINS_OF_ROWS, before)
 
     def add_labels(self, model: str, feedback: Sequence[Feedback], *, now: float) -> LabelsTaken:
         """Store labels, the newest of each id, and join them with the rows that are there.
@@ -174,7 +207,7 @@ class Observations:
         taken = [0, 0, 0]
         if not feedback:
             return LabelsTaken(new=0, duplicates=0, contradictory=0)
-        last = self._last(tables.labels)
+        last = self._connection.scalar(_LAST_LABEL) or 0
         for batch in _batches(feedback):
             newest = {_storable(item.id): item for item in batch}
             stored = self._labels_of(model, list(newest))
@@ -197,7 +230,7 @@ class Observations:
                 for row_id, item in newest.items()
             ]
             upsert(self._connection, tables.labels, values, keys=("model", "id"))
-        self._join_after(model, tables.labels, last)
+        self._join(model, _JOINS_OF_LABELS, last)
         return LabelsTaken(new=taken[0], duplicates=taken[1], contradictory=taken[2])
 
     def _part(self, model: str, ids: Sequence[str]) -> None:
@@ -229,28 +262,11 @@ class Observations:
         )
         return self._connection.scalar(query) or 0
 
-    def _last(self, table: sa.Table) -> int:
-        """Return the newest number of rows or labels, of whatever model."""
-        return self._connection.scalar(sa.select(sa.func.max(table.c.number))) or 0
-
-    def _join_after(self, model: str, table: sa.Table, number: int) -> None:
-        """Join the rows, or the labels, that are newer than a number with their counterparts.
-
-        By their numbers, not by a list of ids: the database finds them in one piece.
-        """
-        # A plain comparison would let SQLite go through all rows of the model by their index.
-        mine = sa.func.coalesce(table.c.model, "") == model
-        rows, labels = tables.rows, tables.labels
-        same = (rows.c.model == labels.c.model) & (rows.c.id == labels.c.id)
-        query = (
-            sa.select(rows.c.number.label("row"), labels.c.number.label("label"))
-            .select_from(labels.join(rows, same))
-            .where(mine & (table.c.number > number))
-            .order_by(rows.c.at)
-        )
+    def _join(self, model: str, query: sa.Select[tuple[int, int]], after: int) -> None:
+        """Join the rows, or the labels, that are newer than a number with their counterparts."""
         values = [
             {"model": model, "row": item.row, "label": item.label}
-            for item in self._connection.execute(query)
+            for item in self._connection.execute(query, {"of": model, "after": after})
         ]
         if values:
             insert_new(self._connection, tables.joins, values, keys=("row",))
@@ -316,9 +332,7 @@ class Observations:
 
     def last_join(self, model: str) -> int:
         """Return the number of the newest labelled row; 0 where there is none."""
-        joins = tables.joins
-        query = sa.select(sa.func.max(joins.c.number)).where(joins.c.model == model)
-        return self._connection.scalar(query) or 0
+        return self._connection.scalar(_LAST_JOIN, {"of": model}) or 0
 
     def drop_rows(self, model: str, kept: Retention) -> int:
         """Forget rows and labels beyond what is kept. Return how many rows were dropped."""

@@ -16,6 +16,25 @@ CommandState = Literal["waiting", "done", "refused"]
 DeliveryState = Literal["waiting", "done", "given_up"]
 
 
+# Asked in every turn: a statement that is made once is not compiled anew.
+_OF: sa.BindParameter[str] = sa.bindparam("of")
+_WAITING = (
+    sa.select(tables.commands)
+    .where((tables.commands.c.model == _OF) & (tables.commands.c.state == "waiting"))
+    .order_by(tables.commands.c.number)
+)
+_OPEN_ALERTS = (
+    sa.select(tables.alerts)
+    .where((tables.alerts.c.model == _OF) & tables.alerts.c.resolved.is_(None))
+    .order_by(tables.alerts.c.opened)
+)
+_COUNTS = (
+    sa.select(tables.deliveries.c.state, sa.func.count())
+    .where((tables.deliveries.c.model == _OF) & (tables.deliveries.c.state != "done"))
+    .group_by(tables.deliveries.c.state)
+)
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What a person asked the controller to do."""
 
@@ -75,13 +94,7 @@ class Commands:
 
     def waiting(self, model: str) -> list[Command]:
         """Return the model's commands that nobody has answered, oldest first."""
-        commands = tables.commands
-        query = (
-            sa.select(commands)
-            .where((commands.c.model == model) & (commands.c.state == "waiting"))
-            .order_by(commands.c.number)
-        )
-        return [_command(row) for row in self._connection.execute(query)]
+        return [_command(row) for row in self._connection.execute(_WAITING, {"of": model})]
 
     def get(self, number: int) -> Command | None:
         """Return one command."""
@@ -114,13 +127,8 @@ class Alerts:
 
     def open(self, model: str) -> list[StoredAlert]:
         """Return the model's alerts that are not resolved, oldest first."""
-        alerts = tables.alerts
-        query = (
-            sa.select(alerts)
-            .where((alerts.c.model == model) & alerts.c.resolved.is_(None))
-            .order_by(alerts.c.opened)
-        )
-        return [StoredAlert(**row._mapping) for row in self._connection.execute(query)]
+        found = self._connection.execute(_OPEN_ALERTS, {"of": model})
+        return [StoredAlert(**row._mapping) for row in found]
 
     def known(self, model: str, key: str) -> bool:
         """Tell whether an alert with this key was ever opened."""
@@ -188,13 +196,8 @@ class Deliveries:
 
     def count(self, model: str) -> dict[str, int]:
         """Return how many of the model's messages wait (`waiting`) and how many were given up."""
-        table = tables.deliveries
-        query = (
-            sa.select(table.c.state, sa.func.count())
-            .where((table.c.model == model) & (table.c.state != "done"))
-            .group_by(table.c.state)
-        )
-        return {str(state): int(number) for state, number in self._connection.execute(query)}
+        found = self._connection.execute(_COUNTS, {"of": model})
+        return {str(state): int(number) for state, number in found}
 
     def settle(
         self, delivery: Delivery, state: DeliveryState, *, attempts: int, next_at: float
