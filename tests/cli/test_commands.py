@@ -142,6 +142,30 @@ def test_evaluate_and_training_agree_on_the_metrics_of_new_rows(run: Run) -> Non
     assert f"{answer['metrics']['auc']:.4f}" in text.out
 
 
+def test_explain_says_what_came_of_the_time_that_it_was_given(run: Run) -> None:
+    done = run("explain", "customers", "fresh.csv", *("--row", "3"), "--time-limit", "1s", "--json")
+    answer = done.json()
+    assert {item["column"] for item in answer["importance"]} >= {"months", "fee", "plan"}
+    assert 0 < answer["importance_rows"] <= 200
+    assert answer["importance_shuffles"] >= 1
+    found = answer["rows"][0]["attribution"]
+    assert found["orders"] >= 4
+    assert sum(found["values"]) == pytest.approx(found["answer"] - found["baseline"], abs=1e-6)
+    seeded = run("explain", "customers", "fresh.csv", *("--row", "3"), "--orders", "40", "--json")
+    assert seeded.json()["rows"][0]["attribution"]["orders"] == 40
+    text = run("explain", "customers", "fresh.csv", *("--row", "3"), "--time-limit", "1s").out
+    assert "times each; ± two standard errors" in text
+    assert " orders)" in text
+    for wrong in (
+        ("--row", "201"),
+        ("--time-limit", "soon"),
+        ("--time-limit", "1s", "--pictures", "p"),
+    ):
+        refused = run("explain", "customers", "fresh.csv", *wrong)
+        assert refused.code != 0
+        assert "Error" in refused.err
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_predict_keeps_the_rows_and_adds_the_answers(
     workshop: Any, run: Run, tmp_path: Path, ending: str

@@ -30,7 +30,7 @@ COMMANDS = {
         "--strict",
         "--json",
     },
-    "explain": {"--row", "--orders", "--seed", "--pictures", "--json"},
+    "explain": {"--row", "--orders", "--time-limit", "--seed", "--pictures", "--json"},
     "train": {
         "--target",
         "--name",

@@ -17,6 +17,8 @@ from steadynet.table.schema import MISSING_DATETIME, Column, Schema
 GRID = 16
 """Values that a dependence is looked at."""
 DEPENDENCE_ROWS = 400
+REPEATS = 5
+"""How often a column is shuffled."""
 
 
 class ColumnImportance(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,7 @@ def permutation_importance(
     columns: Columns,
     target: npt.NDArray[Any],
     *,
-    repeats: int = 5,
+    repeats: int = REPEATS,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[ColumnImportance, ...]:
@@ -72,21 +74,30 @@ def permutation_importance(
             order = random.permutation(len(target))
             changed = columns | {column.name: columns[column.name][order]}
             rises += per_row_loss(target, run_chunked(run, changed)[output]) - base
-        rises /= repeats
-        found.append(
-            ColumnImportance(
-                column=column.name,
-                loss=float(rises.mean()),
-                error=float(rises.std(ddof=1) / math.sqrt(len(rises))) if len(rises) > 1 else 0.0,
-            )
-        )
+        found.append(mean_rise(column.name, rises / repeats))
     return tuple(sorted(found, key=lambda item: -item.loss))
 
 
-def dependence(score: Score, column: Column, columns: Columns, *, seed: int = 0) -> Dependence:
+def mean_rise(column: str, rises: Floats) -> ColumnImportance:
+    """Return the mean of rows' rises of the loss (N,), with its error."""
+    return ColumnImportance(
+        column=column,
+        loss=float(rises.mean()),
+        error=float(rises.std(ddof=1) / math.sqrt(len(rises))) if len(rises) > 1 else 0.0,
+    )
+
+
+def dependence(
+    score: Score,
+    column: Column,
+    columns: Columns,
+    *,
+    most_rows: int = DEPENDENCE_ROWS,
+    seed: int = 0,
+) -> Dependence:
     """Return the partial dependence (Friedman 2001) on one column, with the rows' spread."""
     random = np.random.default_rng(seed)
-    rows = random.permutation(row_count(columns))[:DEPENDENCE_ROWS]
+    rows = random.permutation(row_count(columns))[:most_rows]
     sample = take(columns, rows)
     grid, shares = _grid(column, columns[column.name][:, 0])
     means, lows, highs = [], [], []

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -23,6 +25,8 @@ from steadynet.explain.answering import Columns, Floats, Score, row_count, take
 
 ORDERS_AT_ONCE = 64
 """Orders whose rows are answered in one call: bounds memory."""
+FEWEST_PAIRS = 2
+"""Of an order and its reverse: an error needs two."""
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,36 +45,61 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain_row(
-    score: Score, row: Columns, background: Columns, *, orders: int = 200, seed: int = 0
+    score: Score,
+    row: Columns,
+    background: Columns,
+    *,
+    orders: int = 200,
+    seed: int = 0,
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Attribution:
     """Return what each column adds to the answer of `row` (1, 1 each).
 
     `background` (B, 1) are the rows that it is held against. `orders` is rounded up to an even
     number, 4 at least; (columns + 1) * `orders` rows are answered, and the error falls with the
-    square root of `orders`.
+    square root of `orders`. With a `deadline` by the `clock`, as many orders as there is time for,
+    4 at least: what as many `orders` give without one.
     """
     names = tuple(row)
-    pairs = max(2, math.ceil(orders / 2))
+    pairs = max(FEWEST_PAIRS, math.ceil(orders / 2))
     random = np.random.default_rng(seed)
-    drawn = random.integers(0, row_count(background), pairs)
-    walks = np.stack([random.permutation(len(names)) for _ in range(pairs)])
-    gains = np.empty((pairs, len(names)))
-    starts = np.empty(pairs)
-    for first in range(0, pairs, ORDERS_AT_ONCE):
-        part = slice(first, first + ORDERS_AT_ONCE)
-        there, start = _walk(score, row, take(background, drawn[part]), names, walks[part])
-        back, _ = _walk(score, row, take(background, drawn[part]), names, walks[part][:, ::-1])
-        gains[part], starts[part] = (there + back) / 2, start
+    found: list[tuple[Floats, Floats]] = []
+    done, began = 0, clock()
+    while done < pairs:
+        count = min(ORDERS_AT_ONCE, pairs - done)
+        if math.isfinite(deadline):
+            count = min(count, _affordable(done, clock() - began, deadline - clock()))
+        if count == 0:
+            break
+        drawn = np.empty(count, np.int64)
+        walks = np.empty((count, len(names)), np.int64)
+        for place in range(count):  # one after the other, so that more orders begin alike
+            drawn[place] = random.integers(0, row_count(background))
+            walks[place] = random.permutation(len(names))
+        there, start = _walk(score, row, take(background, drawn), names, walks)
+        back, _ = _walk(score, row, take(background, drawn), names, walks[:, ::-1])
+        found.append(((there + back) / 2, start))
+        done += count
+    gains = np.concatenate([gain for gain, _ in found])
+    starts = np.concatenate([start for _, start in found])
     values = gains.mean(axis=0)
-    errors = gains.std(axis=0, ddof=1) / math.sqrt(pairs)
+    errors = gains.std(axis=0, ddof=1) / math.sqrt(done)
     return Attribution(
         answer=float(score(row)[0]),
         baseline=float(starts.mean()),
         columns=names,
         values=tuple(values.tolist()),
         errors=tuple(errors.tolist()),
-        orders=2 * pairs,
+        orders=2 * done,
     )
+
+
+def _affordable(done: int, took: float, left: float) -> int:
+    """Return how many pairs of orders there is time for, after `done` that took so many seconds."""
+    if done == 0:
+        return FEWEST_PAIRS
+    return max(0, int(left / max(took / done, 1e-9)))
 
 
 def exact_values(score: Score, row: Columns, background: Columns) -> Floats:
