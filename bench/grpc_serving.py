@@ -1,8 +1,13 @@
-"""Unary inferences over gRPC beside an empty handler: `python bench/grpc_serving.py [--seconds 4]`.
+"""gRPC beside a peer and beside an empty handler, on one core, in turn.
 
-32 numbers as one raw FP32 tensor, one row a call, 64 calls in flight from core 1; the server on
-core 0 is steadynet with everything on, or grpc.aio with a handler that answers the same bytes each
-time. The client is Python's too and may be the slower side, so processor time a call is told.
+    python bench/grpc_serving.py [--seconds 4] [--rounds 1] [--in-flight 64 1] [--cache FOLDER]
+
+32 numbers as one raw FP32 tensor, one row a call, so many calls in flight over one connection from
+core 1; the server runs on core 0. steadynet has everything on that it has by default; MLServer
+runs the same graph, from an environment of its own (`serving_peers.py`); `constant` is grpc.aio, on
+uvloop as in steadynet, under a handler that answers the same bytes each time: what gRPC's library
+takes for itself. The answers of the two others are compared with the graph's own first. The client
+is Python's too and may be the slower side, so processor time a call is told.
 """
 
 from __future__ import annotations
@@ -14,28 +19,60 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
-from models import write_model
-from servers import cpu_s, free_port, running, steadynet, wait_for
+import uvloop
+from environments import environment
+from models import graph_of, write_model
+from servers import START_S, cpu_s, free_port, running, steadynet
+from serving_peers import APPS, PEERS
 
+from steadynet.bundle.read import Bundle
 from steadynet.home import Home
-from steadynet.serving.grpc_messages import METHODS, SERVICE, ModelInferRequest
+from steadynet.runtime.predictor import Predictor
+from steadynet.serving.grpc_messages import SERVICE, ModelInferRequest, ModelInferResponse
 
-IN_FLIGHT = 64
 RPC = f"/{SERVICE}/ModelInfer"
+WARM_UP_S = 1.0
+CHECKED_ROWS = 8
+TOLERANCE = 1e-5
+COLUMNS = 32
+CACHE = Path.home() / ".cache" / "steadynet-bench"
 
 
-def request_bytes() -> bytes:
-    """Return one call's message."""
-    row = np.random.default_rng(0).normal(size=(1, 32)).astype(np.float32)
+@dataclass
+class Contestant:
+    """One server."""
+
+    name: str
+    command: Sequence[str]
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    checked: bool = True
+
+
+def request_bytes(row: np.ndarray) -> bytes:
+    """Return the message of one row (D,)."""
     request = ModelInferRequest(model_name="bench", raw_input_contents=[row.tobytes()])
-    request.inputs.add(name="x", datatype="FP32", shape=[1, 32])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, len(row)])
     data: bytes = request.SerializeToString()
     return data
+
+
+def probabilities_of(answer: bytes) -> np.ndarray:
+    """Return the probabilities (C,) of an answer with raw or typed contents."""
+    response: Any = ModelInferResponse.FromString(answer)
+    at = [output.name for output in response.outputs].index("probabilities")
+    if response.raw_output_contents:
+        return np.frombuffer(response.raw_output_contents[at], np.float32)
+    contents = response.outputs[at].contents
+    return np.array([*contents.fp32_contents, *contents.fp64_contents], np.float32)
 
 
 async def serve_constant(port: int, answer: bytes) -> None:
@@ -54,62 +91,127 @@ async def serve_constant(port: int, answer: bytes) -> None:
     await server.wait_for_termination()
 
 
-async def load(port: int, seconds: float) -> tuple[int, list[float], bytes]:
-    """Call for so long; return how many were answered, their latencies and one answer."""
-    data, latencies, last = request_bytes(), [], b""
+async def load(port: int, seconds: float, in_flight: int) -> list[float]:
+    """Call for so long; return the latencies, seconds."""
+    rows = np.random.default_rng(0).normal(size=(in_flight, COLUMNS)).astype(np.float32)
+    latencies: list[float] = []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        await asyncio.wait_for(channel.channel_ready(), 30)
         call = channel.unary_unary(RPC)
         end = time.perf_counter() + seconds
 
-        async def caller() -> None:
-            nonlocal last
+        async def caller(data: bytes) -> None:
             while (began := time.perf_counter()) < end:
-                last = await call(data)
+                await call(data)
                 latencies.append(time.perf_counter() - began)
 
-        await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
-    return len(latencies), latencies, last
+        await asyncio.gather(*(caller(request_bytes(row)) for row in rows))
+    return latencies
 
 
-def measure(name: str, pid: int, port: int, seconds: float) -> bytes:
-    """Load a server and print what came of it; return one of its answers."""
-    asyncio.run(load(port, 1.0))
-    before = cpu_s(pid)
-    done, latencies, answer = asyncio.run(load(port, seconds))
-    used = 1e6 * (cpu_s(pid) - before) / done
-    p50, p99 = (1e3 * statistics.quantiles(latencies, n=100)[at] for at in (49, 98))
-    print(
-        f"{name:10} {done / seconds:8,.0f} calls/s  p50 {p50:.2f} ms  p99 {p99:.2f} ms"
-        f"  {used:.0f} us of processor a call",
-        flush=True,
-    )
-    return answer
+async def answers_of(port: int, rows: np.ndarray) -> list[bytes]:
+    """Return a server's answers to rows (N, D), once it answers at all."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(RPC)
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                await call(request_bytes(rows[0]), wait_for_ready=True, timeout=START_S)
+                return [await call(request_bytes(row)) for row in rows]
+            except grpc.aio.AioRpcError as error:
+                # Some listen before they have their model.
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{error.code().name}: {error.details()}") from None
+                await asyncio.sleep(0.2)
+
+
+def measure(
+    one: Contestant,
+    bundle: Bundle,
+    in_flight: Sequence[int],
+    seconds: float,
+    folder: Path,
+) -> bytes:
+    """Start a server, check it, load it and print what came of it; return an answer."""
+    rows = np.random.default_rng(1).normal(size=(CHECKED_ROWS, COLUMNS)).astype(np.float32)
+    with running(one.command, cores="0", environment=one.environment, folder=folder) as process:
+        answers = uvloop.run(answers_of(one.port, rows))
+        if one.checked:
+            check(bundle, rows, answers)
+        for number in in_flight:
+            uvloop.run(load(one.port, WARM_UP_S, number))
+            before = cpu_s(process.pid)
+            latencies = uvloop.run(load(one.port, seconds, number))
+            used = 1e6 * (cpu_s(process.pid) - before) / len(latencies)
+            p50, p99 = (1e3 * statistics.quantiles(latencies, n=100)[at] for at in (49, 98))
+            print(
+                f"{one.name:10} {number:3} in flight {len(latencies) / seconds:8,.0f} calls/s"
+                f"  p50 {p50:.2f} ms  p99 {p99:.2f} ms  {used:.0f} us of processor a call",
+                flush=True,
+            )
+    return answers[0]
+
+
+def check(bundle: Bundle, rows: np.ndarray, answers: Sequence[bytes]) -> None:
+    """Raise `ValueError` where answers are not the graph's own."""
+    predictor = Predictor(bundle)
+    names = [column.name for column in predictor.schema.features]
+    table = predictor.decoder.rows([dict(zip(names, row.tolist(), strict=True)) for row in rows])
+    expected = predictor.run(table)["probabilities"]
+    off = np.abs(np.stack([probabilities_of(answer) for answer in answers]) - expected).max()
+    if off > TOLERANCE:
+        raise ValueError(f"its answers are off by {off:.2g}")
+
+
+def contestants(cache: Path, folder: Path, bundle: Path) -> list[Contestant]:
+    """Return steadynet and MLServer, where it can be installed."""
+    port = free_port()
+    command = steadynet(bundle, free_port(), f"--grpc-port={port}")
+    found = [Contestant("steadynet", command, port, {"STEADYNET_HOME": str(folder / "home")})]
+    peer = next(peer for peer in PEERS if peer.name == "MLServer")
+    programs = environment(cache, peer.name.lower(), peer.requirements)
+    if not isinstance(programs, Path):
+        print(f"{peer.name}: {programs}")
+        return found
+    graph = folder / "model.onnx"
+    graph.write_bytes(graph_of(COLUMNS, 0, matrix=True))
+    given = {"BENCH_MODEL": str(graph), "BENCH_APPS": str(APPS), "PYTHONPATH": str(APPS)}
+    given |= {"PATH": f"{programs}:{os.environ['PATH']}", **peer.environment}
+    own = folder / "MLServer"
+    own.mkdir()
+    # Its ports follow each other: HTTP, gRPC, metrics.
+    http = free_port()
+    return [*found, Contestant(peer.name, peer.start(programs, http, own), http + 1, given)]
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure each in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 1])
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--constant", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.constant:
-        asyncio.run(serve_constant(int(options.constant[0]), bytes.fromhex(options.constant[1])))
+        uvloop.run(serve_constant(int(options.constant[0]), bytes.fromhex(options.constant[1])))
         return
     os.sched_setaffinity(0, {1})
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        bundle = write_model(Home(folder / "home"), folder / "bundle", "bench", 32, 0)
-        http, port, other = free_port(), free_port(), free_port()
-        command = steadynet(bundle.path, http, f"--grpc-port={port}")
-        environment = {"STEADYNET_HOME": str(folder / "home")}
-        with running(command, cores="0", environment=environment) as process:
-            wait_for(http)
-            answer = measure("steadynet", process.pid, port, options.seconds)
-        assert METHODS["ModelInfer"][1].FromString(answer).outputs[1].shape == [1, 2]
-        command = [sys.executable, __file__, "--constant", str(other), answer.hex()]
-        with running(command, cores="0") as process:
-            measure("constant", process.pid, other, options.seconds)
+        bundle = write_model(Home(folder / "home"), folder / "bundle", "bench", COLUMNS, 0)
+        those = contestants(options.cache, folder, bundle.path)
+        for _ in range(options.rounds):
+            answer = b""
+            for one in those:
+                try:
+                    given = measure(one, bundle, options.in_flight, options.seconds, folder)
+                    answer = answer or given
+                except (OSError, RuntimeError, ValueError) as error:
+                    print(f"{one.name}: {error}", flush=True)
+            port = free_port()
+            command = [sys.executable, str(Path(__file__).resolve()), "--constant", str(port)]
+            constant = Contestant("constant", [*command, answer.hex()], port, checked=False)
+            measure(constant, bundle, options.in_flight, options.seconds, folder)
 
 
 if __name__ == "__main__":
