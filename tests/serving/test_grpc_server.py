@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving_scene import infer_request, offer_of, rpc
@@ -25,6 +26,7 @@ from steadynet.serving.grpc_server import GrpcServer
 from steadynet.serving.grpc_service import code_of
 from steadynet.serving.keys import changing_keys, make_key
 from steadynet.serving.models import Offer
+from steadynet.serving.tensors import DTYPES
 from steadynet.serving.versions import LoadedVersion
 from steadynet.spec.model import ServeSpec
 
@@ -267,6 +269,60 @@ def test_a_sticky_key_stays_on_one_version_which_the_answer_names(
             assert by_version.model_version == "2"
             assert assignment(by_version) == ("challenger", "version")
         assert seen == {"1", "2"}
+
+    with_caller(work)
+
+
+def as_raw(request: Any) -> Any:
+    """Return the same request with raw contents in place of typed ones."""
+    raw = type(request)()
+    raw.CopyFrom(request)
+    for tensor in raw.inputs:
+        ((_, values),) = tensor.contents.ListFields()
+        if tensor.datatype == "BYTES":
+            content = b"".join(len(text).to_bytes(4, "little") + text for text in values)
+        else:
+            content = np.array(values, DTYPES[tensor.datatype]).tobytes()
+        raw.raw_input_contents.append(content)
+        tensor.ClearField("contents")
+    return raw
+
+
+def probabilities(answer: Any) -> np.ndarray:
+    """Return the probabilities of one row, typed or raw."""
+    at = [output.name for output in answer.outputs].index("probabilities")
+    if answer.raw_output_contents:
+        return np.frombuffer(answer.raw_output_contents[at], np.float32)
+    return np.array(answer.outputs[at].contents.fp32_contents, np.float32)
+
+
+def test_those_who_call_at_the_same_time_get_their_own_answers(
+    with_caller: Callable[..., Any],
+) -> None:
+    requests = [infer_request(amount=2.0**number) for number in range(12)]
+    for number, request in enumerate(requests):
+        request.id = f"order-{number}"
+    wrong = infer_request()
+    wrong.inputs[0].datatype = "FP8"
+
+    async def work(caller: Caller) -> None:
+        alone = [await caller.call("ModelInfer", request) for request in requests]
+        calls, failing = [], []
+        for request in requests:
+            calls.append(caller.call("ModelInfer", request))
+            calls.append(caller.call("ModelInfer", as_raw(request)))
+            failing.append(caller.call("ModelInfer", wrong))
+        together = await asyncio.gather(*calls)
+        for call in failing:
+            assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert len({probabilities(answer).tobytes() for answer in alone}) == len(requests)
+        for number, own in enumerate(alone):
+            typed, raw = together[2 * number : 2 * number + 2]
+            assert typed.id == raw.id == own.id == f"order-{number}"
+            assert raw.raw_output_contents
+            assert not typed.raw_output_contents
+            np.testing.assert_allclose(probabilities(typed), probabilities(own), rtol=1e-5)
+            np.testing.assert_allclose(probabilities(raw), probabilities(own), rtol=1e-5)
 
     with_caller(work)
 
