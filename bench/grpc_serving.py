@@ -7,7 +7,7 @@ core 1; the server runs on core 0. steadynet has everything on that it has by de
 runs the same graph, from an environment of its own (`serving_peers.py`); `constant` is grpc.aio, on
 uvloop as in steadynet, under a handler that answers the same bytes each time: what gRPC's library
 takes for itself. The answers of the two others are compared with the graph's own first. The client
-is Python's too and may be the slower side, so processor time a call is told.
+is Python's too and may be the slower side, so processor time a call is told. Medians of the rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -30,7 +30,7 @@ import numpy as np
 import uvloop
 from environments import environment
 from models import graph_of, write_model
-from servers import START_S, cpu_s, free_port, running, steadynet
+from servers import HERE, START_S, cpu_s, free_port, running, steadynet
 from serving_peers import APPS, PEERS
 
 from steadynet.bundle.read import Bundle
@@ -55,6 +55,20 @@ class Contestant:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     checked: bool = True
+
+
+class Figures(NamedTuple):
+    """What came of a load."""
+
+    calls_per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """Processor time of the server a call."""
+
+
+Results = dict[tuple[str, int], list[Figures]]
+"""Of each server under so many calls in flight, one for each round."""
 
 
 def request_bytes(row: np.ndarray) -> bytes:
@@ -125,15 +139,11 @@ async def answers_of(port: int, rows: np.ndarray) -> list[bytes]:
 
 
 def measure(
-    one: Contestant,
-    bundle: Bundle,
-    in_flight: Sequence[int],
-    seconds: float,
-    folder: Path,
+    one: Contestant, bundle: Bundle, in_flight: Sequence[int], seconds: float, results: Results
 ) -> bytes:
-    """Start a server, check it, load it and print what came of it; return an answer."""
+    """Start a server, check it and load it; return an answer."""
     rows = np.random.default_rng(1).normal(size=(CHECKED_ROWS, COLUMNS)).astype(np.float32)
-    with running(one.command, cores="0", environment=one.environment, folder=folder) as process:
+    with running(one.command, cores="0", environment=one.environment, folder=HERE) as process:
         answers = uvloop.run(answers_of(one.port, rows))
         if one.checked:
             check(bundle, rows, answers)
@@ -141,13 +151,11 @@ def measure(
             uvloop.run(load(one.port, WARM_UP_S, number))
             before = cpu_s(process.pid)
             latencies = uvloop.run(load(one.port, seconds, number))
-            used = 1e6 * (cpu_s(process.pid) - before) / len(latencies)
+            used = cpu_s(process.pid) - before
+            calls = len(latencies)
             p50, p99 = (1e3 * statistics.quantiles(latencies, n=100)[at] for at in (49, 98))
-            print(
-                f"{one.name:10} {number:3} in flight {len(latencies) / seconds:8,.0f} calls/s"
-                f"  p50 {p50:.2f} ms  p99 {p99:.2f} ms  {used:.0f} us of processor a call",
-                flush=True,
-            )
+            found = Figures(calls / seconds, p50, p99, 1e6 * used / calls)
+            results.setdefault((one.name, number), []).append(found)
     return answers[0]
 
 
@@ -196,6 +204,7 @@ def main() -> None:
         uvloop.run(serve_constant(int(options.constant[0]), bytes.fromhex(options.constant[1])))
         return
     os.sched_setaffinity(0, {1})
+    results: Results = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundle = write_model(Home(folder / "home"), folder / "bundle", "bench", COLUMNS, 0)
@@ -204,14 +213,24 @@ def main() -> None:
             answer = b""
             for one in those:
                 try:
-                    given = measure(one, bundle, options.in_flight, options.seconds, folder)
+                    given = measure(one, bundle, options.in_flight, options.seconds, results)
                     answer = answer or given
                 except (OSError, RuntimeError, ValueError) as error:
                     print(f"{one.name}: {error}", flush=True)
             port = free_port()
-            command = [sys.executable, str(Path(__file__).resolve()), "--constant", str(port)]
-            constant = Contestant("constant", [*command, answer.hex()], port, checked=False)
-            measure(constant, bundle, options.in_flight, options.seconds, folder)
+            command = [sys.executable, __file__, "--constant", str(port), answer.hex()]
+            constant = Contestant("constant", command, port, checked=False)
+            measure(constant, bundle, options.in_flight, options.seconds, results)
+    show(results)
+
+
+def show(results: Results) -> None:
+    """Print the medians."""
+    print("| server | in flight | calls/s | p50 ms | p99 ms | us of processor a call |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for (name, number), rounds in sorted(results.items(), key=lambda item: -item[0][1]):
+        calls, p50, p99, used = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(f"| {name} | {number} | {calls:,.0f} | {p50:.2f} | {p99:.2f} | {used:.0f} |")
 
 
 if __name__ == "__main__":
