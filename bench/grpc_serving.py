@@ -1,6 +1,7 @@
 """gRPC beside a peer and beside an empty handler, on one core, in turn.
 
     python bench/grpc_serving.py [--seconds 4] [--rounds 1] [--in-flight 64 1] [--cache FOLDER]
+        [--beside SRC]
 
 32 numbers as one raw FP32 tensor, one row a call, so many calls in flight over one connection from
 core 1; the server runs on core 0. steadynet has everything on that it has by default; MLServer
@@ -8,6 +9,7 @@ runs the same graph, from an environment of its own (`serving_peers.py`); `const
 uvloop as in steadynet, under a handler that answers the same bytes each time: what gRPC's library
 takes for itself. The answers of the two others are compared with the graph's own first. The client
 is Python's too and may be the slower side, so processor time a call is told. Medians of the rounds.
+`--beside` names the source folder of another version of steadynet, which is measured too.
 """
 
 from __future__ import annotations
@@ -144,7 +146,7 @@ def measure(
     """Start a server, check it and load it; return an answer."""
     rows = np.random.default_rng(1).normal(size=(CHECKED_ROWS, COLUMNS)).astype(np.float32)
     with running(one.command, cores="0", environment=one.environment, folder=HERE) as process:
-        answers = uvloop.run(answers_of(one.port, rows))
+        answers: list[bytes] = uvloop.run(answers_of(one.port, rows))
         if one.checked:
             check(bundle, rows, answers)
         for number in in_flight:
@@ -170,11 +172,11 @@ def check(bundle: Bundle, rows: np.ndarray, answers: Sequence[bytes]) -> None:
         raise ValueError(f"its answers are off by {off:.2g}")
 
 
-def contestants(cache: Path, folder: Path, bundle: Path) -> list[Contestant]:
-    """Return steadynet and MLServer, where it can be installed."""
-    port = free_port()
-    command = steadynet(bundle, free_port(), f"--grpc-port={port}")
-    found = [Contestant("steadynet", command, port, {"STEADYNET_HOME": str(folder / "home")})]
+def contestants(cache: Path, folder: Path, bundle: Path, beside: Path | None) -> list[Contestant]:
+    """Return steadynet, another version of it, and MLServer, where it can be installed."""
+    found = [_steadynet("steadynet", folder, bundle, None)]
+    if beside is not None:
+        found.append(_steadynet("the other", folder, bundle, beside))
     peer = next(peer for peer in PEERS if peer.name == "MLServer")
     programs = environment(cache, peer.name.lower(), peer.requirements)
     if not isinstance(programs, Path):
@@ -191,6 +193,14 @@ def contestants(cache: Path, folder: Path, bundle: Path) -> list[Contestant]:
     return [*found, Contestant(peer.name, peer.start(programs, http, own), http + 1, given)]
 
 
+def _steadynet(name: str, folder: Path, bundle: Path, source: Path | None) -> Contestant:
+    port = free_port()
+    given = {"STEADYNET_HOME": str(folder / "home")}
+    if source is not None:
+        given["PYTHONPATH"] = str(source.resolve())
+    return Contestant(name, steadynet(bundle, free_port(), f"--grpc-port={port}"), port, given)
+
+
 def main() -> None:
     """Measure each in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,6 +208,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--beside", type=Path)
     parser.add_argument("--constant", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.constant:
@@ -208,7 +219,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundle = write_model(Home(folder / "home"), folder / "bundle", "bench", COLUMNS, 0)
-        those = contestants(options.cache, folder, bundle.path)
+        those = contestants(options.cache, folder, bundle.path, options.beside)
         for _ in range(options.rounds):
             answer = b""
             for one in those:
