@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,10 +75,11 @@ def truth_of(target: Target, label: str | float) -> float | None:
     if target.labels is not None:
         return _label_truth(target.name, target.labels, label)
     if target.task != "regression":
-        spellings = [str(label)]
-        if isinstance(label, float) and label.is_integer():
-            spellings.append(str(int(label)))
-        return next((float(n) for n, name in enumerate(target.classes) if name in spellings), None)
+        places = _places(target.classes)
+        place = places.get(str(label))
+        if place is None and isinstance(label, float) and label.is_integer():
+            place = places.get(str(int(label)))
+        return place
     try:
         value = number(label, written=target.number_format)
     except ValueError:
@@ -91,6 +93,12 @@ def _label_truth(name: str, column: LabelColumn, cell: str | float) -> float | N
     if found and not set(found) & set(column.known):
         return None
     return float(name in found)
+
+
+@lru_cache(maxsize=16)
+def _places(classes: tuple[str, ...]) -> dict[str, float]:
+    """Return class → its index. Thousands of labels a look are looked up here."""
+    return {name: float(place) for place, name in reversed(list(enumerate(classes)))}
 
 
 def suspicions_of(

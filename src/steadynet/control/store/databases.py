@@ -28,6 +28,9 @@ LIMITS = MappingProxyType({"connect_timeout": 10, "tcp_user_timeout": 10_000})
 """How long a silent server is waited for, in libpq's own units; the URL may say otherwise."""
 CACHE_KB = 16_384
 """What SQLite may keep of the file in memory, per connection."""
+CHECKPOINT_PAGES = 4_000
+"""Pages of 4 KB in SQLite's log from which they are brought into the file. A page of the index of
+ids is written many times until then, and into the file once."""
 WRITES = "steadynet_writes"
 """Execution option of a connection: whether its transaction writes."""
 WRITER_LOCK = 0x5EAD_0001
@@ -100,6 +103,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     connection.execute("PRAGMA synchronous=FULL").close()
     # Ids are random, so that a second's rows touch a thousand pages of their index.
     connection.execute(f"PRAGMA cache_size=-{CACHE_KB}").close()
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
