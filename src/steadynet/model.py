@@ -154,10 +154,10 @@ class Model:
         table will do. `orders` sampled orders cost (columns + 1) * `orders` answers; there are
         fewer, 4 at least, where `time_limit_s` seconds are over before.
         """
-        deadline = time.perf_counter() + time_limit_s
         from steadynet.explain.answering import score_of
         from steadynet.explain.shapley import explain_row
 
+        deadline = time.perf_counter() + time_limit_s
         score = score_of(self._predictor.run, self.schema)
         rows, one = dict(self._columns(background)), dict(self._columns(row))
         return explain_row(score, one, rows, orders=orders, seed=seed, deadline=deadline)

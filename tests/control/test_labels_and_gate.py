@@ -189,15 +189,16 @@ def test_a_successors_spec_leaves_nothing_to_inference(make_bundle: MakeBundle) 
 
 def test_a_way_that_goes_on_names_no_network_of_its_own(make_bundle: MakeBundle) -> None:
     """A search may have chosen another width than the spec names: the champion's is kept."""
-    named = TrainingSpec(network="tabm", width=32, depth=3, members=8, preset="best")
+    named = TrainingSpec(network="tabm", width=32, depth=3, members=8, folds=3, preset="best")
     asked = plan()
     asked = msgspec.structs.replace(asked, spec=msgspec.structs.replace(asked.spec, training=named))
     manifest = make_bundle("m").manifest
     anew = retrain_spec(asked, manifest).training
-    assert (anew.network, anew.width, anew.preset) == ("tabm", 32, "best")
+    assert (anew.network, anew.width, anew.folds, anew.preset) == ("tabm", 32, 3, "best")
     going_on = retrain_spec(msgspec.structs.replace(asked, way="fine_tune"), manifest).training
     sizes = (going_on.width, going_on.depth, going_on.members)
     assert (going_on.network, going_on.preset, sizes) == ("ensemble", "fast", (None, 2, None))
+    assert going_on.folds is None
 
 
 # the gate

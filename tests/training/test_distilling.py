@@ -97,3 +97,20 @@ def test_a_lesson_is_learnt_where_the_probabilities_are_the_teachers(
     torch.testing.assert_close(least, entropy)
     apart = equal + 0.3 * torch.randn(equal.shape, generator=generator)
     assert bool((lesson_loss(apart, taught, code) > least).all())
+
+
+def test_students_are_judged_by_the_loss_where_validation_rows_have_no_score(frame: Make) -> None:
+    # Two rows of a class: both train, so that validation has none of it and no AUC.
+    rows = frame("multiclass", rows=300)
+    answer = pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("rare")).otherwise("answer")
+    training = msgspec.structs.replace(TAUGHT, metric="auc", trees="never")
+    spec = Spec(table=TableSpec(target="answer"), training=training)
+    table = prepare(rows.with_columns(answer.alias("answer")), spec)
+    assert not (table.target[table.split.validation] == table.classes.index("rare")).any()
+    features = fit_features(table.part(table.split.train), table.schema)
+    tensors = run_features(features, table.columns)
+    fitted = fit_student(tensors, features.layout, table, spec, CONTEXT)
+    assert fitted.ground.code.metric == "auto"
+    losses = [epoch.held_loss for epoch in fitted.first.result.history]
+    assert max(losses) < 100
+    assert len(set(losses)) > 1

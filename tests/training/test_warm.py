@@ -133,6 +133,9 @@ def test_what_does_not_continue_the_parent_is_refused(frame: Make, tmp_path: Pat
         (later, spec_of(TrainingSpec(members=3)), UserError, "training.members"),
         (later, spec_of(TrainingSpec(depth=4)), UserError, "training.depth"),
         (later, spec_of(TrainingSpec(network="tabm")), UserError, "training.network"),
+        (later, spec_of(TrainingSpec(folds=5)), UserError, "training.folds is not the parent's"),
+        (later.drop("age"), spec_of(), TableError, "the parent reads are missing; expected age"),
+        (later, spec_of(drop=("age",)), TableError, "the parent reads are dropped; expected age"),
         (later.with_columns(pl.lit("many").alias("age")), spec_of(), TableError, "age"),
     ]
     for changed, spec, kind, words in cases:

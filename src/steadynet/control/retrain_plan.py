@@ -164,6 +164,7 @@ def retrain_spec(plan: RetrainPlan, champion: Manifest) -> Spec:
             width=unset.width,
             depth=unset.depth,
             members=unset.members,
+            folds=unset.folds,
         )
     if plan.spec.heal.influenced == "weight" and plan.way != "recalibrate":
         table = msgspec.structs.replace(table, weight_column=weight_column(schema))

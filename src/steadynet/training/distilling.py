@@ -31,6 +31,7 @@ from steadynet.training.components import FittedNetwork, Ground
 from steadynet.training.data import Folds
 from steadynet.training.fitted import Fitted
 from steadynet.training.fitting import fit_components
+from steadynet.training.ground import judged_by, main_code
 from steadynet.training.prepare import Table
 from steadynet.training.presets import FIRST, ComponentPlan
 
@@ -48,6 +49,7 @@ def fit_student(
     no answers out of fold then; and what `fit_components` raises.
     """
     _check(spec, context)
+    spec = _with_defined_metric(table, spec)
     now = time.perf_counter()
     time_for_teacher = now + (context.deadline - now) * TEACHER_TIME
     without = table.split._replace(validation=table.split.validation[:0])
@@ -127,6 +129,19 @@ def _check(spec: Spec, context: FitContext) -> None:
             "training.distill cannot go on from a version",
             do="Train anew with it, or go on without it.",
         )
+
+
+def _with_defined_metric(table: Table, spec: Spec) -> Spec:
+    """Return the spec without the user's metric where the validation rows have no score by it.
+
+    They judge the students. What the teacher and a search are judged by is then the loss as well.
+    """
+    code = main_code(table, spec, table.split.train)
+    judged = judged_by(spec.training.metric, code, table, [table.split.validation])
+    if judged.metric == spec.training.metric:
+        return spec
+    training = msgspec.structs.replace(spec.training, metric=judged.metric)
+    return msgspec.structs.replace(spec, training=training)
 
 
 def _lesson_ground(teacher: Fitted, table: Table) -> Ground:

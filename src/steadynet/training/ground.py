@@ -20,6 +20,7 @@ from steadynet.training.data import (
     ClassWeights,
     Indices,
     TargetCode,
+    Units,
     encode_for_fit,
     make_folds,
 )
@@ -50,24 +51,7 @@ def make_ground(
     folds = make_folds(
         table.split, table.target, plan.size.groups, plan.seed, together=table.together
     )
-    codes = [
-        encode_for_fit(
-            table.target,
-            table.schema.target.task,
-            len(table.classes),
-            folds.fitted,
-            class_weights=_class_weights(spec.training, table.classes),
-            loss=choose_loss(
-                spec.training.loss,
-                table.schema.target.task,
-                ordered=table.schema.target.ordered,
-                quantile=spec.training.quantile,
-                focal_gamma=spec.training.focal_gamma,
-            ),
-            units=parent.units[0] if parent else None,
-            transform=_transform(spec.training),
-        )
-    ]
+    codes = [main_code(table, spec, folds.fitted, parent.units[0] if parent else None)]
     for place, (target, truth) in enumerate(
         zip(table.schema.more_targets, table.more_truths, strict=True), start=1
     ):
@@ -81,7 +65,7 @@ def make_ground(
             )
         )
     blocks = [*folds.held, *(window.held[0] for window in windows_of(table, spec.training))]
-    codes[0] = _judged_by(spec.training.metric, codes[0], table, blocks)
+    codes[0] = judged_by(spec.training.metric, codes[0], table, blocks)
     names = [target.name for target in table.schema.targets]
     targets = fit_targets(names, table.truths, codes, folds.fitted)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,7 +80,28 @@ def make_ground(
     )
 
 
-def _judged_by(
+def main_code(table: Table, spec: Spec, fitted: Indices, units: Units | None = None) -> TargetCode:
+    """Return how the main target is fitted, but for what judges it, by the `fitted` rows alone."""
+    target, training = table.schema.target, spec.training
+    return encode_for_fit(
+        table.target,
+        target.task,
+        len(table.classes),
+        fitted,
+        class_weights=_class_weights(training, table.classes),
+        loss=choose_loss(
+            training.loss,
+            target.task,
+            ordered=target.ordered,
+            quantile=training.quantile,
+            focal_gamma=training.focal_gamma,
+        ),
+        units=units,
+        transform=_transform(training),
+    )
+
+
+def judged_by(
     metric: MetricChoice, code: TargetCode, table: Table, blocks: Sequence[Indices]
 ) -> TargetCode:
     """Return the code with the metric, and without where a block of held rows has no score by it.

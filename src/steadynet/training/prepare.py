@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,16 +96,19 @@ def prepare(
     shelf: Shelf | None = None,
     stream_above: float = STREAM_ABOVE_BYTES,
     progress: Progress | None = None,
+    check_columns: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Table:
     """Read, infer, split and check a table.
 
     A Parquet file whose cells would take more than `stream_above` bytes is read a column at a
-    time, and laid out on the `shelf` where there is one. Raises `TableError` where it cannot be
+    time, and laid out on the `shelf` where there is one. `check_columns` is asked for the names of
+    its columns before anything is made of them. Raises `TableError` where it cannot be
     read or a check finds an error.
     """
     shown = progress or Silent()
     whole, said = open_table(source, spec.table, stream_above=stream_above)
     streamed = not isinstance(whole, pl.DataFrame)
+    check_columns(whole.columns)
     labelled = split_labels(whole, _table_spec(spec))
     kept = has_target(labelled.frame, labelled.table)
     frame = keep_rows(labelled.frame, kept)

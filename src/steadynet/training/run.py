@@ -42,7 +42,13 @@ from steadynet.training.search import SearchReport
 from steadynet.training.shelf import STREAM_ABOVE_BYTES, Shelf
 from steadynet.training.side_by_side import lane_count
 from steadynet.training.threads import thread_count, within_threads
-from steadynet.training.warm import Parent, check_inherits, inherited_spec, open_parent
+from steadynet.training.warm import (
+    Parent,
+    check_columns,
+    check_inherits,
+    inherited_spec,
+    open_parent,
+)
 from steadynet.training.welding import calibrate_all, novelty_of_rows, sides_of, weld_parts
 
 
@@ -153,7 +159,19 @@ def _read(
     """Read the table, and make its tensors by a feature graph fitted on the training rows."""
     shown.on(StepStarted(step="reading the table"))
     shelf = Shelf(home.runs)
-    table = prepare(source, spec, shelf=shelf, stream_above=stream_above, progress=shown)
+
+    def check_names(columns: Sequence[str]) -> None:
+        if inherited is not None:
+            check_columns(inherited, columns, spec.table.drop)
+
+    table = prepare(
+        source,
+        spec,
+        shelf=shelf,
+        stream_above=stream_above,
+        progress=shown,
+        check_columns=check_names,
+    )
     if inherited is not None:
         rows = len(table.split.train) + len(table.split.validation)
         check_inherits(inherited, table.schema, rows)

@@ -6,6 +6,7 @@ date parts enter by weights of zero, a new category as its column's unknown cate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,8 +170,10 @@ def _inherited_training(training: TrainingSpec, parent: TrainingFile) -> Trainin
     changed: dict[str, Any] = {"network": parent.network}
     unset = TrainingSpec()
     sizes = {"width": size.width, "depth": size.depth, "members": size.members}
-    for key, known in {"network": parent.network, **sizes}.items():
-        if _value(training, key) not in (_value(unset, key), known):
+    for key, known in {"network": parent.network, **sizes, "folds": size.groups}.items():
+        # A parent of few rows, or split by time, has other groups than the folds it was asked for.
+        allowed = (_value(unset, key), known, _value(earlier, key))
+        if _value(training, key) not in allowed:
             raise UserError(
                 f"training.{key} is not the parent's, whose weights are gone on from",
                 expected=repr(known),
@@ -204,20 +207,34 @@ def _value(training: TrainingSpec, key: str) -> Any:
     return msgspec.structs.asdict(training)[key]
 
 
-def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
-    """Raise `TableError` where a table of `schema` does not continue the parent's.
+def check_columns(parent: Parent, columns: Sequence[str], dropped: Sequence[str]) -> None:
+    """Raise `TableError` where a table lacks columns that the parent reads, or the spec drops some.
 
-    `rows` are those of training and validation.
+    It is asked before kinds are inferred, which are the parent's.
     """
-    known = {column.name for column in parent.schema.features}
-    kinds = {column.name: column.kind for column in schema.columns}
-    gone = sorted(known - set(kinds))
+    known = [column.name for column in parent.schema.features]
+    gone = [name for name in known if name not in columns]
     if gone:
         raise TableError(
             "columns that the parent reads are missing",
             expected=", ".join(gone),
             do="Add them (empty cells will do), or train anew without --from.",
         )
+    lost = [name for name in known if name in dropped]
+    if lost:
+        raise TableError(
+            "columns that the parent reads are dropped",
+            expected=", ".join(lost),
+            do="Take them out of table.drop and --drop, or train anew without --from.",
+        )
+
+
+def check_inherits(parent: Parent, schema: Schema, rows: int) -> None:
+    """Raise `TableError` where a table of `schema` does not continue the parent's.
+
+    `rows` are those of training and validation.
+    """
+    kinds = {column.name: column.kind for column in schema.columns}
     for column in parent.schema.features:
         if kinds[column.name] != column.kind:
             raise TableError(
