@@ -205,13 +205,22 @@ class _Bins(msgspec.Struct, frozen=True):
 def _mixed(bins: _Bins, shares: Floats, reference: Floats, drawn: Floats) -> Estimated:
     """Average a quantity over the window's bins."""
     value = float(shares @ bins.value)
-    low, high = np.quantile((drawn * bins.drawn).sum(axis=1), [0.025, 0.975])
+    low, high = _ends((drawn * bins.drawn).sum(axis=1), value)
     return Estimated(
         value=value,
-        low=min(value, float(low)),
-        high=max(value, float(high)),
+        low=low,
+        high=high,
         reference=float(reference @ bins.value),
     )
+
+
+def _ends(drawn: Floats, value: float) -> tuple[float, float]:
+    """Return the ends of the interval around a value by what was drawn (DRAWS,).
+
+    The prior pulls drawn shares to the middle, so their middle is put where the value is.
+    """
+    low, middle, high = np.nanquantile(drawn, [0.025, 0.5, 0.975]).tolist()
+    return min(value, value + low - middle), max(value, value + high - middle)
 
 
 def _root(squares: Estimated) -> Estimated:
@@ -231,9 +240,8 @@ def _area(
     now = _area_of(shares, positives.value)
     if checked.ranking is None or not np.isfinite(own + now):
         return None
-    drawn_areas = _area_of(drawn, positives.drawn)
-    ends = np.nanquantile(drawn_areas, [0.025, 0.975])
-    around = np.array([min(now, ends[0]), now, max(now, ends[1])]) + (checked.ranking - own)
+    ends = _ends(_area_of(drawn, positives.drawn), float(now))
+    around = np.array([ends[0], now, ends[1]]) + (checked.ranking - own)
     low, value, high = np.clip(around, 0.0, 1.0).tolist()
     return Estimated(value=value, low=low, high=high, reference=checked.ranking)
 
