@@ -152,5 +152,11 @@ def test_amtool_knows_the_options_of_a_silence() -> None:
 
 @pytest.mark.parametrize("base", ["https://w.example/r", "https://w.example/r/"])
 def test_a_page_is_found_below_any_base(base: str) -> None:
-    assert runbook_url(base, "rollout/r7") == "https://w.example/r/rollout.md"
-    assert runbook_url(base, "quality/estimated") == "https://w.example/r/quality-estimated.md"
+    assert runbook_url(base, "rollout/r7", "m") == "https://w.example/r/rollout.md"
+    assert runbook_url(base, "quality/estimated", "m") == "https://w.example/r/quality-estimated.md"
+
+
+def test_an_address_with_places_names_model_and_page() -> None:
+    base = "https://wiki.example/{model}/{alert}?team=ml"
+    found = runbook_url(base, "slo/latency", "card payments")
+    assert found == "https://wiki.example/card%20payments/slo-latency?team=ml"

@@ -105,6 +105,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"alerts.webhook": "hooks.example"}, "alerts.webhook"),
     ({"alerts.format": "slack"}, "alerts.format"),
     ({"alerts.runbooks": " "}, "alerts.runbooks"),
+    ({"alerts.runbooks": "https://w.example/{team}/{alert}"}, "alerts.runbooks"),
+    ({"alerts.runbooks": "https://w.example/{model}"}, "alerts.runbooks"),
 ]
 
 
@@ -129,6 +131,7 @@ def test_a_broken_rule_is_named(overrides: dict[str, Any], path: str) -> None:
         {"training.threads": 4},
         {"training.time_limit_s": 10.0},
         {"alerts.webhook": "https://hooks.example/x"},
+        {"alerts.runbooks": "https://w.example/{model}/{alert}"},
         {"gates.minimum": {"auc": 0.7}, "gates.maximum": {"ece": 0.1}},
         {"split.time_column": "t"},
         {"split.time_column": "t", "training.folds": 4},

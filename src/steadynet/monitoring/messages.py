@@ -101,7 +101,7 @@ def _told(alert: Alert, runbooks: str) -> dict[str, Any]:
         "done": alert.done,
         "todo": alert.todo,
         "command": command_of(alert.model),
-        "runbook_url": runbook_url(runbooks, alert.key),
+        "runbook_url": runbook_url(runbooks, alert.key, alert.model),
         "details": alert.details,
     }
 
@@ -138,7 +138,8 @@ def _slack_text(alert: Alert, runbooks: str, *, over: bool) -> str:
         lines.append(f"*Done:* {_plain(alert.done)}")
     if alert.todo:
         lines.append(f"*Do:* {_plain(alert.todo)}")
-    lines.append(f"{_slack_page(runbook_url(runbooks, alert.key))} · `{command_of(alert.model)}`")
+    page = _slack_page(runbook_url(runbooks, alert.key, alert.model))
+    lines.append(f"{page} · `{command_of(alert.model)}`")
     return "\n".join(lines)
 
 
@@ -177,7 +178,7 @@ def _alert(alert: Alert, severity: str, ends: float, runbooks: str) -> dict[str,
         "done": alert.done,
         "todo": alert.todo,
         "command": command_of(alert.model),
-        "runbook_url": runbook_url(runbooks, alert.key),
+        "runbook_url": runbook_url(runbooks, alert.key, alert.model),
     }
     runbook = runbook_of(alert.key)
     return {

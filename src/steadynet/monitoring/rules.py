@@ -232,7 +232,7 @@ def _advice(model: str, key: str, runbooks: str) -> dict[str, str]:
     return {
         "todo": runbook_of(key).todo,
         "command": command_of(model),
-        "runbook_url": runbook_url(runbooks, key),
+        "runbook_url": runbook_url(runbooks, key, model),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from urllib.parse import quote
 
 import msgspec
 
@@ -99,9 +100,16 @@ def runbook_of(key: str) -> Runbook:
     return RUNBOOKS[key if key in RUNBOOKS else key.partition("/")[0]]
 
 
-def runbook_url(base: str, key: str) -> str:
-    """Return where the page of an alert's key is; `base` is `[alerts] runbooks`."""
-    return f"{base.rstrip('/')}/{runbook_of(key).page}.md"
+def runbook_url(base: str, key: str, model: str) -> str:
+    """Return where the page of an alert of a model is.
+
+    `base` is `[alerts] runbooks`: where the pages lie, or an address with `{model}` and `{alert}`
+    (the page's name, as `slo-latency`) in it.
+    """
+    page = runbook_of(key).page
+    if "{" not in base:
+        return f"{base.rstrip('/')}/{page}.md"
+    return base.replace("{alert}", page).replace("{model}", quote(model, safe=""))
 
 
 def command_of(model: str) -> str:

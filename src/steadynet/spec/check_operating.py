@@ -129,3 +129,11 @@ def _alerts(alerts: AlertsSpec) -> Iterator[Rule]:
     )
     named = bool(alerts.runbooks.strip())
     yield Rule("alerts.runbooks", alerts.runbooks, named, "a URL or a folder, as docs/runbooks")
+    left = alerts.runbooks.replace("{model}", "").replace("{alert}", "")
+    apart = "{alert}" in alerts.runbooks or left == alerts.runbooks
+    yield Rule(
+        "alerts.runbooks",
+        alerts.runbooks,
+        apart and not {"{", "}"} & set(left),
+        "an address with {alert}, and {model} where it shall be, or one without braces",
+    )

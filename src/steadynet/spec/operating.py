@@ -197,4 +197,6 @@ class AlertsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What it takes: `standard` (JSON, signed after Standard Webhooks where
     `$STEADYNET_WEBHOOK_SECRET` is set), `slack` (an incoming webhook) or `alertmanager`."""
     runbooks: str = RUNBOOKS_AT
-    """Where the runbook pages lie that alerts name, as `https://wiki.example.com/steadynet`."""
+    """Where the runbook pages lie that alerts name, as `https://wiki.example.com/steadynet`; or the
+    address of each, as `https://wiki.example.com/{model}/{alert}`, where `{alert}` is the page's
+    name, as `slo-latency`."""

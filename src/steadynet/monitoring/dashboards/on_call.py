@@ -139,7 +139,7 @@ def _advice(subject: Subject) -> Iterator[Panel]:
 
 def _page(subject: Subject, key: str) -> str:
     """Return a runbook's page in Markdown: a link where the pages have a URL."""
-    at, page = runbook_url(subject.runbooks, key), runbook_of(key).page
+    at, page = runbook_url(subject.runbooks, key, subject.model), runbook_of(key).page
     return f"[{page}]({at})" if _has_url(subject) else f"`{at}`"
 
 
@@ -193,7 +193,9 @@ def _burning(subject: Subject, objective: Objective) -> Panel:
         unit="none",
         limits=tuple((limit, RED if kind == "page" else ORANGE) for limit, kind in limits),
         soft_top=limits[-1][0] * 1.1,
-        links=(link("Runbook", runbook_url(subject.runbooks, key)),) if _has_url(subject) else (),
+        links=(link("Runbook", runbook_url(subject.runbooks, key, subject.model)),)
+        if _has_url(subject)
+        else (),
     )
 
 
