@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from steadynet.home import Home
 from steadynet.monitoring.windows import LATENCY_BUCKETS, Window
+from steadynet.serving.claims import forget_counts
 from steadynet.serving.metrics import (
     EVENTS,
     RETIRED,
     Snapshot,
     add_up,
-    clear,
     read_total,
     render,
     retire,
@@ -110,12 +111,14 @@ def test_adding_up_keeps_versions_apart() -> None:
 
 
 def test_a_server_begins_anew(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, snapshot("w1", 3))
-    retire(tmp_path, "w1")
-    write_snapshot(tmp_path, snapshot("w2", 3))
-    clear(tmp_path)
-    assert requests_of(read_total(tmp_path)) == 0
-    assert list(tmp_path.iterdir()) == []
+    home = Home(tmp_path)
+    folder = home.metrics("m")
+    write_snapshot(folder, snapshot("w1", 3))
+    retire(folder, "w1")
+    write_snapshot(folder, snapshot("w2", 3))
+    forget_counts(home, "m")
+    assert requests_of(read_total(folder)) == 0
+    assert list(folder.iterdir()) == []
 
 
 def test_prometheus_can_read_it() -> None:

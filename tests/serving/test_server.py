@@ -435,19 +435,30 @@ def test_a_worker_may_open_as_many_connections_as_the_system_allows(
     assert limits == (hard, hard)
 
 
-def test_a_fresh_worker_holds_nothing_heavy() -> None:
+def loaded_by(*modules: str) -> set[str]:
+    """Return the packages that a fresh interpreter holds after it has imported modules."""
     code = (
-        "import sys, steadynet.serving.worker, steadynet.serving.supervisor;"
+        f"import sys, {', '.join(modules)};"
         "print(sorted({name.split('.')[0] for name in sys.modules}))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    loaded = set(output.replace("'", "").strip("[]\n").split(", "))
+    return set(output.replace("'", "").strip("[]\n").split(", "))
+
+
+def test_a_fresh_worker_holds_nothing_heavy() -> None:
+    loaded = loaded_by("steadynet.serving.worker", "steadynet.serving.supervisor")
     heavy = {"torch", "pandas", "sklearn", "mlflow", "polars", "onnx", "scipy", "sqlalchemy"}
     heavy |= {"opentelemetry", "requests", "pyarrow"}
     assert loaded.isdisjoint(heavy)
     assert "uvicorn" in loaded
+
+
+def test_workers_are_started_before_anything_is_imported_that_takes_long() -> None:
+    loaded = loaded_by("steadynet.cli.main", "steadynet.serving.supervisor")
+    assert loaded.isdisjoint({"numpy", "onnxruntime", "uvicorn", "rich", "model_signing"})
+    assert "steadynet" in loaded
 
 
 def test_no_worker_can_read_the_secrets_of_the_controller(

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.markup import escape
 
 from steadynet.cli.terminal import show_findings
 
@@ -98,6 +97,8 @@ def show(console: Console, result: TrainResult) -> None:
         about = trained.manifest.about(target)
         console.print(_metrics_table(about))
         _show_uncertainty(console, about)
+    from rich.markup import escape
+
     counted = trained.manifest.weight_column
     console.print(
         "[dim]on the test part; ± is the 95 % interval; the best of a row is bold[/]"

@@ -13,7 +13,6 @@ from steadynet.errors import ServingError
 from steadynet.files import write_atomic
 from steadynet.home import Home
 from steadynet.rollout.route import Route, WorkerStatus
-from steadynet.serving.metrics import clear
 
 
 @contextmanager
@@ -37,7 +36,8 @@ def claim(home: Home, model: str) -> Iterator[None]:
 
 def forget_counts(home: Home, model: str) -> None:
     """Begin to count anew, as a server does when it starts."""
-    clear(home.metrics(model))
+    for path in home.metrics(model).glob("*.json"):
+        path.unlink(missing_ok=True)
 
 
 def forget_workers(home: Home, model: str) -> None:

@@ -105,12 +105,6 @@ def retire(folder: Path, worker: str) -> None:
     path.unlink(missing_ok=True)
 
 
-def clear(folder: Path) -> None:
-    """Begin anew, as a server does when it starts."""
-    for path in folder.glob("*.json"):
-        path.unlink(missing_ok=True)
-
-
 def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     """Return the sum of snapshots."""
     workers: list[str] = []

@@ -41,7 +41,6 @@ from steadynet.serving.children import Child, Children, spawn
 from steadynet.serving.claims import read_statuses
 from steadynet.serving.first_route import check_redacted, column_names, open_route
 from steadynet.serving.loading import Journal, Loading, verify_endpoint
-from steadynet.serving.metrics import retire
 from steadynet.serving.reload import Exchange, check_bound
 from steadynet.serving.settings import Served, ServedModel, ServerInfo, WorkerSettings
 from steadynet.serving.tls import make_tls
@@ -323,6 +322,9 @@ class Supervisor:
 
     def _ended(self, child: Child) -> None:
         if child.role == "worker":
+            # Counts know NumPy, for which no first answer is to wait.
+            from steadynet.serving.metrics import retire
+
             home = self._plan.home
             for model in self._catalog.counted():
                 try:
