@@ -52,6 +52,8 @@ class Healing:
     """The healing of one model."""
 
     def __init__(self) -> None:
+        self._notes: HealNotes | None = None
+        """As stored: read once, and changed here alone."""
         self._process: int | None = None
         self._counted: tuple[float, float, int] | None = None
         """When, since when, and how many labelled rows were counted last."""
@@ -71,13 +73,15 @@ class Healing:
         """
         if self._process is not None and reap(self._process) is not None:
             self._process = None
-        with turn.store.read() as tx:
-            notes = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
+        notes = self._notes
+        if notes is None:
+            with turn.store.read() as tx:
+                notes = tx.decisions.fact(turn.model, HEAL, HealNotes) or HealNotes()
         order = next((command for command in commands if command.kind == RETRAIN), None)
         running = notes.attempts[-1] if notes.attempts else None
         if running is not None and running.outcome == "running":
             notes = self._follow(turn, notes, running, rollout)
-        notes = self._consider(turn, champion, watch, notes, rollout, order)
+        notes = self._notes = self._consider(turn, champion, watch, notes, rollout, order)
         return (_stopped_condition(notes),)
 
     def _follow(
