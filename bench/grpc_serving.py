@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import sys
@@ -136,7 +137,8 @@ async def answers_of(port: int, rows: np.ndarray) -> list[bytes]:
             except grpc.aio.AioRpcError as error:
                 # Some listen before they have their model.
                 if time.monotonic() > end:
-                    raise RuntimeError(f"{error.code().name}: {error.details()}") from None
+                    code = error.code().name
+                    raise RuntimeError(f"no answer within {START_S:g} s: {code}") from None
                 await asyncio.sleep(0.2)
 
 
@@ -188,9 +190,9 @@ def contestants(cache: Path, folder: Path, bundle: Path, beside: Path | None) ->
     given |= {"PATH": f"{programs}:{os.environ['PATH']}", **peer.environment}
     own = folder / "MLServer"
     own.mkdir()
-    # Its ports follow each other: HTTP, gRPC, metrics.
-    http = free_port()
-    return [*found, Contestant(peer.name, peer.start(programs, http, own), http + 1, given)]
+    command = peer.start(programs, free_port(), own)
+    port = json.loads((own / "settings.json").read_text())["grpc_port"]
+    return [*found, Contestant(peer.name, command, port, given)]
 
 
 def _steadynet(name: str, folder: Path, bundle: Path, source: Path | None) -> Contestant:
