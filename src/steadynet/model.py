@@ -43,7 +43,7 @@ class Model:
         self.bundle = bundle
         self.name = name
         self.version = version
-        self._predictor = Predictor(bundle, threads=threads)
+        self._predictor = Predictor(bundle, threads=threads, watched=False)
         self._predictor.check_golden()
 
     @property

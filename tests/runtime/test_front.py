@@ -140,7 +140,7 @@ def model_of(nodes: list[onnx.NodeProto], *, outputs: tuple[str, ...] = ("y",)) 
     made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph(nodes, "test", inputs, made)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 4)]
-    model: bytes = helper.make_model(graph, opset_imports=opsets).SerializeToString()
+    model: bytes = helper.make_model(graph, ir_version=9, opset_imports=opsets).SerializeToString()
     return model
 
 
@@ -181,6 +181,20 @@ CAST = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
 )
 def test_what_is_of_another_shape_is_left_as_it_is(model: bytes) -> None:
     assert cut_front(model) is None
+
+
+def test_outputs_that_nobody_asks_for_are_not_computed() -> None:
+    nodes = [joined(), NEGATED, helper.make_node("Sqrt", ["x"], ["far"])]
+    cut = cut_front(model_of(nodes, outputs=("y", "far")), {"far", "absent"})
+    assert cut is not None
+    model = onnx.load_model_from_string(cut.model)
+    assert [node.op_type for node in model.graph.node] == ["Neg"]
+    assert [output.name for output in model.graph.output] == ["y"]
+    [answer] = session_of(cut.model).run(None, {"x": np.ones((1, 2), np.float32), "t": TEXT})
+    assert answer.tolist() == [[-1.0, -1.0]]
+
+
+TEXT = np.array([["a"]], object)
 
 
 def test_entries_of_all_sizes_are_read_from_the_graph() -> None:

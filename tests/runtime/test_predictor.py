@@ -30,7 +30,7 @@ from steadynet.errors import (
 )
 from steadynet.home import Home
 from steadynet.runtime.predictor import Predictor
-from steadynet.table.schema import input_name
+from steadynet.table.schema import HIDDEN, NOVELTY, input_name
 
 Rows = list[dict[str, Any]]
 MakeRows = Callable[[int, int], Rows]
@@ -56,6 +56,17 @@ def test_answers_equal_plain_onnxruntime(tiny_bundle: Bundle, make_rows: MakeRow
     assert set(answers["label"]) == {"legit", "fraud"}
     for name, answer in answers.items():
         np.testing.assert_array_equal(answer, expected[name])
+
+
+def test_what_is_not_watched_is_not_computed(make_bundle: MakeBundle, make_rows: MakeRows) -> None:
+    bundle = make_bundle(variant="watched")
+    watching, plain = Predictor(bundle), Predictor(bundle, watched=False)
+    columns = watching.decoder.rows(make_rows(9, 4))
+    answers = watching.run_watched(columns)
+    found = plain.run_watched(columns)
+    assert answers.keys() - found.keys() == {HIDDEN, NOVELTY}
+    for name, answer in found.items():
+        np.testing.assert_array_equal(answer, answers[name])
 
 
 def test_a_regression_has_an_interval(make_bundle: MakeBundle, make_rows: MakeRows) -> None:

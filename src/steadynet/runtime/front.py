@@ -6,7 +6,8 @@ that it is handed, more for texts, and two thirds of one for every node. `cut_fr
 same graph without these nodes, whose inputs are the joined tensors, and says how they are made:
 copying numbers side by side, and looking texts up as the nodes would (`runtime.feeding`).
 
-What is not exactly of this shape is left as it is, so that any graph can be served.
+What is not exactly of this shape is left as it is, so that any graph can be served. Outputs that
+nobody will ask for can be left out, and with them the nodes that make nothing else.
 
 Source of field numbers: onnx.proto (github.com/onnx/onnx); of `LabelEncoder`: the ai.onnx.ml
 operators, since version 2.
@@ -15,7 +16,7 @@ operators, since version 2.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from steadynet.runtime.wire import Parts, fields, integers, write_field
@@ -45,7 +46,7 @@ class Join(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A graph without its front."""
+    """A graph without its front, and without what nobody asks it for."""
 
     model: bytes
     joins: tuple[Join, ...]
@@ -72,20 +73,25 @@ class _Graph(NamedTuple):
     uses: Counter[str]
     """How often a tensor is read, by nodes or by who runs the graph."""
     outputs: frozenset[str]
+    unneeded: frozenset[str]
+    """Tensors that no output depends on; their nodes are not among `nodes`."""
 
 
-def cut_front(model: bytes) -> Cut | None:
-    """Return a checked model without its front; None where there is none that can be cut."""
+def cut_front(model: bytes, unasked: Collection[str] = ()) -> Cut | None:
+    """Return a checked model without its front and some outputs.
+
+    None where the graph is of another kind, or there is nothing to cut.
+    """
     try:
-        return _cut(memoryview(model))
+        return _cut(memoryview(model), unasked)
     except (IndexError, KeyError, ValueError):
         # A graph that lacks what is looked for: onnxruntime says what of it.
         return None
 
 
-def _cut(whole: Data) -> Cut | None:
+def _cut(whole: Data, unasked: Collection[str]) -> Cut | None:
     [graph_data] = [value for field, value in fields(whole) if field == _GRAPH]
-    graph = _read_graph(_message(graph_data))
+    graph = _read_graph(_message(graph_data), unasked)
     if any(node.operator in _HOLDS_GRAPHS or node.domain == _FUSED for node in graph.nodes):
         return None
     joins: list[Join] = []
@@ -95,14 +101,18 @@ def _cut(whole: Data) -> Cut | None:
         if join is not None:
             joins.append(join)
             dropped |= {*node.outputs, *(node.inputs if join.lookups else ())}
-    if not joins:
+    if not joins and not graph.unneeded:
         return None
     gone = {name for join in joins for name in join.inputs}
     shorter: Parts = []
     for field, value in fields(_message(graph_data)):
-        is_gone = (field == _INPUT and _input(value)[0] in gone) or (
-            field == _NODE and not dropped.isdisjoint(_read_node(value).outputs)
-        )
+        if field == _NODE:
+            made = _read_node(value).outputs
+            is_gone = not dropped.isdisjoint(made) or graph.unneeded.issuperset(made)
+        elif field in (_INPUT, _OUTPUT):
+            is_gone = _named(value)[0] in (gone if field == _INPUT else unasked)
+        else:
+            is_gone = False
         if not is_gone:
             shorter += write_field(field, value)
     for join in joins:
@@ -114,7 +124,7 @@ def _cut(whole: Data) -> Cut | None:
     return Cut(b"".join(parts), tuple(joins), types)
 
 
-def _read_graph(data: Data) -> _Graph:
+def _read_graph(data: Data, unasked: Collection[str]) -> _Graph:
     nodes: list[_Node] = []
     types: dict[str, int] = {}
     outputs: set[str] = set()
@@ -123,17 +133,24 @@ def _read_graph(data: Data) -> _Graph:
         if field == _NODE:
             nodes.append(_read_node(value))
         elif field == _INPUT:
-            name, kind = _input(value)
+            name, kind = _named(value)
             types[name] = kind
         elif field == _OUTPUT:
-            outputs.add(_text(dict(fields(_message(value)))[1]))
+            outputs.add(_named(value)[0])
         elif field == _INITIALIZER:
             defaults.add(_text(next((v for f, v in fields(_message(value)) if f == 8), b"")))
+    outputs -= set(unasked)
+    needed = set(outputs)
+    for node in reversed(nodes):  # they stand in the order in which they run
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
+    unneeded = {name for node in nodes for name in node.outputs} - needed
+    nodes = [node for node in nodes if not unneeded.issuperset(node.outputs)]
     uses = Counter(name for node in nodes for name in node.inputs)
     uses.update(outputs)
     made = {name: node for node in nodes for name in node.outputs}
     given = {name: kind for name, kind in types.items() if name not in defaults}
-    return _Graph(nodes, made, given, uses, frozenset(outputs))
+    return _Graph(nodes, made, given, uses, frozenset(outputs), frozenset(unneeded))
 
 
 def _read_node(value: int | bytes | Data) -> _Node:
@@ -152,8 +169,8 @@ def _read_node(value: int | bytes | Data) -> _Node:
     return node
 
 
-def _input(value: int | bytes | Data) -> tuple[str, int]:
-    """Return the name and the element type of an input; 0 for what is no tensor."""
+def _named(value: int | bytes | Data) -> tuple[str, int]:
+    """Return the name and the element type of an input or output; 0 for what is no tensor."""
     described = dict(fields(_message(value)))
     tensor = dict(fields(_message(described.get(2, b"")))).get(1, b"")
     kind = dict(fields(_message(tensor))).get(1, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -58,16 +58,17 @@ _ORT_ERRORS = (
 class Predictor:
     """Runs a checked bundle's graph with onnxruntime. Safe to call from several threads.
 
-    `threads` is the number of threads for one call; one is fastest for single rows. Raises
-    `BundleFormat` where the graph cannot be loaded or does not fit the bundle's schema.
+    `threads` is the number of threads for one call; one is fastest for single rows. Without
+    `watched` nothing is computed that only monitoring looks at. Raises `BundleFormat` where the
+    graph cannot be loaded or does not fit the bundle's schema.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 1, watched: bool = True) -> None:
         self.bundle = bundle
         self.schema: Schema = bundle.manifest.schema
         self.decoder = ColumnDecoder(self.schema)
         self.outputs = output_names(self.schema)
-        self._session, cut = _load(bundle, threads)
+        self._session, cut = _load(bundle, threads, () if watched else (HIDDEN, NOVELTY))
         self._check_signature(cut)
         self._chunk_rows = CHUNK_ROWS * threads
         answered = {*self.outputs, PREDICTION_SET}
@@ -215,11 +216,13 @@ def _check_texts(name: str, array: np.ndarray) -> None:
             ) from None
 
 
-def _load(bundle: Bundle, threads: int) -> tuple[ort.InferenceSession, Cut | None]:
+def _load(
+    bundle: Bundle, threads: int, unasked: Collection[str]
+) -> tuple[ort.InferenceSession, Cut | None]:
     """Return a session of the bundle's graph, and what was cut off it."""
     model = bundle.read(MODEL)
     check_graph(model)
-    cut = cut_front(model)
+    cut = cut_front(model, unasked)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -203,7 +203,7 @@ def feature_counts(feature: FeatureProfile, values: np.ndarray) -> FeatureCounts
         known = [found.pop(name, 0) for name in feature.categories]
         return FeatureCounts((*known, found.total()), missing)
     absent = values == MISSING_DATETIME if values.dtype.kind == "i" else np.isnan(values)
-    present = values[~absent]
+    present = values[~absent] if absent.any() else values
     sizes = magnitude_of(present) if feature.kind == "number" else Moments()
     return FeatureCounts(_bins(feature.edges, present), len(values) - len(present), sizes)
 
