@@ -28,6 +28,7 @@ from steadynet.table.values import labels_in
 
 SPEC = TableSpec(target="topics", labels_separator="|")
 MISSING = SPEC.missing
+ONLY = TableSpec(target="topics", labels_separator="|", labels=("a", "b"))
 
 
 def table(cells: list[str | None]) -> pl.DataFrame:
@@ -103,6 +104,8 @@ def test_a_column_of_single_numbers_is_split_as_texts() -> None:
     numbers = [1] * FEWEST_ROWS + [2] * FEWEST_ROWS
     found = split_labels(pl.DataFrame({"x": numbers, "topics": numbers}), SPEC)
     assert found.table.target == "1"
+    assert "is '|' what joins them?" in found.findings[-1].message
+    assert "joins" not in split(often("a|b", "b"), ONLY)[1].findings[-1].message
 
 
 def test_an_empty_cell_of_a_csv_file_has_no_label(tmp_path: Path) -> None:

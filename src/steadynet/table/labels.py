@@ -69,6 +69,11 @@ def split_labels(frame: Frame, table: TableSpec) -> Labelled:
     cells = label_cells(frame[table.target], separator, table.missing)
     counts = _counts(cells)
     chosen, findings = _chosen(counts, cells.drop_nulls().len(), table)
+    if not (cells.list.len() > 1).any():
+        message = (
+            f"no cell of {table.target!r} has several labels: is {separator!r} what joins them?"
+        )
+        findings += (Finding(level="warning", code="single_labels", message=message),)
     known = tuple(counts["label"].head(MOST_KNOWN).to_list())
     column = LabelColumn(column=table.target, separator=separator, known=known)
     _check_clashes(chosen, [name for name in frame.columns if name != table.target])
