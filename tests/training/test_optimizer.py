@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadynet.networks import NETWORKS, TabularNetwork
-from steadynet.training.optimizer import AdamW, FitOptimizer, Muon, Settings, orthogonalised
+from steadynet.training.optimizer import (
+    COEFFICIENTS,
+    ROUNDS,
+    AdamW,
+    FitOptimizer,
+    Muon,
+    Settings,
+    orthogonalised,
+)
 
 if TYPE_CHECKING:
     from tests.training.conftest import Problem
@@ -44,6 +52,25 @@ def test_singular_values_become_alike(
     assert bool((diagonal > 0.3).all())
     assert bool((diagonal < 1.4).all())
     assert torch.allclose(found, torch.diag_embed(torch.diagonal(found, dim1=1, dim2=2)), atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(2, 60, 20), (2, 20, 60), (1, 40, 20), (1, 30, 1)])
+@pytest.mark.parametrize("rank", [1, 20])
+def test_long_matrices_come_out_as_by_the_rounds_themselves(
+    shape: tuple[int, int, int], rank: int
+) -> None:
+    generator = torch.Generator().manual_seed(rank)
+    groups, rows, columns = shape
+    left = torch.randn(groups, rows, rank, generator=generator)
+    matrices = left @ torch.randn(groups, rank, columns, generator=generator)
+    first, second, third = COEFFICIENTS
+    wanted = matrices.double()
+    wanted = wanted / wanted.norm(dim=(1, 2), keepdim=True)
+    for _ in range(ROUNDS):
+        square = wanted @ wanted.mT
+        wanted = first * wanted + (second * square + third * square @ square) @ wanted
+    assert torch.allclose(orthogonalised(matrices).double(), wanted, atol=2e-4)
+    assert not bool(orthogonalised(torch.zeros(shape)).any())
 
 
 def test_coarse_products_point_the_same_way() -> None:
