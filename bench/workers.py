@@ -3,7 +3,8 @@
 Two cores cannot show two workers beside a load that takes one of them. So one worker and two are
 measured in turn on the same core, with wrk on the other: what two answer there less than one does
 is lost to their being two (smaller batches, two threads that count), and twice the ratio is the
-most that they could answer with a core each. Also printed: how requests were shared.
+most that they could answer with a core each and even shares. Also printed: how requests were
+shared.
 """
 
 from __future__ import annotations
