@@ -16,6 +16,7 @@ from steadynet.export.parts import (
     array_of,
     write_bins,
     write_first_product,
+    write_heads,
     write_linear,
     write_lookup,
     write_norm,
@@ -51,9 +52,7 @@ def write_tabm(writer: GraphWriter, module: TabularNetwork) -> str:
         bias = writer.constant(array_of(module.biases[layer])[:, None], "bias")
         hidden = writer.add("Relu", writer.add("Add", writer.add("Mul", hidden, scale), bias))
     writer.hidden, writer.hidden_of_members = hidden, True
-    members_first = writer.add("Transpose", hidden, perm=[0, 2, 1, 3])
-    heads = writer.constant(array_of(module.heads), "heads")
-    deep = writer.add("Transpose", writer.add("MatMul", members_first, heads), perm=[0, 2, 1, 3])
+    deep = write_heads(writer, hidden, module.heads)
     head_bias = writer.constant(array_of(module.head_biases)[:, None], "head_bias")
     linear = write_linear(writer, module.linear, module.layout)
     return writer.add(

@@ -93,16 +93,16 @@ def export_blend(parts: Sequence[BlendPart], *, classes: bool, groups: int = 0) 
         if classes:
             if part.outputs == 1:
                 # Not a sigmoid: onnxruntime's is off by 1e-8, which a logarithm makes a lot of.
-                none = writer.add("Sub", members, members)
-                each = writer.add("Concat", none, members, axis=2)
+                each = writer.add("Pad", members, writer.integers([0, 0, 1, 0, 0, 0], "zeros"))
             each = writer.add("Softmax", each, axis=2)
-        answers.append(writer.add("ReduceMean", each, axis, keepdims=0))
+        output = ANSWER if len(parts) == 1 else ""
+        answers.append(writer.add("ReduceMean", each, axis, keepdims=0, output=output))
     if len(parts) > 1:
         answers = [
             writer.add("Mul", answer, writer.constant(np.array(part.weight, np.float32), "weight"))
             for answer, part in zip(answers, parts, strict=True)
         ]
-    writer.add("Sum", *answers, output=ANSWER)
+        writer.add("Sum", *answers, output=ANSWER)
     leaving = [helper.make_tensor_value_info(ANSWER, TensorProto.FLOAT, ["N", columns])]
     if groups:
         by_group = []

@@ -169,21 +169,22 @@ def _write_classification(
         logs = writer.add("Sub", logs, prior)
     if head.knots:
         logs = _write_logs(writer, _write_knots(writer, logs, head.knots))
-    scales = writer.constant(np.array(head.scales, np.float32), "scales")
-    shifts = writer.constant(np.array(head.shifts, np.float32), "shifts")
-    scaled = writer.add("Add", writer.add("Mul", logs, scales), shifts)
-    writer.add("Softmax", scaled, axis=1, output="probabilities")
-    names = writer.texts(head.classes, "classes")
+    if any(scale != 1 for scale in head.scales):
+        logs = writer.add("Mul", logs, writer.constant(np.array(head.scales, np.float32), "scales"))
+    if any(shift != 0 for shift in head.shifts):
+        logs = writer.add("Add", logs, writer.constant(np.array(head.shifts, np.float32), "shifts"))
+    writer.add("Softmax", logs, axis=1, output="probabilities")
     if head.threshold is not None:
-        last = writer.integers([count - 1], "last")
-        column = writer.add("Gather", "probabilities", last, axis=1)  # (N, 1)
+        last = writer.constant(np.array(count - 1), "last")
+        column = writer.add("Gather", "probabilities", last, axis=1)  # (N,)
         threshold = writer.constant(np.array(head.threshold, np.float32), "threshold")
         reached = writer.add("GreaterOrEqual", column, threshold)
-        index = writer.add("Cast", reached, to=TensorProto.INT64)
-        flat = writer.add("Reshape", index, writer.integers([-1], "flat"))
+        first, second = (writer.texts([name], "class") for name in head.classes)
+        writer.add("Where", reached, second, first, output="label")
     else:
-        flat = writer.add("ArgMax", "probabilities", axis=1, keepdims=0)
-    writer.add("Gather", names, flat, axis=0, output="label")
+        names = writer.texts(head.classes, "classes")
+        index = writer.add("ArgMax", "probabilities", axis=1, keepdims=0)
+        writer.add("Gather", names, index, axis=0, output="label")
     leaving = [
         helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", count]),

@@ -29,6 +29,7 @@ from steadynet.export.parts import (
     array_of,
     write_bins,
     write_first_product,
+    write_heads,
     write_linear,
 )
 from steadynet.networks import TabularNetwork
@@ -131,9 +132,7 @@ def _write_ensemble(writer: GraphWriter, module: TabularNetwork) -> str:
         scaled = writer.add("Mul", hidden, scale)
         hidden = writer.add("Relu", writer.add("Add", scaled, bias))  # (G, N, M, H)
     writer.hidden, writer.hidden_of_members = hidden, True
-    members_first = writer.add("Transpose", hidden, perm=[0, 2, 1, 3])  # (G, M, N, H)
-    heads = writer.constant(array_of(module.heads), "heads")
-    deep = writer.add("Transpose", writer.add("MatMul", members_first, heads), perm=[0, 2, 1, 3])
+    deep = write_heads(writer, hidden, module.heads)
     head_bias = writer.constant(array_of(module.head_biases)[:, None], "head_bias")
     return writer.add(
         "Add", writer.add("Add", deep, head_bias), writer.add("Unsqueeze", linear, axis)

@@ -26,6 +26,7 @@ class GraphWriter:
         """Start a graph whose inner names stand under `steadynet/<part>/`."""
         self._prefix = f"{PREFIX}{part}/"
         self._count = 0
+        self._placed: dict[tuple[str, tuple[int, ...]], str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.hidden = ""
@@ -36,7 +37,7 @@ class GraphWriter:
     def constant(self, values: npt.NDArray[np.generic], what: str) -> str:
         """Add a constant; `what` stands in its name."""
         name = self._name(what)
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def integers(self, values: Sequence[int], what: str) -> str:
@@ -76,6 +77,13 @@ class GraphWriter:
             helper.make_node("Split", [whole, sizes], [first, rest], name=f"{rest}/node", axis=-1)
         )
         return rest
+
+    def placed(self, offsets: Sequence[int], entries: str) -> str:
+        """Add offsets (K,) to int64 entries (N, K), once however often it is asked for."""
+        key = entries, tuple(offsets)
+        if key not in self._placed:
+            self._placed[key] = self.add("Add", entries, self.integers(offsets, "offsets"))
+        return self._placed[key]
 
     def _name(self, what: str) -> str:
         self._count += 1

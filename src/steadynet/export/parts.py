@@ -64,9 +64,22 @@ def write_first_product(
 
 def write_lookup(writer: GraphWriter, table: GroupedTable) -> str:
     """Write the lookup of (N, K) indices as (G, N, K, E)."""
-    offsets = writer.integers(table.offsets.tolist(), "offsets")
-    index = writer.add("Add", CATEGORIES, offsets)
+    index = writer.placed(table.offsets.tolist(), CATEGORIES)
     return writer.add("Gather", writer.constant(array_of(table.vectors), "table"), index, axis=1)
+
+
+def write_heads(writer: GraphWriter, hidden: str, heads: torch.Tensor) -> str:
+    """Write every member's hidden units (G, N, M, H) times its head (G, M, H, C), (G, N, M, C)."""
+    weights = array_of(heads)
+    if weights.shape[3] == 1:
+        # One column for each member: a sum, where a product is a call for each member, and moves
+        # all units twice.
+        rows = writer.constant(weights[:, None, :, :, 0], "heads")  # (G, 1, M, H)
+        axis = writer.integers([3], "units")
+        return writer.add("ReduceSum", writer.add("Mul", hidden, rows), axis, keepdims=1)
+    members_first = writer.add("Transpose", hidden, perm=[0, 2, 1, 3])  # (G, M, N, H)
+    products = writer.add("MatMul", members_first, writer.constant(weights, "heads"))
+    return writer.add("Transpose", products, perm=[0, 2, 1, 3])
 
 
 def write_linear(writer: GraphWriter, path: LinearPath, layout: FeatureLayout) -> str:
