@@ -21,7 +21,7 @@ PIECE_S = 0.2e-3
 SHARE = 0.1
 """Of its time, what the thread works while no more than one tally waits."""
 AWAITED_SHARE = 0.25
-"""The same while a caller waits for the thread: for the metrics, or to have labels kept."""
+"""The same while a caller waits for the thread, as for the metrics."""
 MOST_WAITING = 4
 """Tallies that wait from which on nobody rests."""
 LONGEST_REST_S = 0.02

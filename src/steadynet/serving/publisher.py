@@ -1,4 +1,7 @@
-"""The telemetry thread's side: counts, encodes and writes. Its methods run in one thread alone."""
+"""The telemetry thread's side: counts, encodes and writes.
+
+Its methods run in one thread alone; `feedback`, which shares nothing with them, in another.
+"""
 
 from __future__ import annotations
 

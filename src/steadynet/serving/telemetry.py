@@ -92,6 +92,8 @@ class Telemetry:
         """Of the thread that counts and writes."""
         self._publisher = Publisher(home, model, worker, redact=frozenset(redact), pace=self.pace)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
+        self._label_thread = ThreadPoolExecutor(1, thread_name_prefix="labels")
+        """Whoever sends labels waits until they are kept, and not until something is counted."""
         self._start = clock.now()
         self._stopping = asyncio.Event()
         self.publishing = asyncio.get_running_loop().create_task(self._publish_regularly())
@@ -145,6 +147,7 @@ class Telemetry:
         self.pace.ending = True
         await self.publishing
         await self.publish()
+        self._label_thread.shutdown()
         await self._in_thread(self._publisher.close)
         self._thread.shutdown()
 
@@ -163,7 +166,8 @@ class Telemetry:
 
     async def feedback(self, records: Sequence[Feedback]) -> int:
         """Write labels to the spool; return how many of them it could hold."""
-        kept = await self._for_caller(self._publisher.feedback, records)
+        loop = asyncio.get_running_loop()
+        kept = await loop.run_in_executor(self._label_thread, self._publisher.feedback, records)
         self.events["feedback"] += kept
         return kept
 
