@@ -68,24 +68,16 @@ def graph_of(numbers: int, texts: int, seed: int = 0, *, matrix: bool = False) -
         constants.append(numpy_helper.from_array(value, name))
         return name
 
-    parts = [f"n{i}" for i in range(numbers)]
-    for i in range(texts):
-        nodes.append(
-            helper.make_node(
-                "LabelEncoder",
-                [f"t{i}"],
-                [f"code{i}"],
-                domain="ai.onnx.ml",
-                keys_strings=[f"value-{position}" for position in range(CATEGORIES)],
-                values_floats=random.normal(size=CATEGORIES).tolist(),
-                default_float=0.0,
-            )
-        )
-        parts.append(f"code{i}")
     if matrix:
         nodes.append(helper.make_node("Identity", ["x"], ["hidden0"]))
     else:
-        nodes.append(helper.make_node("Concat", parts, ["hidden0"], axis=1))
+        nodes += _front(numbers, texts)
+    if texts:
+        # A vector of one number per category, as an exported network looks them up.
+        constant("offsets", np.arange(texts, dtype=np.int64) * (CATEGORIES + 1))
+        vectors = random.normal(size=(texts, CATEGORIES + 1))
+        vectors[:, 0] = 0.0
+        constant("vectors", vectors.reshape(-1).astype(np.float32))
     sizes = [numbers + texts, WIDTH, WIDTH, 2]
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         weights = random.normal(size=(inputs, outputs)) / np.sqrt(inputs)
@@ -123,6 +115,38 @@ def graph_of(numbers: int, texts: int, seed: int = 0, *, matrix: bool = False) -
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def _front(numbers: int, texts: int) -> list[onnx.NodeProto]:
+    """Return what makes `hidden0` of the columns, in the nodes that the exporter writes."""
+    plain = [f"n{i}" for i in range(numbers)]
+    if not texts:
+        return [helper.make_node("Concat", plain, ["hidden0"], axis=1)]
+    entries = [f"entry{i}" for i in range(texts)]
+    nodes = [
+        helper.make_node(
+            "LabelEncoder",
+            [f"t{i}"],
+            [entry],
+            domain="ai.onnx.ml",
+            keys_strings=[f"value-{position}" for position in range(CATEGORIES)],
+            values_int64s=list(range(1, CATEGORIES + 1)),
+            default_int64=0,
+        )
+        for i, entry in enumerate(entries)
+    ]
+    nodes += [
+        helper.make_node("Concat", entries, ["entries"], axis=1),
+        helper.make_node("Add", ["entries", "offsets"], ["places"]),
+        helper.make_node("Gather", ["vectors", "places"], ["looked"]),
+    ]
+    if not numbers:
+        return [*nodes, helper.make_node("Identity", ["looked"], ["hidden0"])]
+    return [
+        *nodes,
+        helper.make_node("Concat", plain, ["numbers"], axis=1),
+        helper.make_node("Concat", ["numbers", "looked"], ["hidden0"], axis=1),
+    ]
 
 
 def write_model(home: Home, folder: Path, name: str, numbers: int, texts: int) -> Bundle:
