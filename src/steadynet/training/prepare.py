@@ -125,12 +125,7 @@ def prepare(
     if without_target:
         message = f"{without_target} rows have no target and are left out"
         findings += (Finding(level="note", code="no_target", message=message),)
-    errors = [finding.message for finding in findings if finding.level == "error"]
-    if errors:
-        joined = (finding.message for finding in findings if finding.code == JOINED_LABELS)
-        raise TableError(
-            "the table cannot be trained on", got="; ".join(errors), do="; ".join(joined)
-        )
+    _refuse_errors(findings)
     weights = None
     if spec.table.weight_column is not None:
         weights = read_weights(frame, spec.table.weight_column, spec.table.missing)
@@ -152,6 +147,16 @@ def prepare(
         snapshot=snapshot_sha256(whole),
         streamed=streamed,
     )
+
+
+def _refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raise `TableError` where a check has found an error."""
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        joined = (finding.message for finding in findings if finding.code == JOINED_LABELS)
+        raise TableError(
+            "the table cannot be trained on", got="; ".join(errors), do="; ".join(joined)
+        )
 
 
 def _check_weights(weights: npt.NDArray[np.float64], split: Split, name: str) -> None:
