@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 MOST_BEYOND = math.log(10.0)
 """Logarithm of how far beyond the largest target seen a prediction goes at most."""
 MOST_KNOTS = 200
+NEAREST = 1e-12
+"""Share of all numbers' span within which two of them are one."""
+LEAST_STEP = 1e-300
 NOISE = 1.0
 """Standard errors of the paired difference by which a transform must beat a simpler one."""
 TRANSFORMS: tuple[TransformName, ...] = ("none", "log", "quantile")
@@ -96,6 +99,9 @@ def _normal_scores(fitted: Floats) -> Inverse:
     levels = np.r_[0.5 / rows, levels, 1 - 0.5 / rows] if rows > MOST_KNOTS else levels
     found = np.quantile(fitted, np.r_[0.0, levels[1:-1], 1.0])
     values, place = np.unique(found, return_inverse=True)
+    # A line between numbers next to each other would be too steep for a float.
+    apart = np.diff(values) > max(float(np.ptp(values)) * NEAREST, LEAST_STEP)
+    values, place = values[np.r_[True, apart]], np.r_[0, np.cumsum(apart)][place]
     if len(values) < 2:
         return IDENTITY
     # Equal numbers share the middle of their levels.
