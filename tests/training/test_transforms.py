@@ -25,7 +25,7 @@ QUICK = {"training.max_epochs": 5, "training.width": 16, "training.members": 2, 
 @settings(max_examples=60, deadline=None)
 @given(values=st.lists(st.one_of(st.integers(0, 9), st.floats(0, 1e6)), min_size=3, max_size=60))
 @example(values=[0.0, 1.0, 5e-324, 5e-324])
-@example(values=[0.0, 3.0, 1.0, 1e-310, 2e-310])
+@example(values=[0.0, 0.0, 1e-310, 2e-310])
 @example(values=[1.0, 1.0 + 2e-16, 1.0 + 4e-16, 0.5])
 @example(values=[5e-324, 0.0, 1e-323])
 def test_a_target_comes_back_as_it_was(name: TransformName, values: list[float]) -> None:
